@@ -1,0 +1,2 @@
+//! `gnt-disk`, the program that administrators run.
+fn main() {}

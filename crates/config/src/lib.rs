@@ -1,0 +1,1 @@
+//! What a disk is: pure data and pure functions, no I/O.

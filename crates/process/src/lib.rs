@@ -1,0 +1,1 @@
+//! Running other people's programs, with a timeout and bounded output.
