@@ -1,1 +1,19 @@
 //! What a disk is: pure data and pure functions, no I/O.
+
+pub mod device;
+pub mod disk;
+mod json;
+pub mod objects;
+pub mod secret;
+pub mod settings;
+pub mod size;
+pub mod template;
+
+pub use device::{FileDriver, LogicalDevice, LogicalId};
+pub use disk::{AccessMode, Disk, DynamicParams};
+pub use json::{Object, Origin};
+pub use objects::{Cluster, Instance, Node, NodeGroup};
+pub use secret::Secret;
+pub use settings::Settings;
+pub use size::Mebibytes;
+pub use template::{DiskTemplate, TemplateSet};

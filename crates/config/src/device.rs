@@ -1,0 +1,330 @@
+//! Device types and the logical ids that name a device.
+
+use enumset::EnumSetType;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use strum::{Display, EnumIter, EnumString, IntoStaticStr};
+
+use crate::secret::Secret;
+use crate::template::DiskTemplate;
+
+/// First part of a blockdev disk's logical id (`constants.BLOCKDEV_DRIVER_MANUAL`).
+pub const BLOCKDEV_DRIVER_MANUAL: &str = "manual";
+/// First part of an rbd disk's logical id.
+pub const RBD_DRIVER: &str = "rbd";
+/// The provider of an ext disk for which none was named.
+pub const DEFAULT_PROVIDER: &str = "ext";
+
+/// The type of one device in a disk's tree: what a driver drives (`Disk.dev_type`).
+#[derive(
+    Debug,
+    Hash,
+    PartialOrd,
+    Ord,
+    EnumSetType,
+    EnumIter,
+    EnumString,
+    Display,
+    IntoStaticStr,
+    Serialize,
+    Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum LogicalDevice {
+    /// A file.
+    File,
+    /// A file on a shared file system.
+    SharedFile,
+    /// A logical volume.
+    Plain,
+    /// A block device known by its path.
+    Blockdev,
+    /// A DRBD 8.4 device.
+    Drbd,
+    /// A Ceph image.
+    Rbd,
+    /// A file on a Gluster volume.
+    Gluster,
+    /// A volume of an External Storage provider.
+    Ext,
+}
+
+impl LogicalDevice {
+    /// The device type of a top-level disk of `template`; none for diskless.
+    pub fn of(template: DiskTemplate) -> Option<Self> {
+        Some(match template {
+            DiskTemplate::Diskless => return None,
+            DiskTemplate::File => Self::File,
+            DiskTemplate::SharedFile => Self::SharedFile,
+            DiskTemplate::Plain => Self::Plain,
+            DiskTemplate::Blockdev => Self::Blockdev,
+            DiskTemplate::Drbd => Self::Drbd,
+            DiskTemplate::Rbd => Self::Rbd,
+            DiskTemplate::Gluster => Self::Gluster,
+            DiskTemplate::Ext => Self::Ext,
+        })
+    }
+
+    /// The template whose disks are of this type; what the named template sets are asked with.
+    pub fn template(self) -> DiskTemplate {
+        match self {
+            Self::File => DiskTemplate::File,
+            Self::SharedFile => DiskTemplate::SharedFile,
+            Self::Plain => DiskTemplate::Plain,
+            Self::Blockdev => DiskTemplate::Blockdev,
+            Self::Drbd => DiskTemplate::Drbd,
+            Self::Rbd => DiskTemplate::Rbd,
+            Self::Gluster => DiskTemplate::Gluster,
+            Self::Ext => DiskTemplate::Ext,
+        }
+    }
+}
+
+/// How files of file-based disks are presented to the hypervisor (`constants.FD_*`).
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, Display, IntoStaticStr, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum FileDriver {
+    /// A loop device in the hypervisor's hands.
+    Loop,
+    /// Xen's blktap.
+    Blktap,
+    /// Xen's blktap2.
+    Blktap2,
+}
+
+/// What names a device. On the wire and in `config.data` it is a tuple whose form depends on the device type.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LogicalId {
+    /// `(vg, lv)`.
+    Lv {
+        /// Volume group.
+        vg: String,
+        /// Logical volume.
+        lv: String,
+    },
+    /// `(node A, node B, port, minor on A, minor on B, secret)`.
+    Drbd8 {
+        /// UUIDs of the two nodes; the first was the primary when the disk was made.
+        nodes: [String; 2],
+        /// TCP port of the replication link; none while it has no network.
+        port: Option<u16>,
+        /// Minor numbers on the two nodes, in the order of `nodes`. 0 is a minor like any other.
+        minors: [u32; 2],
+        /// Shared secret of the replication link.
+        secret: Secret,
+    },
+    /// `(file driver, path)`: file and sharedfile.
+    File {
+        /// How the file is presented.
+        driver: FileDriver,
+        /// Absolute path.
+        path: String,
+    },
+    /// `("manual", path)`.
+    BlockDev {
+        /// Path under `/dev`.
+        path: String,
+    },
+    /// `("rbd", image)`; the pool is a disk parameter.
+    Rbd {
+        /// Image name.
+        volume: String,
+    },
+    /// `(provider, volume)`.
+    Ext {
+        /// Provider name, `ext` by default.
+        provider: String,
+        /// Volume name, `UUID.ext.diskN`.
+        volume: String,
+    },
+    /// `(file driver, path)`, the path being relative to the Gluster volume.
+    Gluster {
+        /// How the file is presented.
+        driver: FileDriver,
+        /// Path inside the volume.
+        path: String,
+    },
+}
+
+/// A logical id that does not have the form of its device type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("logical_id of a {device} device must be {expected}, found {found}")]
+pub struct LogicalIdError {
+    /// The device type.
+    pub device: LogicalDevice,
+    /// The form expected.
+    pub expected: &'static str,
+    /// The JSON found; strings that could be secrets are left out.
+    pub found: String,
+}
+
+impl LogicalId {
+    /// Reads Ganeti's tuple for a device of type `device`.
+    pub fn from_json(device: LogicalDevice, value: &Value) -> Result<Self, LogicalIdError> {
+        let parts = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        let id = match device {
+            LogicalDevice::Drbd => drbd_from_json(parts),
+            _ => pair(parts).and_then(|(first, second)| Self::from_pair(device, first, second)),
+        };
+        id.ok_or_else(|| LogicalIdError {
+            device,
+            expected: expected_form(device),
+            found: shape(value),
+        })
+    }
+
+    fn from_pair(device: LogicalDevice, first: &str, second: &str) -> Option<Self> {
+        let (left, right) = (first.to_owned(), second.to_owned());
+        Some(match device {
+            LogicalDevice::Plain => Self::Lv { vg: left, lv: right },
+            LogicalDevice::Ext => Self::Ext {
+                provider: left,
+                volume: right,
+            },
+            LogicalDevice::File | LogicalDevice::SharedFile => Self::File {
+                driver: first.parse().ok()?,
+                path: right,
+            },
+            LogicalDevice::Gluster => Self::Gluster {
+                driver: first.parse().ok()?,
+                path: right,
+            },
+            LogicalDevice::Blockdev if first == BLOCKDEV_DRIVER_MANUAL => Self::BlockDev { path: right },
+            LogicalDevice::Rbd if first == RBD_DRIVER => Self::Rbd { volume: right },
+            LogicalDevice::Blockdev | LogicalDevice::Rbd | LogicalDevice::Drbd => return None,
+        })
+    }
+
+    /// Ganeti's tuple, secrets included: for the wire and the store only.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Lv { vg, lv } => json!([vg, lv]),
+            Self::Drbd8 {
+                nodes: [a, b],
+                port,
+                minors: [ma, mb],
+                secret,
+            } => {
+                json!([a, b, port, ma, mb, secret.expose()])
+            }
+            Self::File { driver, path } | Self::Gluster { driver, path } => json!([driver, path]),
+            Self::BlockDev { path } => json!([BLOCKDEV_DRIVER_MANUAL, path]),
+            Self::Rbd { volume } => json!([RBD_DRIVER, volume]),
+            Self::Ext { provider, volume } => json!([provider, volume]),
+        }
+    }
+
+    /// Ganeti's tuple for people: as [`to_json`](Self::to_json) with secrets replaced by `<redacted>`.
+    pub fn to_display_json(&self) -> Value {
+        match self {
+            Self::Drbd8 {
+                nodes: [a, b],
+                port,
+                minors: [ma, mb],
+                secret,
+            } => {
+                json!([a, b, port, ma, mb, secret.to_string()])
+            }
+            other => other.to_json(),
+        }
+    }
+
+    /// Whether a device of type `device` is named by an id of this form.
+    pub fn fits(&self, device: LogicalDevice) -> bool {
+        match self {
+            Self::Lv { .. } => device == LogicalDevice::Plain,
+            Self::Drbd8 { .. } => device == LogicalDevice::Drbd,
+            Self::File { .. } => matches!(device, LogicalDevice::File | LogicalDevice::SharedFile),
+            Self::BlockDev { .. } => device == LogicalDevice::Blockdev,
+            Self::Rbd { .. } => device == LogicalDevice::Rbd,
+            Self::Ext { .. } => device == LogicalDevice::Ext,
+            Self::Gluster { .. } => device == LogicalDevice::Gluster,
+        }
+    }
+}
+
+impl std::fmt::Display for LogicalId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Lv { vg, lv } => write!(f, "{vg}/{lv}"),
+            Self::Drbd8 {
+                minors: [a, b],
+                port: Some(port),
+                ..
+            } => write!(f, "drbd{a}/{b} port {port}"),
+            Self::Drbd8 {
+                minors: [a, b],
+                port: None,
+                ..
+            } => write!(f, "drbd{a}/{b} without network"),
+            Self::File { path, .. } | Self::BlockDev { path } | Self::Gluster { path, .. } => {
+                f.write_str(path)
+            }
+            Self::Rbd { volume } => write!(f, "rbd/{volume}"),
+            Self::Ext { provider, volume } => write!(f, "{provider}/{volume}"),
+        }
+    }
+}
+
+fn pair(parts: &[Value]) -> Option<(&str, &str)> {
+    match parts {
+        [Value::String(first), Value::String(second)] => Some((first, second)),
+        _ => None,
+    }
+}
+
+fn drbd_from_json(parts: &[Value]) -> Option<LogicalId> {
+    let [
+        Value::String(a),
+        Value::String(b),
+        port,
+        minor_a,
+        minor_b,
+        Value::String(secret),
+    ] = parts
+    else {
+        return None;
+    };
+    let port = match port {
+        Value::Null => None,
+        number => Some(number.as_u64()?.try_into().ok()?),
+    };
+    let minors = [
+        minor_a.as_u64()?.try_into().ok()?,
+        minor_b.as_u64()?.try_into().ok()?,
+    ];
+    Some(LogicalId::Drbd8 {
+        nodes: [a.clone(), b.clone()],
+        port,
+        minors,
+        secret: Secret::new(secret),
+    })
+}
+
+fn expected_form(device: LogicalDevice) -> &'static str {
+    match device {
+        LogicalDevice::Plain => "[volume group, logical volume]",
+        LogicalDevice::Drbd => "[node, node, port, minor, minor, secret]",
+        LogicalDevice::File | LogicalDevice::SharedFile | LogicalDevice::Gluster => {
+            "[\"loop\" | \"blktap\" | \"blktap2\", path]"
+        }
+        LogicalDevice::Blockdev => "[\"manual\", path]",
+        LogicalDevice::Rbd => "[\"rbd\", image]",
+        LogicalDevice::Ext => "[provider, volume]",
+    }
+}
+
+/// The JSON with the sixth element of an array left out, where a drbd secret would be.
+fn shape(value: &Value) -> String {
+    match value {
+        Value::Array(parts) if parts.len() > 5 => {
+            let head: Vec<_> = parts.iter().take(5).map(Value::to_string).collect();
+            format!("[{}, …]", head.join(", "))
+        }
+        other => other.to_string(),
+    }
+}

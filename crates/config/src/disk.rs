@@ -1,0 +1,392 @@
+//! A disk: the tree of devices under it, what it needs on each node, how it grows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use strum::{Display, EnumString, IntoStaticStr};
+
+use crate::device::{LogicalDevice, LogicalId};
+use crate::json::{Object, Origin, json_object};
+use crate::size::Mebibytes;
+use crate::template;
+
+/// Whether an instance may write to a disk (`constants.DISK_ACCESS_SET`).
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    Display,
+    EnumString,
+    IntoStaticStr,
+    Serialize,
+    Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum AccessMode {
+    /// Read and write.
+    #[default]
+    Rw,
+    /// Read only.
+    Ro,
+}
+
+/// What a drbd disk needs to know on one node; computed when it is sent there and never stored (`Disk.dynamic_params`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DynamicParams {
+    /// Address of this node.
+    pub local_ip: String,
+    /// Address of the other node.
+    pub remote_ip: String,
+    /// Minor on this node.
+    pub local_minor: u32,
+    /// Minor on the other node.
+    pub remote_minor: u32,
+}
+
+/// One device and those that it is built of (`objects.Disk`).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(remote = "Self", try_from = "DiskForm", into = "DiskForm")]
+pub struct Disk {
+    /// Empty only in the short form that some node calls use.
+    pub uuid: String,
+    /// A name chosen by the user.
+    pub name: Option<String>,
+    /// What drives it.
+    pub dev_type: LogicalDevice,
+    /// What names it.
+    pub logical_id: LogicalId,
+    /// The devices it is built of: data and metadata volume for drbd, otherwise none.
+    pub children: Vec<Disk>,
+    /// UUIDs of the nodes that hold its data; empty for templates that no node owns.
+    pub nodes: Vec<String>,
+    /// `disk/N`, its name inside the instance; none for children.
+    pub iv_name: Option<String>,
+    /// Size as configured.
+    pub size: Mebibytes,
+    /// None for children of a disk just generated.
+    pub mode: Option<AccessMode>,
+    /// Parameters set on this disk; filled with those of its template when it is sent to a node.
+    pub params: Object,
+    /// Number of spindles, where exclusive storage is used.
+    pub spindles: Option<u64>,
+    /// Set only while a drbd disk is sent to a node.
+    pub dynamic_params: Option<DynamicParams>,
+    /// What it was read from.
+    #[serde(skip)]
+    pub origin: Origin,
+}
+
+json_object!(Disk);
+
+/// A question that a disk's configuration has no answer to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DiskError {
+    /// The drbd disk does not live on this node (`errors.ConfigurationError` in `Disk.GetNodes`).
+    #[error("{disk} does not live on node {node}")]
+    UnknownNode {
+        /// The disk.
+        disk: String,
+        /// UUID of the node.
+        node: String,
+    },
+    /// No address is known for one of the disk's nodes.
+    #[error("{disk} needs the address of node {node}, which is not known")]
+    NoAddress {
+        /// The disk.
+        disk: String,
+        /// UUID of the node.
+        node: String,
+    },
+    /// The template is not in [`template::GROWABLE`].
+    #[error("{disk} cannot grow: disks of type {device} have a fixed size")]
+    NotGrowable {
+        /// The disk.
+        disk: String,
+        /// Its type.
+        device: LogicalDevice,
+    },
+    /// The new size does not fit.
+    #[error("{disk} cannot grow by {amount}: the size would be too large")]
+    TooLarge {
+        /// The disk.
+        disk: String,
+        /// The growth.
+        amount: Mebibytes,
+    },
+}
+
+impl Disk {
+    /// A disk without children, mode rw.
+    pub fn new(dev_type: LogicalDevice, logical_id: LogicalId, size: Mebibytes) -> Self {
+        Self {
+            uuid: String::new(),
+            name: None,
+            dev_type,
+            logical_id,
+            children: Vec::new(),
+            nodes: Vec::new(),
+            iv_name: None,
+            size,
+            mode: None,
+            params: Object::new(),
+            spindles: None,
+            dynamic_params: None,
+            origin: Origin::default(),
+        }
+    }
+
+    /// Its place among the instance's disks, as `iv_name` says.
+    pub fn index(&self) -> Option<u32> {
+        self.iv_name.as_deref()?.strip_prefix("disk/")?.parse().ok()
+    }
+
+    /// The disk and all below it, from the top down.
+    pub fn walk(&self) -> impl Iterator<Item = &Disk> {
+        let mut pending = vec![self];
+        std::iter::from_fn(move || {
+            let disk = pending.pop()?;
+            pending.extend(disk.children.iter().rev());
+            Some(disk)
+        })
+    }
+
+    /// Nodes named by the tree's drbd devices (`Disk.all_nodes`).
+    pub fn all_nodes(&self) -> BTreeSet<&str> {
+        self.walk()
+            .flat_map(|disk| disk.drbd_nodes().into_iter().flatten())
+            .map(String::as_str)
+            .collect()
+    }
+
+    fn drbd_nodes(&self) -> Option<&[String; 2]> {
+        match &self.logical_id {
+            LogicalId::Drbd8 { nodes, .. } => Some(nodes),
+            _ => None,
+        }
+    }
+
+    /// Nodes on which the device is to be assembled, when its parent lives on `node`; for a top-level disk that is the
+    /// instance's primary node (`Disk.GetNodes`).
+    pub fn nodes_from<'a>(&'a self, node: &'a str) -> Result<Vec<&'a str>, DiskError> {
+        match self.drbd_nodes() {
+            None => Ok(vec![node]),
+            Some([a, b]) if a == node || b == node => Ok(vec![a, b]),
+            Some(_) => Err(DiskError::UnknownNode {
+                disk: self.to_string(),
+                node: node.to_owned(),
+            }),
+        }
+    }
+
+    /// The shortest list of node and device that names everything the disk consists of (`Disk.ComputeNodeTree`).
+    pub fn node_tree<'a>(&'a self, parent_node: &'a str) -> Result<Vec<(&'a str, &'a Disk)>, DiskError> {
+        let own = self.nodes_from(parent_node)?;
+        let mut tree: Vec<_> = own.iter().map(|node| (*node, self)).collect();
+        for node in &own {
+            for child in &self.children {
+                let below = child.node_tree(node)?;
+                // A child on one node only is described by its parent.
+                if below.len() > 1 {
+                    tree.extend(below.into_iter().filter(|(node, _)| !own.contains(node)));
+                }
+            }
+        }
+        Ok(tree)
+    }
+
+    /// Space needed in each volume group to grow the disk by `amount` (`Disk.ComputeGrowth`).
+    pub fn growth(&self, amount: Mebibytes) -> BTreeMap<&str, Mebibytes> {
+        match (&self.logical_id, self.children.first()) {
+            (LogicalId::Lv { vg, .. }, _) => BTreeMap::from([(vg.as_str(), amount)]),
+            (LogicalId::Drbd8 { .. }, Some(data)) => data.growth(amount),
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// Records that the disk, and the data device below it, grew by `amount` (`Disk.RecordGrow`). Nothing is changed on error.
+    pub fn record_grow(&mut self, amount: Mebibytes) -> Result<(), DiskError> {
+        if !template::GROWABLE.contains(self.dev_type.template()) {
+            return Err(DiskError::NotGrowable {
+                disk: self.to_string(),
+                device: self.dev_type,
+            });
+        }
+        let size = self.size.checked_add(amount).ok_or_else(|| DiskError::TooLarge {
+            disk: self.to_string(),
+            amount,
+        })?;
+        if let Some(data) = self.data_device_mut() {
+            data.record_grow(amount)?;
+        }
+        self.size = size;
+        Ok(())
+    }
+
+    /// Sets the access mode of the disk and of the data device below it (`Disk.Update`).
+    pub fn set_mode(&mut self, mode: AccessMode) {
+        self.mode = Some(mode);
+        if let Some(data) = self.data_device_mut() {
+            data.set_mode(mode);
+        }
+    }
+
+    /// The child that holds a drbd disk's data; children of anything else are not part of its size.
+    fn data_device_mut(&mut self) -> Option<&mut Disk> {
+        match self.logical_id {
+            LogicalId::Drbd8 { .. } => self.children.first_mut(),
+            _ => None,
+        }
+    }
+
+    /// How many children must be there to activate the device; none means all (`Disk.ChildrenNeeded`). A drbd device
+    /// can run without any, on the other node's data.
+    pub fn children_needed(&self) -> Option<usize> {
+        (self.dev_type == LogicalDevice::Drbd).then_some(0)
+    }
+
+    /// The path under `/dev` of devices that have a fixed one, attached or not (`Disk.StaticDevPath`).
+    pub fn static_dev_path(&self) -> Option<String> {
+        match &self.logical_id {
+            LogicalId::Lv { vg, lv } => Some(format!("/dev/{vg}/{lv}")),
+            LogicalId::BlockDev { path } => Some(path.clone()),
+            LogicalId::Rbd { volume } => Some(format!("/dev/rbd/{volume}")),
+            _ => None,
+        }
+    }
+
+    /// Whether the device or one below it is of type `device` (`Disk.IsBasedOnDiskType`).
+    pub fn is_based_on(&self, device: LogicalDevice) -> bool {
+        self.walk().any(|disk| disk.dev_type == device)
+    }
+
+    /// Fills in what the device and those below it need to know on `node` (`Disk.UpdateDynamicDiskParams`); `addresses`
+    /// are the nodes' replication addresses by UUID. On a node that holds none of the data there is nothing to know.
+    pub fn set_dynamic_params(
+        &mut self,
+        node: &str,
+        addresses: &BTreeMap<String, String>,
+    ) -> Result<(), DiskError> {
+        for child in &mut self.children {
+            child.set_dynamic_params(node, addresses)?;
+        }
+        self.dynamic_params = match &self.logical_id {
+            LogicalId::Drbd8 { nodes, minors, .. } => match nodes.iter().position(|n| n == node) {
+                None => None,
+                Some(local) => {
+                    let remote = 1 - local;
+                    let address = |node: &String| {
+                        let unknown = || DiskError::NoAddress {
+                            disk: self.to_string(),
+                            node: node.clone(),
+                        };
+                        addresses.get(node).cloned().ok_or_else(unknown)
+                    };
+                    Some(DynamicParams {
+                        local_ip: address(&nodes[local])?,
+                        remote_ip: address(&nodes[remote])?,
+                        local_minor: minors[local],
+                        remote_minor: minors[remote],
+                    })
+                }
+            },
+            _ => None,
+        };
+        Ok(())
+    }
+}
+
+/// `disk/0 (ext/UUID.ext.disk0)`: what errors call a disk.
+impl fmt::Display for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.iv_name {
+            Some(name) => write!(f, "{name} ({})", self.logical_id),
+            None => write!(f, "{}", self.logical_id),
+        }
+    }
+}
+
+/// A disk as it is written; the form of `logical_id` depends on `dev_type`.
+#[derive(Clone, Serialize, Deserialize)]
+struct DiskForm {
+    #[serde(default)]
+    uuid: String,
+    #[serde(default)]
+    name: Option<String>,
+    dev_type: LogicalDevice,
+    logical_id: Value,
+    #[serde(default)]
+    children: Option<Vec<Disk>>,
+    #[serde(default)]
+    nodes: Option<Vec<String>>,
+    #[serde(default)]
+    iv_name: Option<String>,
+    size: Mebibytes,
+    #[serde(default)]
+    mode: Option<AccessMode>,
+    #[serde(default)]
+    params: Option<Object>,
+    #[serde(default)]
+    spindles: Option<u64>,
+    #[serde(default)]
+    dynamic_params: Option<Value>,
+}
+
+impl TryFrom<DiskForm> for Disk {
+    type Error = String;
+
+    fn try_from(form: DiskForm) -> Result<Self, String> {
+        let logical_id = LogicalId::from_json(form.dev_type, &form.logical_id).map_err(|e| e.to_string())?;
+        let dynamic_params = match form.dynamic_params {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(map)) if map.is_empty() => None,
+            Some(value) => {
+                Some(serde_json::from_value(value).map_err(|error| format!("dynamic_params: {error}"))?)
+            }
+        };
+        Ok(Self {
+            uuid: form.uuid,
+            name: form.name,
+            dev_type: form.dev_type,
+            logical_id,
+            children: form.children.unwrap_or_default(),
+            nodes: form.nodes.unwrap_or_default(),
+            iv_name: form.iv_name.filter(|name| !name.is_empty()),
+            size: form.size,
+            mode: form.mode,
+            params: form.params.unwrap_or_default(),
+            spindles: form.spindles,
+            dynamic_params,
+            origin: Origin::default(),
+        })
+    }
+}
+
+impl From<Disk> for DiskForm {
+    fn from(disk: Disk) -> Self {
+        Self {
+            uuid: disk.uuid,
+            name: disk.name,
+            dev_type: disk.dev_type,
+            logical_id: disk.logical_id.to_json(),
+            children: Some(disk.children),
+            nodes: Some(disk.nodes),
+            iv_name: disk.iv_name,
+            size: disk.size,
+            mode: disk.mode,
+            params: Some(disk.params),
+            spindles: disk.spindles,
+            // A struct of strings and numbers always becomes a value.
+            dynamic_params: disk
+                .dynamic_params
+                .and_then(|params| serde_json::to_value(params).ok()),
+        }
+    }
+}

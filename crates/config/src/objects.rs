@@ -1,0 +1,120 @@
+//! What a cluster consists of, as far as its disks are concerned (`objects.py`). Keys without a field here are kept in `origin`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::json::{Object, Origin, json_object};
+use crate::template::DiskTemplate;
+
+/// A virtual machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(remote = "Self")]
+pub struct Instance {
+    /// UUID.
+    pub uuid: String,
+    /// Name.
+    pub name: String,
+    /// UUID of the node that it runs on.
+    pub primary_node: Option<String>,
+    /// Template with which its disks were made; absent in Ganeti 3's own files, where each disk has its type.
+    #[serde(default)]
+    pub disk_template: Option<DiskTemplate>,
+    /// UUIDs of its disks, in order.
+    #[serde(default)]
+    pub disks: Vec<String>,
+    /// Whether its disks should be assembled.
+    #[serde(default)]
+    pub disks_active: bool,
+    /// What it was read from.
+    #[serde(skip)]
+    pub origin: Origin,
+}
+
+json_object!(Instance);
+
+/// A machine that instances run on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(remote = "Self")]
+pub struct Node {
+    /// UUID.
+    pub uuid: String,
+    /// Name.
+    pub name: String,
+    /// Address for node calls.
+    pub primary_ip: String,
+    /// Address for replication.
+    pub secondary_ip: String,
+    /// UUID of its group.
+    pub group: String,
+    /// Not reachable and not to be asked.
+    #[serde(default)]
+    pub offline: bool,
+    /// Gets no new instances.
+    #[serde(default)]
+    pub drained: bool,
+    /// What it was read from.
+    #[serde(skip)]
+    pub origin: Origin,
+}
+
+json_object!(Node);
+
+/// Nodes that share settings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(remote = "Self")]
+pub struct NodeGroup {
+    /// UUID.
+    pub uuid: String,
+    /// Name.
+    pub name: String,
+    /// Disk parameters that differ from the cluster's, by template.
+    #[serde(default)]
+    pub diskparams: BTreeMap<DiskTemplate, Object>,
+    /// What it was read from.
+    #[serde(skip)]
+    pub origin: Origin,
+}
+
+json_object!(NodeGroup);
+
+/// Settings of the whole cluster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(remote = "Self")]
+pub struct Cluster {
+    /// UUID.
+    pub uuid: String,
+    /// Name.
+    pub cluster_name: String,
+    /// UUID of the master node.
+    pub master_node: String,
+    /// Default volume group; none where LVM is not used.
+    #[serde(default)]
+    pub volume_group_name: Option<String>,
+    /// Where `file` disks are.
+    #[serde(default)]
+    pub file_storage_dir: String,
+    /// Where `sharedfile` disks are.
+    #[serde(default)]
+    pub shared_file_storage_dir: String,
+    /// Where Gluster volumes are mounted.
+    #[serde(default)]
+    pub gluster_storage_dir: String,
+    /// Templates that new disks may have, the first being the default.
+    #[serde(default)]
+    pub enabled_disk_templates: Vec<DiskTemplate>,
+    /// Disk parameters, by template.
+    #[serde(default)]
+    pub diskparams: BTreeMap<DiskTemplate, Object>,
+    /// Highest TCP port given to a drbd disk.
+    #[serde(default)]
+    pub highest_used_port: Option<u16>,
+    /// Ports that were given and are free again.
+    #[serde(default)]
+    pub tcpudp_port_pool: Vec<u16>,
+    /// What it was read from.
+    #[serde(skip)]
+    pub origin: Origin,
+}
+
+json_object!(Cluster);
