@@ -267,6 +267,59 @@ impl Disk {
         self.walk().any(|disk| disk.dev_type == device)
     }
 
+    /// What no other disk of the cluster may name, for the whole tree: `plain:NODE:VG/LV` and `file:NODE:PATH` for each
+    /// node that holds the volume (`plain::VG/LV` where that is not recorded), and without a node, as it is the same volume
+    /// seen from everywhere, `ext:PROVIDER/VOLUME`, `sharedfile:PATH` and so on. A drbd device has no volume of its own but
+    /// those of its children, and [minors](Self::drbd_minors) and [ports](Self::drbd_ports).
+    pub fn volume_keys(&self) -> Vec<String> {
+        let mut keys = Vec::new();
+        self.collect_volume_keys(&[], &mut keys);
+        keys
+    }
+
+    /// `parent_nodes` hold a child that does not name its own.
+    fn collect_volume_keys(&self, parent_nodes: &[String], keys: &mut Vec<String>) {
+        let nodes = match self.drbd_nodes() {
+            Some(nodes) => nodes,
+            None if self.nodes.is_empty() => parent_nodes,
+            None => self.nodes.as_slice(),
+        };
+        let (device, name) = (self.dev_type, &self.logical_id);
+        if self.drbd_nodes().is_none() {
+            if !template::NODE_LOCAL.contains(device.template()) {
+                keys.push(format!("{device}:{name}"));
+            } else if nodes.is_empty() {
+                keys.push(format!("{device}::{name}"));
+            } else {
+                keys.extend(nodes.iter().map(|node| format!("{device}:{node}:{name}")));
+            }
+        }
+        for child in &self.children {
+            child.collect_volume_keys(nodes, keys);
+        }
+    }
+
+    /// Node (UUID) and minor of every drbd device in the tree; no other disk may use the same.
+    pub fn drbd_minors(&self) -> Vec<(&str, u32)> {
+        self.walk()
+            .filter_map(|disk| match &disk.logical_id {
+                LogicalId::Drbd8 { nodes, minors, .. } => Some(nodes.iter().map(String::as_str).zip(*minors)),
+                _ => None,
+            })
+            .flatten()
+            .collect()
+    }
+
+    /// TCP port of every drbd device in the tree that has one; no other disk may use the same.
+    pub fn drbd_ports(&self) -> Vec<u16> {
+        self.walk()
+            .filter_map(|disk| match disk.logical_id {
+                LogicalId::Drbd8 { port, .. } => port,
+                _ => None,
+            })
+            .collect()
+    }
+
     /// Fills in what the device and those below it need to know on `node` (`Disk.UpdateDynamicDiskParams`); `addresses`
     /// are the nodes' replication addresses by UUID. On a node that holds none of the data there is nothing to know.
     pub fn set_dynamic_params(
@@ -388,5 +441,55 @@ impl From<Disk> for DiskForm {
                 .dynamic_params
                 .and_then(|params| serde_json::to_value(params).ok()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn disk(value: Value) -> Disk {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn drbd() -> Disk {
+        disk(json!({
+            "dev_type": "drbd", "logical_id": ["a", "b", 11000, 0, 4, "sekrit"], "nodes": ["a", "b"], "size": 64,
+            "children": [
+                {"dev_type": "plain", "logical_id": ["vg", "data"], "nodes": ["a", "b"], "size": 64},
+                {"dev_type": "plain", "logical_id": ["vg", "meta"], "size": 128},
+            ],
+        }))
+    }
+
+    #[test]
+    fn volumes_of_a_tree_are_named_for_each_node_that_holds_them() {
+        assert_eq!(
+            drbd().volume_keys(),
+            [
+                "plain:a:vg/data",
+                "plain:b:vg/data",
+                "plain:a:vg/meta",
+                "plain:b:vg/meta"
+            ]
+        );
+        let ext =
+            json!({"dev_type": "ext", "logical_id": ["san", "id.ext.disk0"], "nodes": ["a"], "size": 64});
+        assert_eq!(disk(ext).volume_keys(), ["ext:san/id.ext.disk0"]);
+        let file = json!({"dev_type": "file", "logical_id": ["loop", "/srv/x"], "nodes": ["a"], "size": 64});
+        assert_eq!(disk(file).volume_keys(), ["file:a:/srv/x"]);
+        let nowhere = json!({"dev_type": "plain", "logical_id": ["vg", "lv"], "size": 64});
+        assert_eq!(disk(nowhere).volume_keys(), ["plain::vg/lv"]);
+    }
+
+    #[test]
+    fn minors_and_ports_of_a_drbd_disk_are_found() {
+        assert_eq!(drbd().drbd_minors(), [("a", 0), ("b", 4)]);
+        assert_eq!(drbd().drbd_ports(), [11000]);
+        let without_network =
+            json!({"dev_type": "drbd", "logical_id": ["a", "b", null, 0, 4, "s"], "size": 64});
+        assert!(disk(without_network).drbd_ports().is_empty());
     }
 }

@@ -94,6 +94,8 @@ pub const NOT_CONVERTIBLE_TO: TemplateSet = enum_set!(Diskless | Blockdev);
 pub const UNMAP_AFTER_MIGRATION: TemplateSet = enum_set!(Rbd | Ext);
 /// An instance has exactly one secondary node; every other template has none (`GenerateDiskTemplate`).
 pub const NEEDS_SECONDARY: TemplateSet = INT_MIRROR;
+/// The volumes of a disk lie on the nodes that it names (`Disk.nodes`); the same name on another node is another volume.
+pub const NODE_LOCAL: TemplateSet = enum_set!(File | Plain | Drbd);
 /// A disk is created and assembled on a secondary node too (`Disk.CreateOnSecondary`, `AssembleOnSecondary`).
 pub const ON_SECONDARY: TemplateSet = enum_set!(Plain | Drbd);
 /// A disk is opened on a secondary node too (`Disk.OpenOnSecondary`).
