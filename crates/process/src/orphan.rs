@@ -1,0 +1,1 @@
+//! Processes that outlived the operation that started them.
