@@ -158,7 +158,7 @@ pub struct LogicalIdError {
     pub device: LogicalDevice,
     /// The form expected.
     pub expected: &'static str,
-    /// The JSON found; strings that could be secrets are left out.
+    /// The JSON found; of anything but a pair, strings are left out, as they could be secrets.
     pub found: String,
 }
 
@@ -318,13 +318,17 @@ fn expected_form(device: LogicalDevice) -> &'static str {
     }
 }
 
-/// The JSON with the sixth element of an array left out, where a drbd secret would be.
+/// The JSON, without strings that could be a drbd secret: only a pair is shown as it is.
 fn shape(value: &Value) -> String {
+    let kind = |value: &Value| match value {
+        Value::String(_) => "string".to_owned(),
+        Value::Array(_) => "array".to_owned(),
+        Value::Object(_) => "object".to_owned(),
+        number_or_null => number_or_null.to_string(),
+    };
     match value {
-        Value::Array(parts) if parts.len() > 5 => {
-            let head: Vec<_> = parts.iter().take(5).map(Value::to_string).collect();
-            format!("[{}, …]", head.join(", "))
-        }
-        other => other.to_string(),
+        Value::Array(parts) if parts.len() == 2 => value.to_string(),
+        Value::Array(parts) => format!("[{}]", parts.iter().map(kind).collect::<Vec<_>>().join(", ")),
+        other => kind(other),
     }
 }

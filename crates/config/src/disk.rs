@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use strum::{Display, EnumString, IntoStaticStr};
 
 use crate::device::{LogicalDevice, LogicalId};
-use crate::json::{Object, Origin, json_object};
+use crate::json::{self, JsonError, Object, Origin, json_object, or_default};
 use crate::size::Mebibytes;
 use crate::template;
 
@@ -52,8 +52,8 @@ pub struct DynamicParams {
 }
 
 /// One device and those that it is built of (`objects.Disk`).
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(remote = "Self", try_from = "DiskForm", into = "DiskForm")]
+#[derive(Debug, Clone, Serialize)]
+#[serde(remote = "Self")]
 pub struct Disk {
     /// Empty only in the short form that some node calls use.
     pub uuid: String,
@@ -62,6 +62,7 @@ pub struct Disk {
     /// What drives it.
     pub dev_type: LogicalDevice,
     /// What names it.
+    #[serde(serialize_with = "tuple")]
     pub logical_id: LogicalId,
     /// The devices it is built of: data and metadata volume for drbd, otherwise none.
     pub children: Vec<Disk>,
@@ -84,7 +85,7 @@ pub struct Disk {
     pub origin: Origin,
 }
 
-json_object!(Disk);
+json_object!(Disk, read: Disk::read);
 
 /// A question that a disk's configuration has no answer to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -366,81 +367,72 @@ impl fmt::Display for Disk {
     }
 }
 
-/// A disk as it is written; the form of `logical_id` depends on `dev_type`.
-#[derive(Clone, Serialize, Deserialize)]
+fn tuple<S: Serializer>(id: &LogicalId, serializer: S) -> Result<S::Ok, S::Error> {
+    id.to_json().serialize(serializer)
+}
+
+/// A disk as it is written, before the parts are read whose form depends on others.
+#[derive(Deserialize)]
 struct DiskForm {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     uuid: String,
     #[serde(default)]
     name: Option<String>,
     dev_type: LogicalDevice,
     logical_id: Value,
-    #[serde(default)]
-    children: Option<Vec<Disk>>,
-    #[serde(default)]
-    nodes: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "or_default")]
+    children: Vec<Object>,
+    #[serde(default, deserialize_with = "or_default")]
+    nodes: Vec<String>,
     #[serde(default)]
     iv_name: Option<String>,
     size: Mebibytes,
     #[serde(default)]
     mode: Option<AccessMode>,
-    #[serde(default)]
-    params: Option<Object>,
+    #[serde(default, deserialize_with = "or_default")]
+    params: Object,
     #[serde(default)]
     spindles: Option<u64>,
     #[serde(default)]
-    dynamic_params: Option<Value>,
+    dynamic_params: Option<Object>,
 }
 
-impl TryFrom<DiskForm> for Disk {
-    type Error = String;
-
-    fn try_from(form: DiskForm) -> Result<Self, String> {
-        let logical_id = LogicalId::from_json(form.dev_type, &form.logical_id).map_err(|e| e.to_string())?;
+impl Disk {
+    fn read(object: &Object) -> Result<Self, JsonError> {
+        let form = json::read(object, |d| DiskForm::deserialize(d))?;
+        let logical_id = LogicalId::from_json(form.dev_type, &form.logical_id)
+            .map_err(|error| JsonError::at("logical_id", error))?;
+        let read_child = |(index, child)| {
+            Disk::from_object(child).map_err(|error| error.below(format_args!("children/{index}")))
+        };
         let dynamic_params = match form.dynamic_params {
-            None | Some(Value::Null) => None,
-            Some(Value::Object(map)) if map.is_empty() => None,
-            Some(value) => {
-                Some(serde_json::from_value(value).map_err(|error| format!("dynamic_params: {error}"))?)
-            }
+            None => None,
+            Some(params) if params.is_empty() => None,
+            Some(params) => Some(
+                json::read(&params, |d| DynamicParams::deserialize(d))
+                    .map_err(|error| error.below("dynamic_params"))?,
+            ),
         };
         Ok(Self {
             uuid: form.uuid,
             name: form.name,
             dev_type: form.dev_type,
             logical_id,
-            children: form.children.unwrap_or_default(),
-            nodes: form.nodes.unwrap_or_default(),
+            children: form
+                .children
+                .into_iter()
+                .enumerate()
+                .map(read_child)
+                .collect::<Result<_, _>>()?,
+            nodes: form.nodes,
             iv_name: form.iv_name.filter(|name| !name.is_empty()),
             size: form.size,
             mode: form.mode,
-            params: form.params.unwrap_or_default(),
+            params: form.params,
             spindles: form.spindles,
             dynamic_params,
             origin: Origin::default(),
         })
-    }
-}
-
-impl From<Disk> for DiskForm {
-    fn from(disk: Disk) -> Self {
-        Self {
-            uuid: disk.uuid,
-            name: disk.name,
-            dev_type: disk.dev_type,
-            logical_id: disk.logical_id.to_json(),
-            children: Some(disk.children),
-            nodes: Some(disk.nodes),
-            iv_name: disk.iv_name,
-            size: disk.size,
-            mode: disk.mode,
-            params: Some(disk.params),
-            spindles: disk.spindles,
-            // A struct of strings and numbers always becomes a value.
-            dynamic_params: disk
-                .dynamic_params
-                .and_then(|params| serde_json::to_value(params).ok()),
-        }
     }
 }
 

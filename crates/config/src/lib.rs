@@ -11,7 +11,7 @@ pub mod template;
 
 pub use device::{FileDriver, LogicalDevice, LogicalId};
 pub use disk::{AccessMode, Disk, DynamicParams};
-pub use json::{Object, Origin};
+pub use json::{JsonError, Object, Origin};
 pub use objects::{Cluster, Instance, Node, NodeGroup};
 pub use secret::Secret;
 pub use settings::Settings;

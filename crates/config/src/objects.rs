@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::json::{Object, Origin, json_object};
+use crate::json::{Object, Origin, json_object, or_default};
 use crate::template::DiskTemplate;
 
 /// A virtual machine.
@@ -18,13 +18,13 @@ pub struct Instance {
     /// UUID of the node that it runs on.
     pub primary_node: Option<String>,
     /// Template with which its disks were made; absent in Ganeti 3's own files, where each disk has its type.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub disk_template: Option<DiskTemplate>,
     /// UUIDs of its disks, in order.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub disks: Vec<String>,
     /// Whether its disks should be assembled.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub disks_active: bool,
     /// What it was read from.
     #[serde(skip)]
@@ -48,10 +48,10 @@ pub struct Node {
     /// UUID of its group.
     pub group: String,
     /// Not reachable and not to be asked.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub offline: bool,
     /// Gets no new instances.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub drained: bool,
     /// What it was read from.
     #[serde(skip)]
@@ -69,7 +69,7 @@ pub struct NodeGroup {
     /// Name.
     pub name: String,
     /// Disk parameters that differ from the cluster's, by template.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub diskparams: BTreeMap<DiskTemplate, Object>,
     /// What it was read from.
     #[serde(skip)]
@@ -89,28 +89,28 @@ pub struct Cluster {
     /// UUID of the master node.
     pub master_node: String,
     /// Default volume group; none where LVM is not used.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub volume_group_name: Option<String>,
     /// Where `file` disks are.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub file_storage_dir: String,
     /// Where `sharedfile` disks are.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub shared_file_storage_dir: String,
     /// Where Gluster volumes are mounted.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub gluster_storage_dir: String,
     /// Templates that new disks may have, the first being the default.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub enabled_disk_templates: Vec<DiskTemplate>,
     /// Disk parameters, by template.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub diskparams: BTreeMap<DiskTemplate, Object>,
     /// Highest TCP port given to a drbd disk.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub highest_used_port: Option<u16>,
     /// Ports that were given and are free again.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub tcpudp_port_pool: Vec<u16>,
     /// What it was read from.
     #[serde(skip)]
