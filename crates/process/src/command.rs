@@ -259,3 +259,85 @@ impl fmt::Display for Word {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    #[test]
+    fn display_is_the_line_to_type() {
+        let command = Command::change("lvcreate")
+            .args(["--size", "10m"])
+            .arg("two words")
+            .env("A", "x y")
+            .cwd("/var/lib");
+        assert_eq!(command.to_string(), "lvcreate --size 10m 'two words'");
+        assert_eq!(
+            format!("{command:#}"),
+            "env -C /var/lib A='x y' lvcreate --size 10m 'two words'"
+        );
+        assert_eq!(format!("{:#}", Command::query("lvs")), "lvs");
+    }
+
+    #[test]
+    fn the_line_shown_does_what_the_command_does() {
+        let command = Command::query("sh")
+            .arg("-c")
+            .arg(r#"echo "$PWD $A_B $1""#)
+            .args(["x", "it's"])
+            .env("A_B", "v w")
+            .cwd("/usr");
+        let output = std::process::Command::new("sh")
+            .arg("-c")
+            .arg(format!("{command:#}"))
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "/usr v w it's\n");
+    }
+
+    #[test]
+    fn secrets_are_shown_by_nothing() {
+        let command = Command::change("drbdsetup")
+            .arg("--shared-secret")
+            .secret_arg("hunter2")
+            .secret_env("PASSWORD", "hunter2")
+            .stdin("hunter2");
+        assert_eq!(command.to_string(), "drbdsetup --shared-secret <redacted>");
+        assert_eq!(
+            format!("{command:#}"),
+            "env PASSWORD=<redacted> drbdsetup --shared-secret <redacted>"
+        );
+        for shown in [format!("{command:?}"), format!("{command:#?}")] {
+            assert!(
+                !shown.contains("hunter2") && shown.contains("<redacted>"),
+                "{shown}"
+            );
+        }
+        assert_eq!(command.get_args().last(), Some(OsStr::new("hunter2")));
+        assert_eq!(command.get_env("PASSWORD"), Some(OsStr::new("hunter2")));
+    }
+
+    #[test]
+    fn a_plain_value_given_later_replaces_a_secret_one() {
+        let command = Command::query("x").secret_env("K", "old").env("K", "new");
+        assert_eq!(format!("{command:#}"), "env K=new x");
+        assert_eq!(command.secrets().count(), 0);
+    }
+
+    #[test]
+    fn the_tag_is_in_the_environment_but_not_in_the_line() {
+        let command = Command::change("create").tag("op-1");
+        assert_eq!(command.get_env(OPERATION_VARIABLE), Some(OsStr::new("op-1")));
+        assert_eq!(format!("{command:#}"), "create");
+        assert_eq!(command.get_envs().len(), 1);
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_shown_and_kept() {
+        let raw = OsStr::from_bytes(b"/dev/\xff");
+        let command = Command::query(raw).arg(raw).env(raw, raw).cwd(Path::new(raw));
+        assert_eq!(command.to_string(), r"$'/dev/\377' $'/dev/\377'");
+        assert_eq!(command.get_args().next(), Some(raw));
+    }
+}

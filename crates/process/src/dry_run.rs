@@ -44,3 +44,61 @@ impl<R: Runner> Runner for DryRun<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Scripted, Status};
+
+    #[test]
+    fn queries_run_and_changes_are_recorded_in_order() {
+        let queries = Scripted::new().expect("lvs vg", Output::new(Status::Exited(5)).with_stderr("no vg"));
+        let dry = DryRun::new(queries);
+        let create = Command::change("lvcreate").args(["-n", "a b", "vg"]);
+        assert_eq!(dry.run(&create).unwrap(), Output::success());
+        assert_eq!(
+            dry.run(&Command::query("lvs").arg("vg")).unwrap().status,
+            Status::Exited(5)
+        );
+        dry.run(
+            &Command::change("/p/create")
+                .env("VOL_NAME", "v")
+                .secret_env("EXTP_KEY", "hunter2")
+                .cwd("/p"),
+        )
+        .unwrap();
+        assert_eq!(
+            dry.changes(),
+            [
+                "lvcreate -n 'a b' vg",
+                "env -C /p EXTP_KEY=<redacted> VOL_NAME=v /p/create"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_change_touches_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        let dry = DryRun::new(System);
+        dry.run(&Command::change("touch").arg(&file)).unwrap();
+        assert!(!file.exists());
+        let runner: &dyn Runner = &dry;
+        assert_eq!(
+            runner
+                .run(&Command::query("echo").arg("x"))
+                .unwrap()
+                .stdout
+                .text(),
+            "x\n"
+        );
+        assert_eq!(dry.changes(), [format!("touch {}", file.display())]);
+    }
+
+    #[test]
+    fn a_change_that_could_not_run_is_recorded_too() {
+        let dry = DryRun::new(System);
+        dry.run(&Command::change("no-such-program")).unwrap();
+        assert_eq!(dry.changes(), ["no-such-program"]);
+    }
+}

@@ -192,3 +192,82 @@ fn last_words(stdout: &Captured, stderr: &Captured) -> Vec<String> {
         stderr.last_lines(LINES)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn hints_say_what_to_do() {
+        let missing = |interpreter: &str| RunError::NoInterpreter {
+            program: "/p/my create".into(),
+            interpreter: interpreter.into(),
+        };
+        assert_eq!(
+            missing("/usr/bin/tool").to_string(),
+            "the interpreter /usr/bin/tool that '/p/my create' asks for was not found"
+        );
+        assert_eq!(
+            missing("/usr/bin/tool").hint().unwrap(),
+            "correct the first line of '/p/my create'"
+        );
+        assert_eq!(
+            missing("/usr/bin/python3").hint().unwrap(),
+            "install the package python3, or correct the first line of '/p/my create'"
+        );
+        assert_eq!(
+            RunError::not_found(OsStr::new("rbd")).hint().unwrap(),
+            "install the package ceph-common"
+        );
+        assert_eq!(RunError::not_found(OsStr::new("/p/rbd")).hint(), None);
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_killed_is_named() {
+        let error = RunError::TimedOut {
+            command: "lvs".into(),
+            after: Duration::from_secs(60),
+            stdout: Box::default(),
+            stderr: Box::default(),
+            stuck: Some(42),
+        };
+        assert_eq!(
+            error.to_string(),
+            "`lvs` did not end within 60s and cannot be killed: process 42 waits in the kernel"
+        );
+        assert!(error.hint().unwrap().contains("/proc/42/stack"));
+        assert!(error.detail().is_empty());
+    }
+
+    #[test]
+    fn the_cause_is_a_source_and_not_in_the_message() {
+        let source = || io::Error::other("the cause");
+        for error in [
+            RunError::NotExecutable {
+                program: "p".into(),
+                source: source(),
+            },
+            RunError::NotAProgram {
+                program: "p".into(),
+                source: source(),
+            },
+            RunError::NoDirectory {
+                program: "p".into(),
+                cwd: "c".into(),
+                source: source(),
+            },
+            RunError::Spawn {
+                command: "p".into(),
+                source: source(),
+            },
+            RunError::Io {
+                command: "p".into(),
+                source: source(),
+            },
+        ] {
+            assert!(!error.to_string().contains("the cause"), "{error}");
+            assert_eq!(error.source().unwrap().to_string(), "the cause");
+        }
+    }
+}

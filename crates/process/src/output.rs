@@ -1,6 +1,7 @@
 //! What a program did.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
@@ -216,25 +217,32 @@ impl Captured {
 
     /// Puts `<redacted>` for every secret that a program repeated.
     pub(crate) fn redact<'a>(&mut self, secrets: impl Iterator<Item = &'a OsStr>) {
-        for secret in secrets {
-            replace(&mut self.head, secret.as_bytes(), REDACTED.as_bytes());
-            replace(&mut self.tail, secret.as_bytes(), REDACTED.as_bytes());
+        let mut secrets: Vec<&[u8]> = secrets.map(OsStr::as_bytes).collect();
+        if !secrets.is_empty() {
+            // One secret may be the beginning of another.
+            secrets.sort_by_key(|secret| Reverse(secret.len()));
+            self.head = redacted(&self.head, &secrets);
+            self.tail = redacted(&self.tail, &secrets);
         }
     }
 }
 
-fn replace(bytes: &mut Vec<u8>, needle: &[u8], replacement: &[u8]) {
-    let mut from = 0;
-    while let Some(found) = bytes[from..]
-        .windows(needle.len())
-        .position(|window| window == needle)
-    {
-        bytes.splice(
-            from + found..from + found + needle.len(),
-            replacement.iter().copied(),
-        );
-        from += found + replacement.len();
+fn redacted(bytes: &[u8], secrets: &[&[u8]]) -> Vec<u8> {
+    let mut shown = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let [first, after @ ..] = rest {
+        match secrets.iter().find_map(|secret| rest.strip_prefix(*secret)) {
+            Some(behind) => {
+                shown.extend_from_slice(REDACTED.as_bytes());
+                rest = behind;
+            }
+            None => {
+                shown.push(*first);
+                rest = after;
+            }
+        }
     }
+    shown
 }
 
 fn printable(line: &str) -> String {
@@ -326,5 +334,141 @@ impl Collector {
             tail: self.tail,
             omitted: self.omitted,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collect(limit: usize, chunks: &[&[u8]]) -> Captured {
+        let mut collector = Collector::new(limit);
+        chunks.iter().for_each(|chunk| collector.push(chunk));
+        collector.finish()
+    }
+
+    #[test]
+    fn head_and_tail_are_the_same_however_the_stream_is_cut() {
+        let bytes: Vec<u8> = (0..=250).collect();
+        for limit in [0, 1, 2, 3, 9, 10, 64, 250, 251, 252, 1000] {
+            for size in [1, 2, 3, 7, 10, 100, 251] {
+                let chunks: Vec<&[u8]> = bytes.chunks(size).collect();
+                let captured = collect(limit, &chunks);
+                assert_eq!(captured.total(), 251);
+                if limit >= bytes.len() {
+                    assert_eq!(captured.bytes(), Some(bytes.as_slice()));
+                    continue;
+                }
+                assert!(captured.is_truncated() && captured.bytes().is_none());
+                assert_eq!(
+                    captured.head,
+                    bytes[..limit.div_ceil(2)],
+                    "limit {limit}, chunks of {size}"
+                );
+                assert_eq!(
+                    captured.tail,
+                    bytes[251 - limit / 2..],
+                    "limit {limit}, chunks of {size}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn text_says_what_was_left_out() {
+        assert_eq!(
+            collect(8, &[b"one\ntwo\nthree\n"]).text(),
+            "one\n[… 6 bytes left out …]\nree\n"
+        );
+        assert_eq!(collect(4, &[b"abcdef"]).text(), "ab\n[… 2 bytes left out …]\nef");
+        assert_eq!(collect(0, &[b"abc"]).text(), "[… 3 bytes left out …]\n");
+        assert_eq!(collect(8, &[b"\xffabc"]).text(), "\u{fffd}abc");
+        assert_eq!(Captured::default().text(), "");
+    }
+
+    #[test]
+    fn last_lines_are_fit_for_a_terminal() {
+        let captured = Captured::from(b"one\r\ntwo\x1b[31m\xff\x00\n\nlast\tline".to_vec());
+        assert_eq!(
+            captured.last_lines(3),
+            [
+                r"two\u{1b}[31m".to_owned() + "\u{fffd}" + r"\u{0}",
+                String::new(),
+                r"last\tline".into()
+            ]
+        );
+        assert_eq!(captured.last_lines(99)[0], "one");
+        assert!(captured.last_lines(0).is_empty());
+        assert!(Captured::default().last_lines(3).is_empty());
+        let long = Captured::from("ä".repeat(10_000).into_bytes()).last_lines(1);
+        assert_eq!(long, ["ä".repeat(LINE_LENGTH) + "…"]);
+        assert_eq!(
+            collect(6, &[b"a\nb\nlonger\nc\n"]).last_lines(3),
+            ["b", "[… 7 bytes left out …]", "", "c"][1..]
+        );
+    }
+
+    #[test]
+    fn status_names_the_signal() {
+        assert_eq!(Status::Exited(3).to_string(), "exit status 3");
+        assert_eq!(Status::Signaled(9).to_string(), "killed by signal 9 (SIGKILL)");
+        assert_eq!(Status::Signaled(6).to_string(), "killed by signal 6 (SIGABRT)");
+        assert_eq!(Status::Signaled(40).to_string(), "killed by signal 40");
+        assert!(
+            Status::Exited(0).success() && !Status::Exited(1).success() && !Status::Signaled(0).success()
+        );
+    }
+
+    #[test]
+    fn only_exit_status_0_passes_the_check() {
+        let command = Command::change("x");
+        assert!(Output::success().check(&command).is_ok());
+        assert!(Output::new(Status::Exited(1)).check(&command).is_err());
+        assert!(Output::new(Status::Signaled(9)).check(&command).is_err());
+    }
+
+    #[test]
+    fn a_failure_shows_stderr_or_else_stdout() {
+        let command = Command::change("create").arg("x");
+        let output = Output::new(Status::Exited(1)).with_stdout("trying\n");
+        assert_eq!(
+            output
+                .clone()
+                .with_stderr(" \n")
+                .check(&command)
+                .unwrap_err()
+                .detail(),
+            ["trying"]
+        );
+        let failed = output
+            .with_stderr((0..30).map(|n| format!("line {n}\n")).collect::<String>())
+            .check(&command)
+            .unwrap_err();
+        assert_eq!(failed.detail().len(), 20);
+        assert_eq!(failed.detail()[19], "line 29");
+        assert_eq!(failed.stdout.text(), "trying\n");
+    }
+
+    #[test]
+    fn a_failure_repeats_no_secret_that_the_program_repeated() {
+        let command = Command::change("x")
+            .secret_arg("hunter2")
+            .secret_env("E", "")
+            .secret_env("K", "red")
+            .secret_env("L", "hunter");
+        let output = Output::new(Status::Exited(1))
+            .with_stdout("hunter2hunter2 hunter red")
+            .with_stderr(b"\xff+ login hunter2\n".to_vec());
+        let failed = output.check(&command).unwrap_err();
+        assert_eq!(failed.stderr.last_lines(1), ["\u{fffd}+ login <redacted>"]);
+        assert_eq!(failed.stdout.text(), "<redacted><redacted> <redacted> <redacted>");
+        let shown = format!("{failed} {failed:?} {:?}", failed.detail());
+        assert!(!shown.contains("hunter"), "{shown}");
+    }
+
+    #[test]
+    fn debug_of_output_is_short() {
+        let output = Output::success().with_stdout("x".repeat(100_000));
+        assert!(format!("{output:?}").len() < 1000);
     }
 }

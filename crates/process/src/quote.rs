@@ -46,3 +46,43 @@ fn push_bytes(quoted: &mut String, bytes: &[u8]) {
         let _ = write!(quoted, "\\{byte:03o}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_every_word_back() {
+        let words: &[&[u8]] = &[
+            b"",
+            b"plain-word_1.2/3,4:5@6%7=8+9",
+            b"two words",
+            b"it's",
+            b"$HOME `id` \"x\" \\ ! {a,b} * ? [x] ~ # & | ; < > ( )",
+            "Größe 10 GiB".as_bytes(),
+            b"line\nline\ttab",
+            b"\x1b[31mred'\\\x7f\x01",
+            b"not \xff\xfe UTF-8 \xc3",
+            b"\x011",
+        ];
+        for word in words {
+            let quoted = quote(OsStr::from_bytes(word));
+            assert!(!quoted.chars().any(char::is_control), "{quoted:?}");
+            let script = format!("printf %s {quoted}");
+            let printed = std::process::Command::new("bash")
+                .args(["-c", &script])
+                .output()
+                .unwrap();
+            assert_eq!(printed.stdout, *word, "{quoted}");
+        }
+    }
+
+    #[test]
+    fn only_what_needs_it_is_quoted() {
+        assert_eq!(quote(OsStr::new("--size=10m")), "--size=10m");
+        assert_eq!(quote(OsStr::new("a b")), "'a b'");
+        assert_eq!(quote(OsStr::new("")), "''");
+        assert_eq!(quote(OsStr::new("{a,b}")), "'{a,b}'");
+        assert_eq!(quote(OsStr::new("a\nb")), r"$'a\nb'");
+    }
+}

@@ -234,3 +234,144 @@ fn glob(pattern: &str, word: &OsStr) -> bool {
         });
     found.is_some_and(|left| left.ends_with(last))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Status;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Arc;
+
+    /// What the panic of `f` says.
+    fn panic_of<T>(f: impl FnOnce() -> T) -> String {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(f)) else {
+            panic!("did not panic")
+        };
+        panic
+            .downcast_ref::<String>()
+            .cloned()
+            .expect("panics with a formatted text")
+    }
+
+    #[test]
+    fn expected_commands_come_in_order_and_allowed_ones_any_time() {
+        let runner = Scripted::new()
+            .allow("lvs ...", "  data\n")
+            .expect("lvcreate -n one *", Output::success())
+            .expect(
+                "lvremove -f vg/*",
+                Output::new(Status::Exited(5)).with_stderr("in use\n"),
+            );
+        assert_eq!(
+            runner.run(&Command::query("lvs")).unwrap().stdout.text(),
+            "  data\n"
+        );
+        runner
+            .run(&Command::change("lvcreate").args(["-n", "one", "vg"]))
+            .unwrap();
+        runner.run(&Command::query("lvs").args(["a", "b"])).unwrap();
+        let remove = Command::change("lvremove").args(["-f", "vg/one"]);
+        let failed = runner.run(&remove).unwrap().check(&remove).unwrap_err();
+        assert_eq!(failed.to_string(), "`lvremove -f vg/one` failed: exit status 5");
+        assert_eq!(
+            runner.lines(),
+            ["lvs", "lvcreate -n one vg", "lvs a b", "lvremove -f vg/one"]
+        );
+        assert_eq!(runner.calls().len(), 4);
+        runner.verify();
+    }
+
+    #[test]
+    fn closures_keep_state_and_may_fail() {
+        let mut volumes = 0;
+        let runner = Scripted::new()
+            .allow_with("lvcreate ...", move |_| {
+                volumes += 1;
+                Ok(Output::from(format!("lv{volumes}")))
+            })
+            .expect_with("gone", |command| Err(RunError::not_found(command.get_program())));
+        let create = Command::change("lvcreate").arg("x");
+        assert_eq!(runner.run(&create).unwrap().stdout.text(), "lv1");
+        assert_eq!(runner.run(&create).unwrap().stdout.text(), "lv2");
+        assert!(matches!(
+            runner.run(&Command::query("gone")),
+            Err(RunError::NotFound { .. })
+        ));
+    }
+
+    #[test]
+    fn an_unexpected_command_panics_with_what_was_expected_and_again_when_dropped() {
+        let runner = Scripted::new().expect("lvs vg", "");
+        let asked = panic_of(|| runner.run(&Command::query("lvs").secret_arg("hunter2").env("A", "b")));
+        assert_eq!(
+            asked,
+            "unexpected command `env A=b lvs <redacted>`; expected `lvs vg`"
+        );
+        runner.run(&Command::query("lvs").arg("vg")).unwrap();
+        assert_eq!(
+            panic_of(|| runner.run(&Command::query("vgs"))),
+            "unexpected command `vgs`; expected no more"
+        );
+        let dropped = panic_of(|| drop(runner));
+        assert!(
+            dropped.contains("`env A=b lvs <redacted>`") && dropped.contains("`vgs`"),
+            "{dropped}"
+        );
+    }
+
+    #[test]
+    fn an_unmet_expectation_panics_when_dropped() {
+        let runner = Scripted::new().expect("lvs", "").expect("vgs *", "");
+        runner.run(&Command::query("lvs")).unwrap();
+        assert_eq!(
+            panic_of(|| runner.verify()),
+            "`vgs *` was expected but did not come"
+        );
+        assert_eq!(panic_of(|| drop(runner)), "`vgs *` was expected but did not come");
+    }
+
+    #[test]
+    fn an_unexpected_command_on_another_thread_is_not_lost() {
+        let runner = Arc::new(Scripted::new());
+        let other = Arc::clone(&runner);
+        assert!(
+            thread::spawn(move || other.run(&Command::query("lvs")))
+                .join()
+                .is_err()
+        );
+        assert!(panic_of(|| drop(runner)).contains("`lvs`"));
+    }
+
+    #[test]
+    fn a_pattern_that_is_no_command_line_panics_at_once() {
+        assert_eq!(
+            panic_of(|| Scripted::new().expect("lvs 'vg", "")),
+            "`lvs 'vg` is no command line"
+        );
+        assert_eq!(
+            panic_of(|| Scripted::new().allow("  ", "")),
+            "`  ` is no command line"
+        );
+    }
+
+    #[test]
+    fn patterns() {
+        let matches = |pattern: &str, words: &[&str]| {
+            Pattern::new(pattern).matches(&Command::query(words[0]).args(&words[1..]))
+        };
+        assert!(matches("a b", &["a", "b"]));
+        assert!(!matches("a b", &["a"]));
+        assert!(!matches("a", &["a", "b"]));
+        assert!(matches("a ...", &["a"]));
+        assert!(matches("a 'b c' ...", &["a", "b c", "d"]));
+        assert!(!matches("a b ...", &["a"]));
+        assert!(matches("*/create", &["/p/create"]));
+        assert!(matches("a *", &["a", ""]));
+        assert!(!matches("a *", &["a"]));
+        assert!(matches("a x*y*z", &["a", "x1y2y3z"]));
+        assert!(matches("a x*yy*yz", &["a", "xyyyz"]));
+        assert!(!matches("a x*yz*z", &["a", "xyz"]));
+        assert!(!matches("a x*x", &["a", "x"]));
+        assert!(matches("a '*=*'", &["a", "k=v"]));
+    }
+}

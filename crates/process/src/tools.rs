@@ -51,12 +51,49 @@ const PACKAGES: &[(&str, &str)] = &[
     ("zfsutils-linux", "zfs zpool"),
 ];
 
-/// The Debian package that has `program`, a name or a path; `None` if we do not know.
+/// The Debian package that has `program`, a name or a path in a directory of packages; `None` if we do not know.
 pub fn package(program: impl AsRef<OsStr>) -> Option<&'static str> {
-    let name = Path::new(program.as_ref()).file_name()?.to_str()?;
+    let path = Path::new(program.as_ref());
+    let (directory, name) = (path.parent()?.to_str()?, path.file_name()?.to_str()?);
+    if !["", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].contains(&directory) {
+        return None;
+    }
     let has = |programs: &str| programs.split_ascii_whitespace().any(|program| program == name);
     PACKAGES
         .iter()
         .find(|(_, programs)| has(programs))
         .map(|&(package, _)| package)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_and_paths_of_known_tools_have_a_package() {
+        assert_eq!(package("lvs"), Some("lvm2"));
+        assert_eq!(package("/sbin/blkid"), Some("util-linux"));
+        assert_eq!(package("drbdmeta"), Some("drbd-utils"));
+        assert_eq!(package("rbd"), Some("ceph-common"));
+        assert_eq!(package("mount.glusterfs"), Some("glusterfs-client"));
+        assert_eq!(package("qemu-img"), Some("qemu-utils"));
+        assert_eq!(package("lvs lvm"), None);
+        assert_eq!(package("unheard-of"), None);
+        assert_eq!(package("/usr/local/bin/lvs"), None);
+        assert_eq!(package("./lvs"), None);
+        assert_eq!(package(""), None);
+        assert_eq!(package("/"), None);
+    }
+
+    #[test]
+    fn no_program_is_in_two_packages() {
+        let mut seen = BTreeSet::new();
+        for program in PACKAGES
+            .iter()
+            .flat_map(|(_, programs)| programs.split_ascii_whitespace())
+        {
+            assert!(seen.insert(program), "{program}");
+        }
+    }
 }
