@@ -86,6 +86,8 @@ pub const NO_FREE_SPACE_CHECK: TemplateSet = enum_set!(File | SharedFile | Rbd |
 pub const COPYABLE: TemplateSet = enum_set!(File | Plain);
 /// The hypervisor can reach a disk without the kernel: parameter `access` (`DTS_HAVE_ACCESS`).
 pub const HAVE_ACCESS: TemplateSet = enum_set!(Rbd | Gluster | Ext);
+/// A disk belongs to a provider, which takes parameters of its own (`CheckDiskExtProvider`).
+pub const HAVE_PROVIDER: TemplateSet = enum_set!(Ext);
 /// Disks cannot be converted from these (`DTS_NOT_CONVERTIBLE_FROM`).
 pub const NOT_CONVERTIBLE_FROM: TemplateSet = enum_set!(Diskless);
 /// Disks cannot be converted to these (`DTS_NOT_CONVERTIBLE_TO`).
