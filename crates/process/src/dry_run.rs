@@ -23,7 +23,14 @@ impl<R: Runner> DryRun<R> {
         }
     }
 
-    /// The changes so far, in order, each the shell line (`{:#}` of its [`Command`]) that would make it.
+    /// Adds a change that no command makes, in words.
+    pub fn record(&self, change: impl Into<String>) {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.push(change.into());
+    }
+
+    /// The changes so far, in order, each the shell line (`{:#}` of its [`Command`]) that would make it, or what was
+    /// [recorded](Self::record).
     pub fn changes(&self) -> Vec<String> {
         self.changes
             .lock()
@@ -37,8 +44,7 @@ impl<R: Runner> Runner for DryRun<R> {
         match command.effect() {
             Effect::Query => self.queries.run(command),
             Effect::Change => {
-                let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-                changes.push(format!("{command:#}"));
+                self.record(format!("{command:#}"));
                 Ok(Output::success())
             }
         }
@@ -67,11 +73,13 @@ mod tests {
                 .cwd("/p"),
         )
         .unwrap();
+        dry.record("make the file /f");
         assert_eq!(
             dry.changes(),
             [
                 "lvcreate -n 'a b' vg",
-                "env -C /p EXTP_KEY=<redacted> VOL_NAME=v /p/create"
+                "env -C /p EXTP_KEY=<redacted> VOL_NAME=v /p/create",
+                "make the file /f"
             ]
         );
     }
