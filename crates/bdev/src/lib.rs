@@ -1,1 +1,27 @@
 //! What one node does with one disk tree.
+//!
+//! A [`Driver`] knows one type of device; [`driver`] finds it. [`tree`] works on a whole disk, with the devices below it, and
+//! is what operations call. A [`Host`] is the node that all this happens on: its programs, its file storage, its links.
+
+pub mod dev_map;
+pub mod device;
+pub mod driver;
+pub mod error;
+pub mod file_storage;
+pub mod host;
+pub mod links;
+pub mod tree;
+
+mod blockdev;
+mod file;
+
+pub use dev_map::{DEV_MAP, driver};
+pub use driver::{
+    BlockDevice, Capabilities, Change, Driver, FoundVolume, LocalDiskStatus, Operation, Owner, SyncStatus,
+    Target, Uri,
+};
+pub use error::{Cause, Error, ErrorKind};
+pub use file_storage::{FileStorage, FileStorageError};
+pub use host::{Changes, Host};
+pub use links::{DeviceLinks, Link, LinkError};
+pub use tree::{Activation, Assembled, Layer, Status};

@@ -1,0 +1,17 @@
+//! Which driver drives which type of device.
+
+use gnt_config::LogicalDevice;
+
+use crate::blockdev::BlockdevDriver;
+use crate::driver::Driver;
+use crate::error::Error;
+use crate::file::FileDriver;
+
+/// Every driver that there is.
+pub static DEV_MAP: &[&dyn Driver] = &[&FileDriver::FILE, &FileDriver::SHARED_FILE, &BlockdevDriver];
+
+/// The driver of a device type.
+pub fn driver(device: LogicalDevice) -> Result<&'static dyn Driver, Error> {
+    let found = DEV_MAP.iter().find(|driver| driver.device() == device);
+    found.copied().ok_or(Error::NoDriver { device })
+}

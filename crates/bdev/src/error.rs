@@ -1,0 +1,207 @@
+//! What can go wrong: what was being done to which disk on which node, then why.
+
+use std::path::PathBuf;
+
+use gnt_config::{LogicalDevice, LogicalId, Mebibytes};
+
+use crate::device::DeviceError;
+use crate::driver::Operation;
+use crate::file_storage::FileStorageError;
+use crate::links::LinkError;
+
+/// An operation on a disk failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Devices of this type cannot do that.
+    #[error("cannot {operation} a {device} disk: disks of this type do not have that operation")]
+    Unsupported {
+        /// The device type.
+        device: LogicalDevice,
+        /// What was asked.
+        operation: Operation,
+    },
+    /// Nothing here drives devices of this type.
+    #[error("there is no driver for {device} disks")]
+    NoDriver {
+        /// The device type.
+        device: LogicalDevice,
+    },
+    /// One device failed.
+    #[error("cannot {operation} {disk} on node {node}")]
+    Failed {
+        /// What was being done.
+        operation: Operation,
+        /// The device.
+        disk: String,
+        /// The node's name.
+        node: String,
+        /// Why.
+        #[source]
+        cause: Box<Cause>,
+    },
+    /// Several things failed, where one failure does not keep the rest from being tried.
+    #[error("{}", .0.iter().map(chain).collect::<Vec<_>>().join("; "))]
+    Several(Vec<Error>),
+    /// An operation failed, and taking back what it had done before failed too.
+    #[error("{}, and what was made before it could not be removed", chain(.error))]
+    Leftover {
+        /// The first failure.
+        error: Box<Error>,
+        /// The failure of the undo.
+        #[source]
+        undo: Box<Error>,
+    },
+    /// A file storage directory.
+    #[error(transparent)]
+    FileStorage(#[from] FileStorageError),
+    /// The links to instances' devices.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A block device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+/// Why one device failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// Its file.
+    #[error(transparent)]
+    File(#[from] FileStorageError),
+    /// Its block device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// Its link.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// Its configuration names something else.
+    #[error("{id} does not name a {device} device")]
+    WrongId {
+        /// The device type.
+        device: LogicalDevice,
+        /// What the configuration says.
+        id: LogicalId,
+    },
+    /// A smaller size was asked for.
+    #[error("its size is {size}, and {to} is less: disks cannot shrink")]
+    Shrink {
+        /// The size until now.
+        size: Mebibytes,
+        /// The size asked for.
+        to: Mebibytes,
+    },
+    /// The device is smaller than the configuration says.
+    #[error("{} has {bytes} bytes, less than the {size} of the disk", .path.display())]
+    TooSmall {
+        /// The device.
+        path: PathBuf,
+        /// Its real size.
+        bytes: u64,
+        /// The disk's size.
+        size: Mebibytes,
+    },
+}
+
+/// What kind of thing went wrong, for callers that do something about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The volume, or something that it needs, is not there.
+    NotFound,
+    /// The name is taken.
+    AlreadyExists,
+    /// It is in use.
+    Busy,
+    /// There is no room.
+    NoSpace,
+    /// Anything else.
+    Other,
+}
+
+impl ErrorKind {
+    /// What an error of the operating system means.
+    pub fn of_io(error: &std::io::Error) -> Self {
+        use std::io::ErrorKind as Io;
+        match error.kind() {
+            Io::NotFound => Self::NotFound,
+            Io::AlreadyExists => Self::AlreadyExists,
+            Io::ResourceBusy | Io::ExecutableFileBusy => Self::Busy,
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => Self::NoSpace,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Error {
+    /// Several errors as one; none if there is none.
+    pub(crate) fn all(mut errors: Vec<Self>) -> Result<(), Self> {
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(Self::Several(errors)),
+        }
+    }
+
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Failed { cause, .. } => cause.kind(),
+            Self::FileStorage(error) => error.kind(),
+            Self::Link(error) => error.kind(),
+            Self::Device(error) => error.kind(),
+            Self::Leftover { error, .. } => error.kind(),
+            Self::Several(errors) => {
+                let mut kinds = errors.iter().map(Self::kind);
+                let first = kinds.next().unwrap_or(ErrorKind::Other);
+                if kinds.all(|kind| kind == first) {
+                    first
+                } else {
+                    ErrorKind::Other
+                }
+            }
+            Self::Unsupported { .. } | Self::NoDriver { .. } => ErrorKind::Other,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Failed { cause, .. } => cause.hint(),
+            Self::FileStorage(error) => error.hint(),
+            Self::Link(error) => error.hint(),
+            Self::Device(error) => error.hint(),
+            Self::Leftover { undo, .. } => undo.hint(),
+            Self::Several(errors) => errors.iter().find_map(Self::hint),
+            Self::Unsupported { .. } | Self::NoDriver { .. } => None,
+        }
+    }
+}
+
+impl Cause {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::File(error) => error.kind(),
+            Self::Device(error) => error.kind(),
+            Self::Link(error) => error.kind(),
+            Self::WrongId { .. } | Self::Shrink { .. } | Self::TooSmall { .. } => ErrorKind::Other,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::File(error) => error.hint(),
+            Self::Device(error) => error.hint(),
+            Self::Link(error) => error.hint(),
+            Self::TooSmall { .. } => {
+                Some("is it still the same device? A smaller one would lose data".to_owned())
+            }
+            Self::WrongId { .. } | Self::Shrink { .. } => None,
+        }
+    }
+}
+
+/// An error and its causes on one line, for places that tell of more than one error.
+fn chain(error: &(impl std::error::Error + 'static)) -> String {
+    let first: &dyn std::error::Error = error;
+    let causes = std::iter::successors(Some(first), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,113 @@
+//! The node that operations happen on.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use gnt_config::Settings;
+use gnt_process::{Command, DryRun, Output, RunError, Runner};
+
+use crate::file_storage::FileStorage;
+use crate::links::DeviceLinks;
+
+/// What drivers find on their node.
+#[derive(Clone)]
+pub struct Host {
+    /// The node's name, for messages.
+    pub name: String,
+    /// What runs programs.
+    pub runner: Arc<dyn Runner>,
+    /// Where file-based disks may be.
+    pub file_storage: FileStorage,
+    /// The links to the devices of active disks.
+    pub links: DeviceLinks,
+    changes: Changes,
+}
+
+impl Host {
+    /// The node called `name`, with what `settings` say. Directories below `state` are ours to make.
+    pub fn new(name: &str, settings: &Settings, state: &Path, runner: Arc<dyn Runner>) -> Self {
+        Self::with(name, settings, state, runner, Changes::Made)
+    }
+
+    /// The same node when nothing may change (`--dry-run`): `dry_run` gets what would be done, whether a program would do it or not.
+    pub fn dry_run(name: &str, settings: &Settings, state: &Path, dry_run: Arc<DryRun>) -> Self {
+        let changes = Changes::Noted(Arc::clone(&dry_run));
+        Self::with(name, settings, state, dry_run, changes)
+    }
+
+    fn with(
+        name: &str,
+        settings: &Settings,
+        state: &Path,
+        runner: Arc<dyn Runner>,
+        changes: Changes,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            runner,
+            file_storage: FileStorage::new(&settings.file_storage_paths, Some(state), changes.clone()),
+            links: DeviceLinks::new(&settings.disk_links_dir, changes.clone()),
+            changes,
+        }
+    }
+
+    /// The same node, for one operation: every program is marked as started by it.
+    #[must_use]
+    pub fn for_operation(&self, id: &str) -> Self {
+        Self {
+            runner: Arc::new(Tagged {
+                runner: Arc::clone(&self.runner),
+                operation: id.to_owned(),
+            }),
+            ..self.clone()
+        }
+    }
+
+    /// Whether changes are only noted.
+    pub fn is_dry_run(&self) -> bool {
+        matches!(self.changes, Changes::Noted(_))
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What happens to changes that no program makes.
+#[derive(Debug, Clone, Default)]
+pub enum Changes {
+    /// They are made.
+    #[default]
+    Made,
+    /// They are written down (`--dry-run`).
+    Noted(Arc<DryRun>),
+}
+
+impl Changes {
+    /// Writes a change down if that is all that is wanted; then it must not be made.
+    pub(crate) fn only_noted(&self, change: impl FnOnce() -> String) -> bool {
+        match self {
+            Self::Made => false,
+            Self::Noted(dry_run) => {
+                dry_run.record(change());
+                true
+            }
+        }
+    }
+}
+
+struct Tagged {
+    runner: Arc<dyn Runner>,
+    operation: String,
+}
+
+impl Runner for Tagged {
+    fn run(&self, command: &Command) -> Result<Output, RunError> {
+        self.runner.run(&command.clone().tag(&self.operation))
+    }
+}

@@ -1,0 +1,213 @@
+//! The links `INSTANCE:INDEX` to the devices of active disks (`_SymlinkBlockDev`): what a hypervisor is given, so that a
+//! device may have another path after each start.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use crate::driver::Change;
+use crate::error::ErrorKind;
+use crate::host::Changes;
+
+/// Longest name of a file in Linux.
+const NAME_MAX: usize = 255;
+/// What the name of a link begins with until it is complete.
+const TEMPORARY: &str = ".new-";
+
+/// The directory of the links.
+#[derive(Debug, Clone)]
+pub struct DeviceLinks {
+    dir: PathBuf,
+    changes: Changes,
+}
+
+/// One link.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Link {
+    /// The instance.
+    pub instance: String,
+    /// Index of the disk.
+    pub index: u32,
+    /// The device that it leads to, there or not.
+    pub device: PathBuf,
+}
+
+/// A link could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// It would not be the name of a file in the directory.
+    #[error("'{}' is not the name of an instance", .instance.escape_debug())]
+    Name {
+        /// The name.
+        instance: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {doing} the link {}", .path.display())]
+    Io {
+        /// `make`, `read`, `remove` or `list`.
+        doing: &'static str,
+        /// The link, or the directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl LinkError {
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Name { .. } => ErrorKind::Other,
+            Self::Io { source, .. } => ErrorKind::of_io(source),
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        None
+    }
+}
+
+impl DeviceLinks {
+    /// The links in `dir`, which is made when the first one is.
+    pub fn new(dir: &Path, changes: Changes) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            changes,
+        }
+    }
+
+    /// Where the link of a disk is, or would be.
+    pub fn path(&self, instance: &str, index: u32) -> Result<PathBuf, LinkError> {
+        let name = format!("{instance}:{index}");
+        let usable = !instance.is_empty()
+            && !instance.starts_with('.')
+            && name.len() <= NAME_MAX - TEMPORARY.len()
+            && !instance.contains(|c: char| c == '/' || c.is_control());
+        if !usable {
+            let instance = instance.to_owned();
+            return Err(LinkError::Name { instance });
+        }
+        Ok(self.dir.join(name))
+    }
+
+    /// Makes the link of a disk lead to `device`, at no time missing, and returns where it is.
+    pub fn set(&self, instance: &str, index: u32, device: &Path) -> Result<PathBuf, LinkError> {
+        let path = self.path(instance, index)?;
+        let error = |source| LinkError::Io {
+            doing: "make",
+            path: path.clone(),
+            source,
+        };
+        if fs::read_link(&path).is_ok_and(|target| target == device)
+            || self
+                .changes
+                .only_noted(|| format!("link {} to {}", path.display(), device.display()))
+        {
+            return Ok(path);
+        }
+        fs::create_dir_all(&self.dir).map_err(error)?;
+        let temporary = self.dir.join(format!("{TEMPORARY}{instance}:{index}"));
+        // It is left over from a process that was killed: two do not work on the same disk.
+        remove(&temporary).map_err(error)?;
+        symlink(device, &temporary).map_err(error)?;
+        fs::rename(&temporary, &path).map_err(|source| {
+            let _ = remove(&temporary);
+            error(source)
+        })?;
+        Ok(path)
+    }
+
+    /// Where the link of a disk leads; none if there is none.
+    pub fn read(&self, instance: &str, index: u32) -> Result<Option<PathBuf>, LinkError> {
+        let path = self.path(instance, index)?;
+        match fs::read_link(&path) {
+            Ok(device) => Ok(Some(device)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(LinkError::Io {
+                doing: "read",
+                path,
+                source,
+            }),
+        }
+    }
+
+    /// Removes the link of a disk.
+    pub fn remove(&self, instance: &str, index: u32) -> Result<Change, LinkError> {
+        let path = self.path(instance, index)?;
+        if self.read(instance, index)?.is_none() {
+            return Ok(Change::AlreadyThere);
+        }
+        if self
+            .changes
+            .only_noted(|| format!("remove the link {}", path.display()))
+        {
+            return Ok(Change::Made);
+        }
+        remove(&path).map_err(|source| LinkError::Io {
+            doing: "remove",
+            path,
+            source,
+        })
+    }
+
+    /// Removes every link that leads to `device`: it is going away, and its name may come back as another disk's.
+    pub fn remove_to(&self, device: &Path) -> Result<Change, LinkError> {
+        let mut change = Change::AlreadyThere;
+        for link in self.list()?.iter().filter(|link| link.device == device) {
+            change = change.or(self.remove(&link.instance, link.index)?);
+        }
+        Ok(change)
+    }
+
+    /// Every link, in order; other files in the directory are left out.
+    pub fn list(&self) -> Result<Vec<Link>, LinkError> {
+        let error = |source| LinkError::Io {
+            doing: "list",
+            path: self.dir.clone(),
+            source,
+        };
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(error(e)),
+        };
+        let mut links = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(error)?;
+            let Some((instance, index)) = parse(&entry.file_name()) else {
+                continue;
+            };
+            // One that is no link, or is gone by now, is not ours to tell of.
+            if let Ok(device) = fs::read_link(entry.path()) {
+                links.push(Link {
+                    instance,
+                    index,
+                    device,
+                });
+            }
+        }
+        links.sort();
+        Ok(links)
+    }
+}
+
+fn parse(name: &OsStr) -> Option<(String, u32)> {
+    let (instance, index) = name.to_str()?.rsplit_once(':')?;
+    let canonical = index == "0" || !index.starts_with(['0', '+']);
+    (canonical && !instance.starts_with('.') && !instance.is_empty())
+        .then(|| index.parse().ok())
+        .flatten()
+        .map(|index| (instance.to_owned(), index))
+}
+
+fn remove(path: &Path) -> io::Result<Change> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(Change::Made),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Change::AlreadyThere),
+        Err(error) => Err(error),
+    }
+}
