@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use crate::quote::{REDACTED, quote};
 
-/// The environment variable that [`Command::tag`] sets, and by which [`crate::orphan`] recognises what an operation left.
+/// The environment variable that [`Command::tag`] sets, and by which [`crate::orphan`] recognises what an
+/// operation left.
 pub const OPERATION_VARIABLE: &str = "GNT_DISK_OPERATION";
 
 /// How long a program may run unless [`Command::timeout`] says otherwise: five minutes.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How many bytes of each stream are kept unless [`Command::output_limit`] says otherwise: 128 KiB, that is 64 KiB of
-/// its beginning and 64 KiB of its end.
+/// How many bytes of each stream are kept unless [`Command::output_limit`] says otherwise: 128 KiB, that is
+/// 64 KiB of its beginning and 64 KiB of its end.
 pub const DEFAULT_OUTPUT_LIMIT: usize = 128 << 10;
 
 /// Whether a command changes anything.
@@ -29,8 +30,9 @@ pub enum Effect {
 
 /// A program to run, with everything that it is to get.
 ///
-/// `Display` is the command line as one would type it, `{:#}` has in front what sets the directory and the environment
-/// (`env -C DIR KEY=VALUE …`), without [`OPERATION_VARIABLE`]. `Debug` is the same as `{:#}`. None of them shows a secret.
+/// `Display` is the command line as one would type it, `{:#}` has in front what sets the directory and the
+/// environment (`env -C DIR KEY=VALUE …`), without [`OPERATION_VARIABLE`]. `Debug` is the same as `{:#}`.
+/// None of them shows a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Command {
     program: OsString,
@@ -56,7 +58,8 @@ impl Command {
         Command::new(program.as_ref(), Effect::Query)
     }
 
-    /// A command that changes something. `program` is a path if it has a slash, else it is looked up in `PATH`.
+    /// A command that changes something. `program` is a path if it has a slash, else it is looked up in
+    /// `PATH`.
     #[must_use]
     pub fn change(program: impl AsRef<OsStr>) -> Command {
         Command::new(program.as_ref(), Effect::Change)
@@ -96,8 +99,8 @@ impl Command {
         self
     }
 
-    /// Sets an environment variable; the last value given for a key counts. A `PATH` set here is the one in which the
-    /// program itself is looked up.
+    /// Sets an environment variable; the last value given for a key counts. A `PATH` set here is the one in
+    /// which the program itself is looked up.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Command {
         self.env.insert(key.as_ref().to_owned(), Word::plain(value));
@@ -111,14 +114,16 @@ impl Command {
         self
     }
 
-    /// Runs the program in this directory, to which a program that is a relative path refers too. The default is ours.
+    /// Runs the program in this directory, to which a program that is a relative path refers too. The default
+    /// is ours.
     #[must_use]
     pub fn cwd(mut self, path: impl AsRef<Path>) -> Command {
         self.cwd = Some(path.as_ref().to_owned());
         self
     }
 
-    /// What the program reads from its standard input; never shown. A program that does not read all of it is no error.
+    /// What the program reads from its standard input; never shown. A program that does not read all of it is
+    /// no error.
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Command {
         self.stdin = Some(bytes.into());
@@ -132,17 +137,17 @@ impl Command {
         self
     }
 
-    /// How many bytes of standard output, and as many of standard error, are kept: the first and the last half;
-    /// [`DEFAULT_OUTPUT_LIMIT`] if not set. Memory is taken only as output arrives, so whoever parses the output sets a
-    /// limit that no sane answer reaches.
+    /// How many bytes of standard output, and as many of standard error, are kept: the first and the last
+    /// half; [`DEFAULT_OUTPUT_LIMIT`] if not set. Memory is taken only as output arrives, so whoever parses
+    /// the output sets a limit that no sane answer reaches.
     #[must_use]
     pub fn output_limit(mut self, bytes: usize) -> Command {
         self.output_limit = bytes;
         self
     }
 
-    /// Marks the program and all that it starts as part of an operation, by [`OPERATION_VARIABLE`] in its environment, so
-    /// that [`crate::orphan`] finds what outlives us.
+    /// Marks the program and all that it starts as part of an operation, by [`OPERATION_VARIABLE`] in its
+    /// environment, so that [`crate::orphan`] finds what outlives us.
     #[must_use]
     pub fn tag(self, operation: impl AsRef<OsStr>) -> Command {
         self.env(OPERATION_VARIABLE, operation)

@@ -6,8 +6,8 @@ use crate::{Command, Effect, Output, RunError, Runner, System};
 
 /// Runs queries through another runner and only records changes.
 ///
-/// A change answers with exit status 0 and no output. A query that depends on a change that was not made sees the world
-/// as it is, and so may fail.
+/// A change answers with exit status 0 and no output. A query that depends on a change that was not made sees
+/// the world as it is, and so may fail.
 #[derive(Debug)]
 pub struct DryRun<R = System> {
     queries: R,

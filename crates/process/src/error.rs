@@ -38,7 +38,8 @@ pub enum RunError {
         /// The interpreter.
         interpreter: PathBuf,
     },
-    /// The file is executable, but it is neither a binary for this machine nor does its first line name an interpreter.
+    /// The file is executable, but it is neither a binary for this machine nor does its first line name an
+    /// interpreter.
     #[error("{} is not a program", quote(program.as_os_str()))]
     NotAProgram {
         /// The file.
@@ -137,8 +138,8 @@ impl RunError {
         }
     }
 
-    /// The last 20 lines that the program printed before it was killed: of standard error, or of standard output if there
-    /// is nothing on standard error.
+    /// The last 20 lines that the program printed before it was killed: of standard error, or of standard
+    /// output if there is nothing on standard error.
     pub fn detail(&self) -> Vec<String> {
         match self {
             RunError::TimedOut { stdout, stderr, .. } => last_words(stdout, stderr),
@@ -147,8 +148,8 @@ impl RunError {
     }
 }
 
-/// A command ran, but not with success. Secrets of the command are in none of the fields: where its output repeats them
-/// literally it says `<redacted>`.
+/// A command ran, but not with success. Secrets of the command are in none of the fields: where its output
+/// repeats them literally it says `<redacted>`.
 #[derive(Debug, Error)]
 #[error("`{command}` failed: {status}")]
 pub struct CommandFailed {
@@ -172,8 +173,8 @@ impl CommandFailed {
         }
     }
 
-    /// The last 20 lines that the program printed: of standard error, or of standard output if there is nothing on
-    /// standard error.
+    /// The last 20 lines that the program printed: of standard error, or of standard output if there is
+    /// nothing on standard error.
     pub fn detail(&self) -> Vec<String> {
         last_words(&self.stdout, &self.stderr)
     }

@@ -1,8 +1,9 @@
 //! Running other people's programs, with a timeout and bounded output.
 //!
-//! A [`Command`] says what to run and whether it changes anything; a [`Runner`] runs it. There are three: [`System`]
-//! really runs programs, [`DryRun`] runs queries only and records the changes, [`Scripted`] plays recorded answers in
-//! tests. Code that needs a program takes a `&dyn Runner` and never learns which one it has.
+//! A [`Command`] says what to run and whether it changes anything; a [`Runner`] runs it. There are three:
+//! [`System`] really runs programs, [`DryRun`] runs queries only and records the changes, [`Scripted`] plays
+//! recorded answers in tests. Code that needs a program takes a `&dyn Runner` and never learns which one it
+//! has.
 //!
 //! ```
 //! use gnt_process::{Command, Runner, System};
@@ -16,9 +17,10 @@
 //! # }
 //! ```
 //!
-//! What every program gets: an environment of `PATH`, `HOME`, `LC_ALL=C` and what the caller sets, nothing else; `/dev/null` as
-//! standard input unless there are bytes for it; a process group of its own, which is killed as a whole when the
-//! timeout is over; and room for the beginning and the end of what it prints, however much that is.
+//! What every program gets: an environment of `PATH`, `HOME`, `LC_ALL=C` and what the caller sets, nothing
+//! else; `/dev/null` as standard input unless there are bytes for it; a process group of its own, which is
+//! killed as a whole when the timeout is over; and room for the beginning and the end of what it prints,
+//! however much that is.
 
 pub mod orphan;
 pub mod tools;

@@ -1,8 +1,9 @@
 //! Processes that outlived the operation that started them.
 //!
-//! Programs run in process groups of their own, so one that was running when we were killed with SIGKILL goes on. Before an
-//! interrupted operation is resumed or undone it must be over, or two would change the same volume. All that an
-//! operation starts carries its id in the environment ([`Command::tag`](crate::Command::tag)), by which it is found here.
+//! Programs run in process groups of their own, so one that was running when we were killed with SIGKILL goes
+//! on. Before an interrupted operation is resumed or undone it must be over, or two would change the same
+//! volume. All that an operation starts carries its id in the environment
+//! ([`Command::tag`](crate::Command::tag)), by which it is found here.
 //!
 //! Only the caller can know that nobody waits for these processes: call this while holding the lock of the
 //! operation that is known to have lost its process.
@@ -41,9 +42,9 @@ pub struct Process {
 
 /// The process groups that the operation `tag` left behind.
 ///
-/// Not among them are those in a session that the operation's processes made (setsid(2)): these are daemons, started on
-/// purpose. Nor are our own group and those of our ancestors, in case we are ourselves part of an operation of that
-/// name. Processes whose environment we may not read are not found; root may read all.
+/// Not among them are those in a session that the operation's processes made (setsid(2)): these are daemons,
+/// started on purpose. Nor are our own group and those of our ancestors, in case we are ourselves part of an
+/// operation of that name. Processes whose environment we may not read are not found; root may read all.
 ///
 /// # Errors
 /// When `/proc` cannot be read.
@@ -51,12 +52,12 @@ pub fn orphans(tag: &str) -> io::Result<Vec<Group>> {
     Ok(left_behind(&processes(tag)?, &BTreeSet::new()))
 }
 
-/// Kills what [`orphans`] finds, and what appears meanwhile, and returns when it is gone: SIGTERM, after two seconds
-/// SIGKILL. Returns the number of process groups.
+/// Kills what [`orphans`] finds, and what appears meanwhile, and returns when it is gone: SIGTERM, after two
+/// seconds SIGKILL. Returns the number of process groups.
 ///
 /// # Errors
-/// When `/proc` cannot be read, or with [`TimedOut`](io::ErrorKind::TimedOut) when something is still there five seconds
-/// after SIGKILL because it waits in the kernel.
+/// When `/proc` cannot be read, or with [`TimedOut`](io::ErrorKind::TimedOut) when something is still there
+/// five seconds after SIGKILL because it waits in the kernel.
 pub fn kill_orphans(tag: &str) -> io::Result<usize> {
     const PAUSE: Duration = Duration::from_millis(20);
     let begun = Instant::now();
@@ -91,7 +92,8 @@ pub fn kill_orphans(tag: &str) -> io::Result<usize> {
 }
 
 impl Group {
-    /// The id of a group is not given to another as long as one of its processes lives, so that is looked at last.
+    /// The id of a group is not given to another as long as one of its processes lives, so that is looked at
+    /// last.
     fn signal(&self, signal: Signal) {
         let lives = |process: &Process| {
             Stat::read(process.pid)
@@ -138,7 +140,8 @@ impl Stat {
         Stat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// `1234 (name) S ppid pgid session …`, where the name may have anything in it and the 22nd field is the start.
+    /// `1234 (name) S ppid pgid session …`, where the name may have anything in it and the 22nd field is the
+    /// start.
     fn parse(line: &[u8]) -> Option<Stat> {
         let line = String::from_utf8_lossy(line);
         let (pid, rest) = line.split_once(" (")?;
@@ -232,14 +235,16 @@ mod tests {
     use std::io::{BufRead as _, BufReader};
     use std::process::{Child, Stdio};
 
-    /// A process that runs a script as an operation does, to be killed; what is left of it goes when the test ends.
+    /// A process that runs a script as an operation does, to be killed; what is left of it goes when the test
+    /// ends.
     struct Operation {
         tag: String,
         process: Child,
     }
 
     impl Operation {
-        /// Returns when the script has started `lines` processes, each of which announced itself by a line, with their ids.
+        /// Returns when the script has started `lines` processes, each of which announced itself by a line,
+        /// with their ids.
         fn start(name: &str, script: &str, lines: usize) -> (Operation, Vec<i32>) {
             let tag = format!("{name}-{}", std::process::id());
             let dir = tempfile::tempdir().unwrap();

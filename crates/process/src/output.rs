@@ -127,7 +127,8 @@ impl fmt::Display for Status {
     }
 }
 
-/// The names of the signals that end a process by default (signal(7)); their numbers depend on the architecture.
+/// The names of the signals that end a process by default (signal(7)); their numbers depend on the
+/// architecture.
 fn signal_name(number: i32) -> Option<&'static str> {
     const NAMES: [(Signal, &str); 21] = [
         (Signal::HUP, "HUP"),
@@ -192,7 +193,8 @@ impl Captured {
         (!self.is_truncated()).then_some(self.head.as_slice())
     }
 
-    /// What was kept, as text: bytes that are not UTF-8 become U+FFFD, and where bytes were left out a line says how many.
+    /// What was kept, as text: bytes that are not UTF-8 become U+FFFD, and where bytes were left out a line
+    /// says how many.
     pub fn text(&self) -> Cow<'_, str> {
         let head = String::from_utf8_lossy(&self.head);
         if !self.is_truncated() {
@@ -207,7 +209,8 @@ impl Captured {
         format!("{head}{newline}[… {} bytes left out …]\n{tail}", self.omitted).into()
     }
 
-    /// The last `n` lines of [`text`](Self::text), fit for a terminal: control characters are escaped and long lines cut.
+    /// The last `n` lines of [`text`](Self::text), fit for a terminal: control characters are escaped and
+    /// long lines cut.
     pub fn last_lines(&self, n: usize) -> Vec<String> {
         let text = self.text();
         let mut lines: Vec<String> = text.lines().rev().take(n).map(printable).collect();

@@ -4,11 +4,12 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
-/// What stands for a secret wherever a command is shown. It is not quoted: a pasted line fails instead of running with it.
+/// What stands for a secret wherever a command is shown. It is not quoted: a pasted line fails instead of
+/// running with it.
 pub(crate) const REDACTED: &str = "<redacted>";
 
-/// `word` as a shell reads it back. Control characters and bytes that are not UTF-8 are written as `$'\x1b'` (POSIX
-/// 2024, bash, zsh), so that a line stays one line and cannot act on a terminal.
+/// `word` as a shell reads it back. Control characters and bytes that are not UTF-8 are written as `$'\x1b'`
+/// (POSIX 2024, bash, zsh), so that a line stays one line and cannot act on a terminal.
 pub(crate) fn quote(word: &OsStr) -> String {
     match word.to_str() {
         Some(text) if !text.is_empty() && text.chars().all(is_plain) => text.to_owned(),

@@ -9,8 +9,8 @@ pub trait Runner: Send + Sync {
     /// Runs `command` and waits for its end.
     ///
     /// # Errors
-    /// When it could not be started, did not end in time, or could not be waited for. What it says about itself by its
-    /// exit status is no error here: see [`Output::check`].
+    /// When it could not be started, did not end in time, or could not be waited for. What it says about
+    /// itself by its exit status is no error here: see [`Output::check`].
     fn run(&self, command: &Command) -> Result<Output, RunError>;
 }
 

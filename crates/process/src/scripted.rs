@@ -10,15 +10,18 @@ use crate::{Command, Output, RunError, Runner};
 
 /// Answers commands from a script, and fails the test when something else is asked, or less.
 ///
-/// A *pattern* is a shell line: the program and its arguments. In each word `*` stands for any number of characters;
-/// a last word `...` stands for any number of further arguments. Patterns are matched against secrets in clear.
+/// A *pattern* is a shell line: the program and its arguments. In each word `*` stands for any number of
+/// characters; a last word `...` stands for any number of further arguments. Patterns are matched against
+/// secrets in clear.
 ///
-/// Commands given with `expect` must come once each, in order. Those given with `allow` may come at any time, any number of
-/// times; of several that match the first counts. The next expected command goes before the allowed ones.
+/// Commands given with `expect` must come once each, in order. Those given with `allow` may come at any time,
+/// any number of times; of several that match the first counts. The next expected command goes before the
+/// allowed ones.
 ///
 /// # Panics
-/// [`run`](Runner::run) panics when nothing matches. Dropping it panics when that has happened, possibly on a thread
-/// whose panic nobody saw, and when an expected command has not come. A pattern that is no shell line panics at once.
+/// [`run`](Runner::run) panics when nothing matches. Dropping it panics when that has happened, possibly on a
+/// thread whose panic nobody saw, and when an expected command has not come. A pattern that is no shell line
+/// panics at once.
 #[derive(Default)]
 pub struct Scripted {
     script: Mutex<Script>,
@@ -69,6 +72,7 @@ impl Scripted {
     }
 
     /// Answers a command, whenever it comes, with what `answer` returns, which may depend on earlier ones.
+    /// `answer` must not itself run commands here.
     #[must_use]
     pub fn allow_with(
         self,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,8 @@ use crate::{Command, RunError};
 /// The `PATH` of every program, and the one in which it is looked up, unless the caller sets another.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Starts the program in a process group of its own, with pipes at stdout and stderr, and at stdin if there is input.
+/// Starts the program in a process group of its own, with pipes at stdout and stderr, and at stdin if there
+/// is input.
 pub(crate) fn spawn(command: &Command) -> Result<Child, RunError> {
     let program = find(command)?;
     let stdin = if command.get_stdin().is_some() {
@@ -25,8 +26,8 @@ pub(crate) fn spawn(command: &Command) -> Result<Child, RunError> {
     } else {
         Stdio::null()
     };
-    // Given a path, std takes posix_spawn, which copies none of our memory, whatever PATH we set. argv[0] stays the
-    // name as given: some providers and lvm dispatch on it.
+    // Given a path, std takes posix_spawn, which copies none of our memory, whatever PATH we set. argv[0]
+    // stays the name as given: some providers and lvm dispatch on it.
     let mut process = std::process::Command::new(&program);
     process
         .arg0(command.get_program())
@@ -46,8 +47,8 @@ pub(crate) fn spawn(command: &Command) -> Result<Child, RunError> {
     retry_while_busy(|| process.spawn()).map_err(|error| explain(command, program, error))
 }
 
-/// A script that is being replaced, or that a process just being forked still has open for writing, cannot be executed
-/// for a moment (ETXTBSY).
+/// A script that is being replaced, or that a process just being forked still has open for writing, cannot be
+/// executed for a moment (ETXTBSY).
 fn retry_while_busy<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     const PAUSE: Duration = Duration::from_millis(10);
     for _ in 0..20 {
@@ -59,8 +60,8 @@ fn retry_while_busy<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result
     attempt()
 }
 
-/// The program as execvp(3) finds it, except that directories in `PATH` which are not absolute do not count: root does not
-/// run what happens to lie in the current directory.
+/// The program as execvp(3) finds it, except that directories in `PATH` which are not absolute do not count:
+/// root does not run what happens to lie in the current directory.
 fn find(command: &Command) -> Result<PathBuf, RunError> {
     let program = command.get_program();
     if program.as_bytes().contains(&b'/') {
@@ -117,12 +118,13 @@ fn explain(command: &Command, program: PathBuf, source: io::Error) -> RunError {
 
 /// What the first line of a script names, as the kernel reads it. A binary needs the loader of its libraries.
 fn interpreter(file: &Path) -> PathBuf {
-    let mut line = Vec::new();
-    let read = File::open(file).map(|file| BufReader::new(file.take(256)).read_until(b'\n', &mut line));
-    match (read, line.strip_prefix(b"#!")) {
-        (Ok(Ok(_)), Some(named)) => {
-            let mut words = named
-                .split(|byte| b" \t\n".contains(byte))
+    let mut start = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(256).read_to_end(&mut start));
+    let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    match line.strip_prefix(b"#!") {
+        Some(words) if read.is_ok() => {
+            let mut words = words
+                .split(|byte| b" \t".contains(byte))
                 .filter(|word| !word.is_empty());
             OsStr::from_bytes(words.next().unwrap_or_default()).into()
         }

@@ -51,7 +51,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("zfsutils-linux", "zfs zpool"),
 ];
 
-/// The Debian package that has `program`, a name or a path in a directory of packages; `None` if we do not know.
+/// The Debian package that has `program`, a name or a path in a directory of packages; `None` if we do not
+/// know.
 pub fn package(program: impl AsRef<OsStr>) -> Option<&'static str> {
     let path = Path::new(program.as_ref());
     let (directory, name) = (path.parent()?.to_str()?, path.file_name()?.to_str()?);
