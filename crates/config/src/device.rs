@@ -1,5 +1,7 @@
 //! Device types and the logical ids that name a device.
 
+use std::borrow::Cow;
+
 use enumset::EnumSetType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -231,6 +233,37 @@ impl LogicalId {
             }
             other => other.to_json(),
         }
+    }
+
+    /// The part that names the volume: logical volume, image, path; for drbd the first minor.
+    pub fn volume(&self) -> Cow<'_, str> {
+        match self {
+            Self::Lv { lv: name, .. }
+            | Self::File { path: name, .. }
+            | Self::BlockDev { path: name }
+            | Self::Rbd { volume: name }
+            | Self::Ext { volume: name, .. }
+            | Self::Gluster { path: name, .. } => name.into(),
+            Self::Drbd8 {
+                minors: [minor, _], ..
+            } => minor.to_string().into(),
+        }
+    }
+
+    /// The id of another volume beside this one: in the same volume group, pool, provider; `name` is the part that
+    /// [`volume`](Self::volume) gives. Drbd devices have no name to change.
+    pub fn with_volume(&self, name: String) -> Self {
+        let mut other = self.clone();
+        match &mut other {
+            Self::Lv { lv: volume, .. }
+            | Self::File { path: volume, .. }
+            | Self::BlockDev { path: volume }
+            | Self::Rbd { volume }
+            | Self::Ext { volume, .. }
+            | Self::Gluster { path: volume, .. } => *volume = name,
+            Self::Drbd8 { .. } => {}
+        }
+        other
     }
 
     /// Whether a device of type `device` is named by an id of this form.
