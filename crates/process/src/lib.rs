@@ -25,6 +25,7 @@
 pub mod orphan;
 pub mod tools;
 
+mod captured;
 mod command;
 mod dry_run;
 mod error;
@@ -35,10 +36,11 @@ mod scripted;
 mod spawn;
 mod system;
 
+pub use captured::Captured;
 pub use command::{Command, DEFAULT_OUTPUT_LIMIT, DEFAULT_TIMEOUT, Effect, OPERATION_VARIABLE};
 pub use dry_run::DryRun;
 pub use error::{CommandFailed, RunError};
-pub use output::{Captured, Output, Status};
+pub use output::{Output, Status};
 pub use runner::Runner;
 pub use scripted::Scripted;
 pub use spawn::DEFAULT_PATH;

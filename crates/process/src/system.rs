@@ -11,8 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio, read, write};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, test_kill_process_group};
 
+use crate::captured::Collector;
 use crate::error::redacted;
-use crate::output::Collector;
 use crate::spawn::spawn;
 use crate::{Captured, Command, Output, RunError, Runner, Status};
 
