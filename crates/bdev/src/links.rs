@@ -121,6 +121,25 @@ impl DeviceLinks {
         Ok(path)
     }
 
+    /// Renames the link of a disk that gets another index. One that is not there has its new name already, or the disk none.
+    pub fn rename(&self, instance: &str, from: u32, to: u32) -> Result<Change, LinkError> {
+        let (path, new) = (self.path(instance, from)?, self.path(instance, to)?);
+        if self.read(instance, from)?.is_none() {
+            return Ok(Change::AlreadyThere);
+        }
+        if !self
+            .changes
+            .only_noted(|| format!("rename the link {} to {}", path.display(), new.display()))
+        {
+            fs::rename(&path, &new).map_err(|source| LinkError::Io {
+                doing: "rename",
+                path,
+                source,
+            })?;
+        }
+        Ok(Change::Made)
+    }
+
     /// Where the link of a disk leads; none if there is none.
     pub fn read(&self, instance: &str, index: u32) -> Result<Option<PathBuf>, LinkError> {
         let path = self.path(instance, index)?;

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object, template};
+use serde::{Deserialize, Serialize};
 
 use crate::dev_map::driver;
 use crate::driver::{BlockDevice, Change, FoundVolume, Operation, SyncStatus, Target};
@@ -65,7 +66,8 @@ pub struct Status {
 }
 
 /// Which part of a disk grows. What mirrors must first grow on all nodes below and then once above.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Layer {
     /// The volumes that hold the data (`backingstore`).
     BackingStore,
