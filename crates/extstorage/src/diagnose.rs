@@ -1,0 +1,104 @@
+//! Looking at all providers, also those that cannot be used.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use enumset::EnumSet;
+
+use crate::action::Action;
+use crate::parameters::Parameter;
+use crate::provider::{Fault, FileProblem, Inspection, SearchPath, check_name};
+
+/// What is to say about one entry of a directory of the search path.
+#[derive(Debug)]
+pub struct Diagnosis {
+    /// The name that a provider in it has. For a directory of the search path that cannot be listed, its path.
+    pub name: String,
+    /// Where it is.
+    pub dir: PathBuf,
+    /// The provider of the same name that is found before it, so that this one is never used.
+    pub shadowed_by: Option<PathBuf>,
+    /// The scripts that it has and that can be used.
+    pub scripts: EnumSet<Action>,
+    /// The parameters that it declares.
+    pub parameters: Vec<Parameter>,
+    /// Why it cannot be used, per file.
+    pub problems: Vec<FileProblem>,
+    /// Files that have the name of `list` or `info` but are no scripts, and so do not count.
+    pub ignored: Vec<FileProblem>,
+}
+
+impl Diagnosis {
+    /// Whether nothing is wrong with it. It may be shadowed all the same.
+    pub fn is_usable(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn new(name: String, dir: PathBuf, inspection: Inspection) -> Diagnosis {
+        Diagnosis {
+            name,
+            dir,
+            shadowed_by: None,
+            scripts: inspection.scripts,
+            parameters: inspection.parameters,
+            problems: inspection.problems,
+            ignored: inspection.ignored,
+        }
+    }
+}
+
+/// Everything in the search path that is or could be a provider (`backend.DiagnoseExtStorage`): in the order of the search
+/// path, by name within a directory. Hidden entries do not count; a directory of the search path need not exist.
+pub fn diagnose(search_path: &SearchPath) -> Vec<Diagnosis> {
+    let mut diagnoses: Vec<Diagnosis> = Vec::new();
+    for directory in search_path.directories() {
+        match visible_entries(directory) {
+            Ok(names) => {
+                for name in names {
+                    let mut diagnosis = examine(directory, name);
+                    let first = search_path.find(&diagnosis.name).ok();
+                    diagnosis.shadowed_by =
+                        first.filter(|first| *first != diagnosis.dir && diagnosis.dir.is_dir());
+                    diagnoses.push(diagnosis);
+                }
+            }
+            Err(fault) => {
+                let mut inspection = Inspection::default();
+                inspection.note(".", fault);
+                let name = directory.display().to_string();
+                diagnoses.push(Diagnosis::new(name, directory.clone(), inspection));
+            }
+        }
+    }
+    diagnoses
+}
+
+fn visible_entries(directory: &Path) -> Result<Vec<String>, Fault> {
+    if !directory.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(directory).map_err(Fault::Unreadable)?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(Fault::Unreadable)?.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with('.') {
+            names.push(name.into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn examine(directory: &Path, name: String) -> Diagnosis {
+    let dir = directory.join(&name);
+    let inspection = match check_name(&name) {
+        Ok(()) => Inspection::of(&dir),
+        Err(_) => {
+            let mut inspection = Inspection::default();
+            inspection.note(".", Fault::InvalidName);
+            inspection
+        }
+    };
+    Diagnosis::new(name, dir, inspection)
+}

@@ -1,0 +1,309 @@
+//! Finding a provider and checking what is in its directory.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use enumset::EnumSet;
+use thiserror::Error;
+
+use crate::action::Action;
+use crate::device::kind;
+use crate::error::with_causes;
+use crate::parameters::{PARAMETERS_FILE, Parameter, parse_parameters};
+use crate::trust::{self, TrustError, Trusted};
+
+/// The directories in which providers are searched for, in this order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SearchPath(Vec<PathBuf>);
+
+impl SearchPath {
+    /// These directories; a relative one is meant from the present working directory.
+    pub fn new<P: Into<PathBuf>>(directories: impl IntoIterator<Item = P>) -> SearchPath {
+        let directories = directories.into_iter().map(Into::into);
+        SearchPath(
+            directories
+                .map(|directory| std::path::absolute(&directory).unwrap_or(directory))
+                .collect(),
+        )
+    }
+
+    /// The directories.
+    pub fn directories(&self) -> &[PathBuf] {
+        &self.0
+    }
+
+    /// The directory of a provider: the first of that name. One that cannot be used is not passed over in favour of
+    /// another further on.
+    ///
+    /// # Errors
+    /// When the name is none, or there is no directory of that name.
+    pub fn find(&self, name: &str) -> Result<PathBuf, ProviderError> {
+        check_name(name)?;
+        let mut candidates = self.0.iter().map(|directory| directory.join(name));
+        candidates
+            .find(|candidate| candidate.is_dir())
+            .ok_or_else(|| ProviderError::NotFound {
+                name: name.to_owned(),
+                searched: self.0.clone(),
+            })
+    }
+}
+
+/// A provider that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provider {
+    /// Its name.
+    pub name: String,
+    /// Its directory, as the search path led to it.
+    pub dir: PathBuf,
+    /// The scripts that it has.
+    pub scripts: EnumSet<Action>,
+    /// The parameters that it declares.
+    pub parameters: Vec<Parameter>,
+}
+
+impl Provider {
+    /// Finds a provider and checks its files. This is done before every action, so it costs a few microseconds only.
+    ///
+    /// # Errors
+    /// When there is no such provider, or one of its files is not as it should be.
+    pub fn find(name: &str, search_path: &SearchPath) -> Result<Provider, ProviderError> {
+        let dir = search_path.find(name)?;
+        let inspection = Inspection::of(&dir);
+        if !inspection.problems.is_empty() {
+            return Err(ProviderError::Unusable {
+                name: name.to_owned(),
+                dir,
+                problems: inspection.problems,
+            });
+        }
+        Ok(Provider {
+            name: name.to_owned(),
+            dir,
+            scripts: inspection.scripts,
+            parameters: inspection.parameters,
+        })
+    }
+
+    /// Whether it has a script for this.
+    pub fn supports(&self, action: Action) -> bool {
+        self.scripts.contains(action)
+    }
+
+    /// The script for this, if it has one: its path as given, because a provider may be one program that all names link to
+    /// and that looks at how it was called.
+    pub fn script(&self, action: Action) -> Option<PathBuf> {
+        self.supports(action).then(|| self.dir.join(action.script()))
+    }
+}
+
+/// A provider that cannot be used.
+#[derive(Debug, Error)]
+pub enum ProviderError {
+    /// The name cannot be one.
+    #[error(
+        "{name:?} cannot be the name of a provider: it is made of letters, digits, `.`, `_` and `-`, and starts with \
+         neither `.` nor `-`"
+    )]
+    InvalidName {
+        /// The name.
+        name: String,
+    },
+    /// There is none of that name.
+    #[error("there is no provider {name} in {}", list(searched))]
+    NotFound {
+        /// The name.
+        name: String,
+        /// The directories in which it was searched for.
+        searched: Vec<PathBuf>,
+    },
+    /// Something is wrong with its files.
+    #[error("the provider {name} in {} cannot be used: {}", dir.display(), join(problems, "; "))]
+    Unusable {
+        /// The name.
+        name: String,
+        /// Its directory.
+        dir: PathBuf,
+        /// What is wrong, per file.
+        problems: Vec<FileProblem>,
+    },
+}
+
+impl ProviderError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ProviderError::InvalidName { .. } => None,
+            ProviderError::NotFound { .. } => {
+                Some("`gnt-disk provider list` lists those that are there".to_owned())
+            }
+            ProviderError::Unusable { problems, .. } => {
+                let commands: BTreeSet<String> = problems.iter().filter_map(FileProblem::hint).collect();
+                (!commands.is_empty()).then(|| Vec::from_iter(commands).join("; "))
+            }
+        }
+    }
+}
+
+/// What is wrong with one file of a provider.
+#[derive(Debug)]
+pub struct FileProblem {
+    /// Its name in the provider's directory; `.` is the directory itself.
+    pub file: String,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+impl FileProblem {
+    fn hint(&self) -> Option<String> {
+        match &self.fault {
+            Fault::Untrusted(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// One line, with the causes.
+impl fmt::Display for FileProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file, with_causes(&self.fault))
+    }
+}
+
+/// What can be wrong with a file of a provider.
+#[derive(Debug, Error)]
+pub enum Fault {
+    /// It is not there.
+    #[error("missing")]
+    Missing,
+    /// It is a symbolic link to nowhere.
+    #[error("links to {}, which is not there", .0.display())]
+    Dangling(PathBuf),
+    /// It is not a file, or the provider's directory is not a directory.
+    #[error("is {0}")]
+    WrongKind(&'static str),
+    /// Its owner may not execute it.
+    #[error("not executable (mode {mode:04o})")]
+    NotExecutable {
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The name of the directory cannot be a provider's.
+    #[error("the name cannot be one of a provider")]
+    InvalidName,
+    /// Others than root could change it, or that cannot be told.
+    #[error(transparent)]
+    Untrusted(TrustError),
+    /// It cannot be read.
+    #[error("cannot be read")]
+    Unreadable(#[source] io::Error),
+}
+
+/// What is in a provider's directory.
+#[derive(Debug, Default)]
+pub(crate) struct Inspection {
+    pub(crate) scripts: EnumSet<Action>,
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) problems: Vec<FileProblem>,
+    /// Files with the name of an extension that are no scripts.
+    pub(crate) ignored: Vec<FileProblem>,
+}
+
+impl Inspection {
+    pub(crate) fn of(dir: &Path) -> Inspection {
+        let user = rustix::process::geteuid().as_raw();
+        let mut inspection = Inspection::default();
+        match trust::follow(dir, user).map_err(Fault::Untrusted) {
+            Ok(trusted) if trusted.metadata.is_dir() => inspection.look_into(&trusted, user),
+            Ok(trusted) => inspection.note(".", Fault::WrongKind(kind(trusted.metadata.file_type()))),
+            Err(fault) => inspection.note(".", fault),
+        }
+        inspection
+    }
+
+    fn look_into(&mut self, dir: &Trusted, user: u32) {
+        for action in EnumSet::<Action>::all() {
+            match check_script(dir, action.script(), user) {
+                Ok(()) => {
+                    self.scripts.insert(action);
+                }
+                Err(Fault::Missing | Fault::Dangling(_)) if !Action::REQUIRED.contains(action) => {}
+                Err(fault @ (Fault::WrongKind(_) | Fault::NotExecutable { .. }))
+                    if Action::EXTENSIONS.contains(action) =>
+                {
+                    self.ignored.push(FileProblem {
+                        file: action.script().to_owned(),
+                        fault,
+                    });
+                }
+                Err(fault) => self.note(action.script(), fault),
+            }
+        }
+        match read_parameters(dir, user) {
+            Ok(parameters) => self.parameters = parameters,
+            Err(fault) => self.note(PARAMETERS_FILE, fault),
+        }
+    }
+
+    pub(crate) fn note(&mut self, file: &str, fault: Fault) {
+        self.problems.push(FileProblem {
+            file: file.to_owned(),
+            fault,
+        });
+    }
+}
+
+fn check_script(dir: &Trusted, name: &str, user: u32) -> Result<(), Fault> {
+    let script = check_file(dir, name, user)?;
+    let mode = script.metadata.mode() & 0o7777;
+    if mode & 0o100 == 0 {
+        return Err(Fault::NotExecutable { mode });
+    }
+    Ok(())
+}
+
+fn read_parameters(dir: &Trusted, user: u32) -> Result<Vec<Parameter>, Fault> {
+    let file = check_file(dir, PARAMETERS_FILE, user)?;
+    let bytes = fs::read(&file.path).map_err(Fault::Unreadable)?;
+    Ok(parse_parameters(&String::from_utf8_lossy(&bytes)))
+}
+
+fn check_file(dir: &Trusted, name: &str, user: u32) -> Result<Trusted, Fault> {
+    let file = dir.follow(name, user).map_err(|error| match error {
+        TrustError::Io { path, .. } if error.is_not_found() && path != dir.path.join(name) => {
+            Fault::Dangling(path)
+        }
+        error if error.is_not_found() => Fault::Missing,
+        error => Fault::Untrusted(error),
+    })?;
+    if !file.metadata.is_file() {
+        return Err(Fault::WrongKind(kind(file.metadata.file_type())));
+    }
+    Ok(file)
+}
+
+pub(crate) fn check_name(name: &str) -> Result<(), ProviderError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(allowed) {
+        return Err(ProviderError::InvalidName {
+            name: name.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn list(directories: &[PathBuf]) -> String {
+    match directories {
+        [] => "the search path, which is empty".to_owned(),
+        _ => join(directories.iter().map(|directory| directory.display()), ", "),
+    }
+}
+
+fn join<T: fmt::Display>(items: impl IntoIterator<Item = T>, separator: &str) -> String {
+    let texts: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    texts.join(separator)
+}

@@ -1,0 +1,213 @@
+//! Who could change a file.
+//!
+//! A provider's scripts run as root, so nobody else may be able to change what they are: not the file, not a directory on
+//! the way to it, not a symbolic link that it goes through.
+
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use thiserror::Error;
+
+/// Others than root (or the user as whom we run) could change a file, or it cannot be told.
+#[derive(Debug, Error)]
+pub enum TrustError {
+    /// Somebody else owns it.
+    #[error("{} belongs to user {uid}, who could change it", path.display())]
+    ForeignOwner {
+        /// The file, directory or symbolic link.
+        path: PathBuf,
+        /// Who owns it.
+        uid: u32,
+    },
+    /// Others may write to it. A group's right counts even if it has no members today; an access control list that lets
+    /// anybody else write shows as the group's.
+    #[error("{} can be changed by {} (mode {mode:04o})", path.display(), writers(*.mode))]
+    Writable {
+        /// The file or directory.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// More symbolic links than the kernel would follow.
+    #[error("{} leads through too many symbolic links", .0.display())]
+    Loop(PathBuf),
+    /// It is not there, or cannot be looked at.
+    #[error("{} cannot be examined", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl TrustError {
+    /// Whether the file, or what it links to, is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, TrustError::Io { source, .. }
+            if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            TrustError::ForeignOwner { path, .. } => {
+                Some(format!("chown --no-dereference root {}", path.display()))
+            }
+            TrustError::Writable { path, .. } => Some(format!("chmod go-w {}", path.display())),
+            TrustError::Loop(_) | TrustError::Io { .. } => None,
+        }
+    }
+}
+
+const STICKY: u32 = 0o1000;
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// How many symbolic links are followed on the way to one file, as in Linux.
+const MAX_LINKS: usize = 40;
+
+fn writers(mode: u32) -> &'static str {
+    if mode & 0o002 == 0 {
+        "its group"
+    } else {
+        "everybody"
+    }
+}
+
+/// A file or directory that only those could change whom we trust.
+#[derive(Debug)]
+pub(crate) struct Trusted {
+    /// Where it is, without symbolic links.
+    pub(crate) path: PathBuf,
+    pub(crate) metadata: Metadata,
+}
+
+/// Follows an absolute path to what it leads to, and looks at everything on the way.
+///
+/// # Errors
+/// When others than root and `user` could make it lead elsewhere, or change what it leads to.
+pub(crate) fn follow(path: &Path, user: u32) -> Result<Trusted, TrustError> {
+    let root = PathBuf::from("/");
+    let metadata = examine(&root)?;
+    Walk { user, links: 0 }.go(Trusted { path: root, metadata }, path)
+}
+
+impl Trusted {
+    /// The same for a file in this directory, which itself needs no second look.
+    pub(crate) fn follow(&self, name: &str, user: u32) -> Result<Trusted, TrustError> {
+        let start = Trusted {
+            path: self.path.clone(),
+            metadata: self.metadata.clone(),
+        };
+        Walk { user, links: 0 }.go(start, Path::new(name))
+    }
+}
+
+struct Walk {
+    user: u32,
+    links: usize,
+}
+
+impl Walk {
+    fn go(mut self, start: Trusted, path: &Path) -> Result<Trusted, TrustError> {
+        let mut at = start;
+        let mut ahead = components(path);
+        while let Some(component) = ahead.pop() {
+            self.check_directory(&at)?;
+            match component {
+                Step::Root => at = located("/".into())?,
+                Step::Parent => at = located(at.path.parent().unwrap_or(&at.path).to_owned())?,
+                Step::Name(name) => {
+                    let next = located(at.path.join(name))?;
+                    self.check_owner(&next)?;
+                    if next.metadata.is_symlink() {
+                        ahead.extend(self.read_link(&next.path, path)?);
+                    } else {
+                        at = next;
+                    }
+                }
+            }
+        }
+        self.check_end(&at)?;
+        Ok(at)
+    }
+
+    fn read_link(&mut self, link: &Path, path: &Path) -> Result<Vec<Step>, TrustError> {
+        self.links += 1;
+        if self.links > MAX_LINKS {
+            return Err(TrustError::Loop(path.to_owned()));
+        }
+        match fs::read_link(link) {
+            Ok(target) => Ok(components(&target)),
+            Err(source) => Err(unreadable(link, source)),
+        }
+    }
+
+    fn check_owner(&self, file: &Trusted) -> Result<(), TrustError> {
+        let uid = file.metadata.uid();
+        if uid == 0 || uid == self.user {
+            return Ok(());
+        }
+        Err(TrustError::ForeignOwner {
+            path: file.path.clone(),
+            uid,
+        })
+    }
+
+    /// In a sticky directory, such as /tmp, others can make files but not replace ours.
+    fn check_directory(&self, directory: &Trusted) -> Result<(), TrustError> {
+        if directory.metadata.mode() & STICKY != 0 {
+            return self.check_owner(directory);
+        }
+        self.check_end(directory)
+    }
+
+    fn check_end(&self, file: &Trusted) -> Result<(), TrustError> {
+        self.check_owner(file)?;
+        let mode = file.metadata.mode() & 0o7777;
+        if mode & WRITABLE_BY_OTHERS == 0 {
+            return Ok(());
+        }
+        Err(TrustError::Writable {
+            path: file.path.clone(),
+            mode,
+        })
+    }
+}
+
+enum Step {
+    Root,
+    Parent,
+    Name(OsString),
+}
+
+/// The steps along a path, the first one last.
+fn components(path: &Path) -> Vec<Step> {
+    let steps = path.components().rev().filter_map(|component| match component {
+        Component::RootDir => Some(Step::Root),
+        Component::ParentDir => Some(Step::Parent),
+        Component::Normal(name) => Some(Step::Name(name.to_owned())),
+        Component::CurDir | Component::Prefix(_) => None,
+    });
+    steps.collect()
+}
+
+fn located(path: PathBuf) -> Result<Trusted, TrustError> {
+    let metadata = examine(&path)?;
+    Ok(Trusted { path, metadata })
+}
+
+fn examine(path: &Path) -> Result<Metadata, TrustError> {
+    fs::symlink_metadata(path).map_err(|source| unreadable(path, source))
+}
+
+fn unreadable(path: &Path, source: io::Error) -> TrustError {
+    TrustError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
