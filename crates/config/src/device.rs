@@ -8,8 +8,11 @@ use serde_json::{Value, json};
 use strum::{Display, EnumIter, EnumString, IntoStaticStr};
 
 use crate::secret::Secret;
+use crate::size::Mebibytes;
 use crate::template::DiskTemplate;
 
+/// Size of the metadata volume of a drbd disk (`constants.DRBD_META_SIZE`).
+pub const DRBD_META_SIZE: Mebibytes = Mebibytes(128);
 /// First part of a blockdev disk's logical id (`constants.BLOCKDEV_DRIVER_MANUAL`).
 pub const BLOCKDEV_DRIVER_MANUAL: &str = "manual";
 /// First part of an rbd disk's logical id.

@@ -3,7 +3,9 @@
 pub mod device;
 pub mod disk;
 mod json;
+pub mod names;
 pub mod objects;
+pub mod params;
 pub mod secret;
 pub mod settings;
 pub mod size;

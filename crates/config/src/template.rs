@@ -103,7 +103,44 @@ pub const ON_SECONDARY: TemplateSet = enum_set!(Plain | Drbd);
 /// A disk is opened on a secondary node too (`Disk.OpenOnSecondary`).
 pub const OPEN_ON_SECONDARY: TemplateSet = enum_set!(Plain);
 
+/// Where a node keeps the disks of a template and what is asked for free space (`constants.ST_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum StorageType {
+    /// Nowhere.
+    Diskless,
+    /// In a directory.
+    File,
+    /// In a directory that all nodes share.
+    SharedFile,
+    /// In an LVM volume group.
+    #[strum(serialize = "lvm-vg")]
+    LvmVg,
+    /// On devices that are there already.
+    Blockdev,
+    /// In a Ceph cluster.
+    Rados,
+    /// On a Gluster volume.
+    Gluster,
+    /// With a provider.
+    Ext,
+}
+
 impl DiskTemplate {
+    /// Where disks are kept (`constants.MAP_DISK_TEMPLATE_STORAGE_TYPE`).
+    pub fn storage_type(self) -> StorageType {
+        match self {
+            Diskless => StorageType::Diskless,
+            File => StorageType::File,
+            SharedFile => StorageType::SharedFile,
+            Plain | Drbd => StorageType::LvmVg,
+            Blockdev => StorageType::Blockdev,
+            Rbd => StorageType::Rados,
+            Gluster => StorageType::Gluster,
+            Ext => StorageType::Ext,
+        }
+    }
+
     /// The device type of a top-level disk; none for diskless.
     pub fn device(self) -> Option<LogicalDevice> {
         LogicalDevice::of(self)
