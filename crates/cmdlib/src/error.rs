@@ -1,0 +1,249 @@
+//! Why an operation was refused or failed.
+
+use gnt_bdev::ErrorKind;
+use gnt_config::{DiskTemplate, Mebibytes};
+use gnt_store::StoreError;
+
+use crate::compute::{ComputeError, FileStorageError};
+use crate::generate::GenerateError;
+use crate::node::NodeError;
+
+/// What operations return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an operation was refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such instance.
+    #[error("there is no instance {instance}")]
+    NoInstance {
+        /// Name or UUID asked for.
+        instance: String,
+    },
+    /// An instance of that name is there already.
+    #[error("there is an instance {instance} already")]
+    InstanceExists {
+        /// Its name.
+        instance: String,
+    },
+    /// A name that cannot be.
+    #[error(transparent)]
+    Name(#[from] gnt_config::names::NameError),
+    /// No such disk.
+    #[error("instance {instance} has no disk {disk}; it has {count}")]
+    NoDisk {
+        /// The instance.
+        instance: String,
+        /// Index, name or UUID asked for.
+        disk: String,
+        /// How many disks it has.
+        count: usize,
+    },
+    /// No detached disk of that name or UUID.
+    #[error("there is no detached disk {disk}")]
+    NoDetachedDisk {
+        /// Name or UUID asked for.
+        disk: String,
+    },
+    /// The instance's disks are in use.
+    #[error("the disks of instance {instance} are active")]
+    Active {
+        /// The instance.
+        instance: String,
+    },
+    /// The template is not among the cluster's `enabled_disk_templates`.
+    #[error("disk template {template} is not enabled on this cluster")]
+    TemplateDisabled {
+        /// The template.
+        template: DiskTemplate,
+    },
+    /// A wish that does not go with the template or the instance.
+    #[error("{what}")]
+    Unfit {
+        /// The wish and why it cannot be.
+        what: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
+    /// A disk cannot be made smaller.
+    #[error("{disk} of instance {instance} cannot shrink from {from} to {to}")]
+    Shrink {
+        /// The instance.
+        instance: String,
+        /// The disk.
+        disk: String,
+        /// Size now.
+        from: Mebibytes,
+        /// Size asked for.
+        to: Mebibytes,
+    },
+    /// The template has disks of a fixed size.
+    #[error(transparent)]
+    Disk(#[from] gnt_config::disk::DiskError),
+    /// A disk parameter is wrong.
+    #[error(transparent)]
+    Params(#[from] gnt_config::params::ParamError),
+    /// The node's group is not known.
+    #[error("there is no node group {group}")]
+    NoGroup {
+        /// Name or UUID.
+        group: String,
+    },
+    /// A volume of that name is there already.
+    #[error("there is a volume {volume} already")]
+    VolumeExists {
+        /// The volume.
+        volume: String,
+    },
+    /// The node is not known.
+    #[error("there is no node {node}")]
+    NoNode {
+        /// Name or UUID.
+        node: String,
+    },
+    /// The node cannot be asked from here.
+    #[error("node {node} cannot be reached from this machine ({here})")]
+    Unreachable {
+        /// Name of the node.
+        node: String,
+        /// Name of this machine.
+        here: String,
+    },
+    /// The wish for a disk is wrong.
+    #[error(transparent)]
+    Compute(#[from] ComputeError),
+    /// Disks could not be laid out.
+    #[error(transparent)]
+    Generate(Box<GenerateError<StoreError>>),
+    /// The cluster has no directory for files.
+    #[error(transparent)]
+    FileStorage(#[from] FileStorageError),
+    /// A node said no.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A logical id in the journal has the wrong form.
+    #[error(transparent)]
+    LogicalId(#[from] gnt_config::device::LogicalIdError),
+    /// A step of the journal cannot be read: it was written by another version.
+    #[error("step {step} of operation {operation} is not known to this version")]
+    UnknownStep {
+        /// The operation's id.
+        operation: String,
+        /// The step's name.
+        step: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A step cannot be written to the journal.
+    #[error("step {step} cannot be journalled")]
+    Unwritable {
+        /// The step's name.
+        step: &'static str,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// What a dead process had left running could not be ended.
+    #[error("processes left behind by operation {operation} could not be ended")]
+    Orphans {
+        /// The operation's id.
+        operation: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The operation failed and everything is as before.
+    #[error("operation {operation} failed; everything it did was undone")]
+    Undone {
+        /// The operation's id.
+        operation: String,
+        /// Why it failed.
+        #[source]
+        source: Box<Error>,
+    },
+    /// The operation failed after something that cannot be undone; what it did until then stays.
+    #[error("operation {operation} failed; what it did before stays done")]
+    Partial {
+        /// The operation's id.
+        operation: String,
+        /// Why it failed.
+        #[source]
+        source: Box<Error>,
+    },
+    /// The operation failed, and so did undoing it: it stays in the journal and keeps its locks.
+    #[error("operation {operation} failed ({cause}), and could not be undone")]
+    UndoFailed {
+        /// The operation's id.
+        operation: String,
+        /// Why it failed.
+        cause: String,
+        /// Why it could not be undone.
+        #[source]
+        source: Box<Error>,
+    },
+    /// An aborted operation had gone too far to be undone completely.
+    #[error("operation {operation} was aborted, but \"{step}\" and what came before cannot be undone")]
+    AbortedLate {
+        /// The operation's id.
+        operation: String,
+        /// The step that stays.
+        step: String,
+    },
+}
+
+impl From<GenerateError<StoreError>> for Error {
+    fn from(error: GenerateError<StoreError>) -> Self {
+        Self::Generate(Box::new(error))
+    }
+}
+
+impl Error {
+    /// Whether what was to be made is there already, made by someone else.
+    pub fn is_already_exists(&self) -> bool {
+        matches!(self, Self::Node(NodeError::Storage(error)) if error.kind() == ErrorKind::AlreadyExists)
+    }
+
+    /// What the user can do.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoInstance { .. } => "'gnt-disk list' shows the instances".to_owned(),
+            Self::NoDetachedDisk { .. } => "'gnt-disk list --detached' shows the detached disks".to_owned(),
+            Self::InstanceExists { instance } => {
+                format!("'gnt-disk modify {instance} --disk add:size=…' adds disks to it")
+            }
+            Self::Active { instance } => format!("run 'gnt-disk deactivate {instance}' first"),
+            Self::TemplateDisabled { template } => {
+                format!("'gnt-disk cluster modify --enable-template {template}' enables it")
+            }
+            Self::Unfit { hint, .. } => (*hint).to_owned(),
+            Self::Shrink { .. } => {
+                "disks only grow; to get a smaller one, add a new disk and copy the data".to_owned()
+            }
+            Self::Unreachable { .. } => "run this command on that node".to_owned(),
+            Self::UndoFailed { operation, .. } => format!(
+                "mend the cause, then run 'gnt-disk operation resume {operation}'; \
+                 'gnt-disk operation abort --force {operation}' gives up and leaves things as they are"
+            ),
+            Self::UnknownStep { operation, .. } => {
+                format!("run 'gnt-disk operation resume {operation}' with the version that began it")
+            }
+            Self::Compute(error) => return error.hint(),
+            Self::FileStorage(error) => return error.hint().map(str::to_owned),
+            Self::Params(error) => return error.hint(),
+            Self::Node(error) => return error.hint(),
+            Self::Store(error) => return error.hint(),
+            Self::Undone { source, .. } | Self::Partial { source, .. } => return source.hint(),
+            _ => return None,
+        })
+    }
+}
+
+/// The error and all its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

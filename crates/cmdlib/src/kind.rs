@@ -1,0 +1,32 @@
+//! The kinds of operations.
+
+use strum::{Display, EnumIter, IntoStaticStr};
+
+/// What an operation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Kind {
+    /// Make an instance's disks.
+    Add,
+    /// Remove an instance's disks.
+    Remove,
+    /// Put an instance's disks into use.
+    Activate,
+    /// Take an instance's disks out of use.
+    Deactivate,
+    /// Enlarge a disk.
+    Grow,
+    /// Add, remove, detach, attach or change disks.
+    Modify,
+    /// Snapshot disks.
+    Snapshot,
+    /// Rename an instance.
+    Rename,
+}
+
+impl Kind {
+    /// Name in the journal.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}

@@ -1,0 +1,232 @@
+//! The node that this process runs on: no network, no daemon.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gnt_bdev::tree::{self, Activation, Assembled, Layer, Status};
+use gnt_bdev::{Change, FoundVolume, Host, Link, Target};
+use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
+
+use crate::error::{Error, Result};
+use crate::node::{Node, NodeError, NodeResult};
+use crate::saga::Nodes;
+
+/// The hypervisor that disks with `access` set to `userspace` are for; Ganeti has no other that can.
+const USERSPACE_HYPERVISOR: &str = "kvm";
+
+/// This machine.
+#[derive(Debug, Clone)]
+pub struct LocalNode {
+    host: Arc<Host>,
+}
+
+impl LocalNode {
+    /// The node that `host` describes.
+    pub fn new(host: Host) -> Self {
+        Self { host: Arc::new(host) }
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Host) -> std::result::Result<T, gnt_bdev::Error> + Send + 'static,
+    ) -> NodeResult<T> {
+        let host = Arc::clone(&self.host);
+        match tokio::task::spawn_blocking(move || work(&host)).await {
+            Ok(result) => Ok(result?),
+            Err(source) => Err(NodeError::Broken {
+                node: self.host.name.clone(),
+                source,
+            }),
+        }
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        disk: &Disk,
+        instance: &str,
+        work: impl FnOnce(&Host, &Target<'_>) -> std::result::Result<T, gnt_bdev::Error> + Send + 'static,
+    ) -> NodeResult<T> {
+        let (disk, instance) = (disk.clone(), instance.to_owned());
+        self.call(move |host| work(host, &Target::new(&disk, &instance)))
+            .await
+    }
+}
+
+impl Node for LocalNode {
+    fn name(&self) -> &str {
+        &self.host.name
+    }
+
+    async fn create(&self, disk: &Disk, instance: &str, info: &str) -> NodeResult<Change> {
+        let info = info.to_owned();
+        self.on_disk(disk, instance, move |host, target| {
+            tree::create(host, target, &info)
+        })
+        .await
+    }
+
+    async fn assemble(&self, disk: &Disk, instance: &str) -> NodeResult<Assembled> {
+        let activation = Activation::primary(USERSPACE_HYPERVISOR);
+        self.on_disk(disk, instance, move |host, target| {
+            tree::assemble(host, target, activation)
+        })
+        .await
+    }
+
+    async fn shutdown(&self, disk: &Disk, instance: &str) -> NodeResult<Change> {
+        self.on_disk(disk, instance, tree::shutdown).await
+    }
+
+    async fn remove(&self, disk: &Disk, instance: &str) -> NodeResult<Change> {
+        self.on_disk(disk, instance, tree::remove).await
+    }
+
+    async fn find(&self, disk: &Disk, instance: &str) -> NodeResult<Option<Status>> {
+        self.on_disk(disk, instance, tree::find).await
+    }
+
+    async fn grow(
+        &self,
+        disk: &Disk,
+        instance: &str,
+        to: Mebibytes,
+        layer: Layer,
+        dry_run: bool,
+    ) -> NodeResult<Change> {
+        self.on_disk(disk, instance, move |host, target| {
+            tree::grow(host, target, to, dry_run, layer)
+        })
+        .await
+    }
+
+    async fn rename(&self, disk: &Disk, instance: &str, to: &LogicalId) -> NodeResult<Change> {
+        let to = to.clone();
+        self.on_disk(disk, instance, move |host, target| {
+            tree::rename(host, target, &to)
+        })
+        .await
+    }
+
+    async fn set_info(&self, disk: &Disk, instance: &str, info: &str) -> NodeResult<()> {
+        let info = info.to_owned();
+        self.on_disk(disk, instance, move |host, target| {
+            tree::set_info(host, target, &info)
+        })
+        .await
+    }
+
+    async fn snapshot(
+        &self,
+        disk: &Disk,
+        instance: &str,
+        name: &str,
+        size: Mebibytes,
+    ) -> NodeResult<LogicalId> {
+        let name = name.to_owned();
+        self.on_disk(disk, instance, move |host, target| {
+            tree::snapshot(host, target, &name, size)
+        })
+        .await
+    }
+
+    async fn create_storage_dir(&self, path: &str) -> NodeResult<Change> {
+        let path = path.to_owned();
+        self.call(move |host| Ok(host.file_storage.create_directory(path.as_ref())?))
+            .await
+    }
+
+    async fn remove_storage_dir(&self, path: &str) -> NodeResult<Change> {
+        let path = path.to_owned();
+        self.call(move |host| Ok(host.file_storage.remove_directory(path.as_ref())?))
+            .await
+    }
+
+    async fn rename_storage_dir(&self, from: &str, to: &str) -> NodeResult<Change> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.call(move |host| Ok(host.file_storage.rename_directory(from.as_ref(), to.as_ref())?))
+            .await
+    }
+
+    async fn device_size(&self, path: &str) -> NodeResult<Mebibytes> {
+        let path = path.to_owned();
+        self.call(move |_| {
+            let device = gnt_bdev::device::under_dev(path.as_ref())?;
+            Ok(Mebibytes::from_bytes(device.bytes.unwrap_or_default()))
+        })
+        .await
+    }
+
+    async fn volumes(&self, device: LogicalDevice, params: &Object) -> NodeResult<Vec<FoundVolume>> {
+        let params = params.clone();
+        self.call(move |host| tree::volumes(host, device, &params)).await
+    }
+
+    async fn links(&self) -> NodeResult<Vec<Link>> {
+        self.call(|host| Ok(host.links.list()?)).await
+    }
+
+    async fn move_link(&self, instance: &str, from: u32, to: u32) -> NodeResult<Change> {
+        let instance = instance.to_owned();
+        self.call(move |host| Ok(host.links.rename(&instance, from, to)?))
+            .await
+    }
+}
+
+/// A cluster of which only this machine can be asked.
+#[derive(Debug, Clone)]
+pub struct OneNode {
+    uuid: String,
+    node: LocalNode,
+    names: Arc<BTreeMap<String, String>>,
+}
+
+impl OneNode {
+    /// `host` is the node with this `uuid`; `nodes` are all of the cluster's.
+    pub fn new(uuid: &str, host: Host, nodes: &[gnt_config::Node]) -> Self {
+        let names = nodes
+            .iter()
+            .map(|node| (node.uuid.clone(), node.name.clone()))
+            .collect();
+        Self {
+            uuid: uuid.to_owned(),
+            node: LocalNode::new(host),
+            names: Arc::new(names),
+        }
+    }
+}
+
+impl Nodes for OneNode {
+    type Node = LocalNode;
+
+    fn node(&self, uuid: &str) -> Result<&LocalNode> {
+        if uuid == self.uuid {
+            return Ok(&self.node);
+        }
+        Err(match self.names.get(uuid) {
+            Some(name) => Error::Unreachable {
+                node: name.clone(),
+                here: self.node.name().to_owned(),
+            },
+            None => Error::NoNode {
+                node: uuid.to_owned(),
+            },
+        })
+    }
+
+    fn for_operation(&self, operation: &str) -> Self {
+        Self {
+            node: LocalNode::new(self.node.host.for_operation(operation)),
+            ..self.clone()
+        }
+    }
+
+    fn end_orphans(&self, operation: &str) -> Result<()> {
+        match gnt_process::orphan::kill_orphans(operation) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(Error::Orphans {
+                operation: operation.to_owned(),
+                source,
+            }),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Making an instance's disks.
+
+use gnt_config::{DiskTemplate, FileDriver, Instance, Object, names};
+use gnt_store::Change;
+
+use crate::error::{Error, Result};
+use crate::kind::Kind;
+use crate::ops::layout::Layout;
+use crate::ops::remove::storage_dirs;
+use crate::ops::{Subject, find_node, ids, info_text};
+use crate::saga::{Engine, Nodes, Report};
+use crate::step::Step;
+
+/// A wish for an instance's disks.
+#[derive(Debug, Clone)]
+pub struct AddRequest {
+    /// Name of the instance.
+    pub instance: String,
+    /// How its disks are stored.
+    pub template: DiskTemplate,
+    /// The disks, as `--disk` gives them: `size`, `mode`, `name`, `vg`, `provider`, … (`constants.IDISK_PARAMS`).
+    pub disks: Vec<Object>,
+    /// Name or UUID of the primary node; by default the master.
+    pub primary: Option<String>,
+    /// Name or UUID of the secondary node.
+    pub secondary: Option<String>,
+    /// How files are presented to the hypervisor.
+    pub file_driver: FileDriver,
+    /// A directory below the cluster's file storage directory in which the instance's is made.
+    pub file_storage_dir: Option<String>,
+}
+
+/// Makes the disks and records the instance; its disks are not in use afterwards (`gnt-instance add`).
+pub async fn add<N: Nodes>(engine: &Engine<'_, N>, request: &AddRequest) -> Result<Report> {
+    let name = &request.instance;
+    names::instance(name)?;
+    engine
+        .run(Kind::Add, &[name], async |begun| {
+            let store = engine.store;
+            if store.instance(name)?.is_some() {
+                return Err(Error::InstanceExists {
+                    instance: name.clone(),
+                });
+            }
+            let mut ids = ids(store, begun.id);
+            let primary = match &request.primary {
+                Some(node) => find_node(store, node)?,
+                None => find_node(store, &store.cluster()?.master_node)?,
+            };
+            let secondary = request
+                .secondary
+                .as_deref()
+                .map(|node| find_node(store, node))
+                .transpose()?;
+            let instance = new_instance(name, &primary.uuid)?;
+            let mut subject = Subject::new(store, instance, Vec::new())?;
+            let layout = Layout {
+                subject: &subject,
+                template: request.template,
+                secondary: secondary.as_ref().map(|node| node.uuid.as_str()),
+                file_driver: request.file_driver,
+                file_storage_dir: request.file_storage_dir.as_deref(),
+            };
+            let disks = layout
+                .disks(&request.disks, begun.nodes.node(&primary.uuid)?, &mut ids)
+                .await?;
+            subject.instance.disks = disks.iter().map(|disk| disk.uuid.clone()).collect();
+
+            let mut steps = Vec::new();
+            for path in storage_dirs(&disks) {
+                steps.push(Step::CreateStorageDir {
+                    node: primary.uuid.clone(),
+                    path,
+                });
+            }
+            for disk in &disks {
+                steps.push(Step::CreateDisk {
+                    at: subject.place(disk)?,
+                    info: info_text(name),
+                });
+            }
+            steps.push(Step::Configure {
+                revert: disks
+                    .iter()
+                    .map(|disk| Change::RemoveDisk(disk.uuid.clone()))
+                    .chain([Change::RemoveInstance(subject.instance.uuid.clone())])
+                    .collect(),
+                apply: disks
+                    .into_iter()
+                    .map(Change::Disk)
+                    .chain([Change::Instance(subject.instance.clone())])
+                    .collect(),
+            });
+            Ok(steps)
+        })
+        .await
+}
+
+/// An instance with what Ganeti wants every instance to have.
+fn new_instance(name: &str, primary_node: &str) -> Result<Instance> {
+    let object = serde_json::json!({
+        "uuid": uuid::Uuid::new_v4().to_string(), "name": name, "primary_node": primary_node,
+        "os": "", "hypervisor": "fake", "hvparams": {}, "beparams": {}, "osparams": {}, "osparams_private": {},
+        "admin_state": "down", "admin_state_source": "admin", "nics": [], "disks": [], "disks_active": false, "tags": [],
+    });
+    serde_json::from_value(object).map_err(|source| Error::Unwritable { step: "add", source })
+}

@@ -1,0 +1,89 @@
+//! Enlarging a disk.
+
+use gnt_bdev::Layer;
+use gnt_config::Mebibytes;
+use gnt_config::template::GROWABLE;
+use gnt_store::Change;
+
+use crate::error::{Error, Result};
+use crate::kind::Kind;
+use crate::node::Node;
+use crate::ops::Subject;
+use crate::saga::{Engine, Nodes, Report};
+use crate::step::Step;
+
+/// How much larger a disk is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Growth {
+    /// By this much.
+    By(Mebibytes),
+    /// To this size.
+    To(Mebibytes),
+}
+
+/// Enlarges the disk that `disk` names: index, name or UUID (`gnt-instance grow-disk`). Growing to the size that it has is done
+/// already; a smaller size is refused.
+pub async fn grow<N: Nodes>(
+    engine: &Engine<'_, N>,
+    instance: &str,
+    disk: &str,
+    growth: Growth,
+) -> Result<Report> {
+    engine
+        .run(Kind::Grow, &[instance], async |begun| {
+            let subject = Subject::load(engine.store, instance)?;
+            let disk = &subject.disks[subject.index_of(disk)?];
+            if !GROWABLE.contains(disk.dev_type.template()) {
+                let (disk, device) = (disk.to_string(), disk.dev_type);
+                return Err(gnt_config::disk::DiskError::NotGrowable { disk, device }.into());
+            }
+            let amount = amount(&subject, disk, growth)?;
+            let mut grown = disk.clone();
+            grown.record_grow(amount)?;
+            let (at, to) = (subject.place(disk)?, grown.size);
+            let mut steps = Vec::new();
+            for layer in layers(disk) {
+                at.on(begun.nodes)?
+                    .grow(&at.disk, &at.instance, to, *layer, true)
+                    .await?;
+                steps.push(Step::GrowDisk {
+                    at: at.clone(),
+                    to,
+                    layer: *layer,
+                });
+            }
+            if amount != Mebibytes(0) {
+                let (apply, revert) = (vec![Change::Disk(grown)], vec![Change::Disk(disk.clone())]);
+                steps.push(Step::Configure { apply, revert });
+            }
+            if !subject.instance.disks_active {
+                // Growing may have had to attach it.
+                steps.push(Step::ShutdownDisk {
+                    at,
+                    was_active: false,
+                });
+            }
+            Ok(steps)
+        })
+        .await
+}
+
+fn amount(subject: &Subject, disk: &gnt_config::Disk, growth: Growth) -> Result<Mebibytes> {
+    match growth {
+        Growth::By(amount) => Ok(amount),
+        Growth::To(to) => to.checked_sub(disk.size).ok_or_else(|| Error::Shrink {
+            instance: subject.instance.name.clone(),
+            disk: disk.to_string(),
+            from: disk.size,
+            to,
+        }),
+    }
+}
+
+/// What grows, in this order: the volumes with the data, then what is built on them.
+fn layers(disk: &gnt_config::Disk) -> &'static [Layer] {
+    match disk.children.is_empty() {
+        true => &[Layer::BackingStore],
+        false => &[Layer::BackingStore, Layer::Logical],
+    }
+}

@@ -1,0 +1,126 @@
+//! From wishes to disks: what `add` and `modify` share.
+
+use std::path::Path;
+
+use gnt_config::template::{FILEBASED, NEEDS_SECONDARY};
+use gnt_config::{Disk, DiskTemplate, FileDriver, LogicalId, Object};
+
+use gnt_store::StoreError;
+
+use crate::compute::{calculate_file_storage_dir, check_requests};
+use crate::error::{Error, Result};
+use crate::generate::{GenerateRequest, generate_disk_template};
+use crate::ids::Ids;
+use crate::node::Node;
+use crate::ops::{MAX_DISKS, Subject};
+
+/// Lays out new disks for the subject's instance.
+pub(crate) struct Layout<'a> {
+    pub(crate) subject: &'a Subject,
+    pub(crate) template: DiskTemplate,
+    /// UUID of the secondary node.
+    pub(crate) secondary: Option<&'a str>,
+    pub(crate) file_driver: FileDriver,
+    /// A directory between the cluster's and the instance's.
+    pub(crate) file_storage_dir: Option<&'a str>,
+}
+
+impl Layout<'_> {
+    /// The disks wished for, numbered from where the instance's disks end. `node` is asked for the sizes of what is adopted.
+    pub(crate) async fn disks(
+        &self,
+        wishes: &[Object],
+        node: &impl Node,
+        ids: &mut impl Ids<Error = StoreError>,
+    ) -> Result<Vec<Disk>> {
+        let Subject {
+            instance,
+            disks,
+            cluster,
+            ..
+        } = self.subject;
+        self.check(wishes)?;
+        let default_vg = cluster.volume_group_name.as_deref();
+        // At most MAX_DISKS.
+        let base_index = disks.len() as u32;
+        let mut specs = check_requests(base_index, wishes, self.template, default_vg)?;
+        for spec in &mut specs {
+            if let Some(volume) = &spec.adopt {
+                spec.size = node.device_size(volume).await?;
+            }
+        }
+        let secondary: Vec<String> = self.secondary.into_iter().map(str::to_owned).collect();
+        let directory = self.directory()?;
+        let request = GenerateRequest {
+            template: self.template,
+            instance_uuid: &instance.uuid,
+            primary_node: &self.subject.node.uuid,
+            secondary_nodes: &secondary,
+            disks: &specs,
+            file_storage_dir: directory.as_deref(),
+            file_driver: self.file_driver,
+            base_index,
+            default_vg,
+            default_metavg: Some(self.subject.params.drbd.metavg.as_str()),
+        };
+        Ok(generate_disk_template(&request, ids)?)
+    }
+
+    fn check(&self, wishes: &[Object]) -> Result<()> {
+        let (template, unfit) = (self.template, |what, hint| Err(Error::Unfit { what, hint }));
+        if !self.subject.cluster.enabled_disk_templates.contains(&template) {
+            return Err(Error::TemplateDisabled { template });
+        }
+        if let Some(device) = template.device() {
+            gnt_bdev::driver(device).map_err(crate::node::NodeError::from)?;
+        } else if !wishes.is_empty() {
+            return unfit(
+                "a diskless instance has no disks".to_owned(),
+                "choose another template with -t",
+            );
+        }
+        if template.device().is_some() && wishes.is_empty() {
+            return unfit(
+                format!("template {template} needs at least one disk"),
+                "say which with --disk 0:size=…",
+            );
+        }
+        if self.subject.disks.len() + wishes.len() > MAX_DISKS {
+            return unfit(
+                format!("an instance has at most {MAX_DISKS} disks"),
+                "use fewer, larger disks",
+            );
+        }
+        match (NEEDS_SECONDARY.contains(template), self.secondary) {
+            (true, None) => unfit(
+                format!("template {template} needs a secondary node"),
+                "use -n PRIMARY:SECONDARY",
+            ),
+            (false, Some(_)) => unfit(
+                format!("template {template} has no secondary node"),
+                "leave :SECONDARY out of -n",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the instance's files are, or are to be.
+    fn directory(&self) -> Result<Option<String>> {
+        if !FILEBASED.contains(self.template) {
+            return Ok(None);
+        }
+        // Disks added later go to the others.
+        if let Some(LogicalId::File { path, .. }) = self.subject.disks.first().map(|disk| &disk.logical_id) {
+            return Ok(Path::new(path).parent().and_then(Path::to_str).map(str::to_owned));
+        }
+        let Subject {
+            instance, cluster, ..
+        } = self.subject;
+        Ok(calculate_file_storage_dir(
+            self.template,
+            cluster,
+            &instance.name,
+            self.file_storage_dir,
+        )?)
+    }
+}

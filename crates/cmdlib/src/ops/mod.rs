@@ -1,0 +1,147 @@
+//! What the cluster does with an instance's disks, one file per operation. Each checks the wish, plans steps and gives
+//! them to the [`Engine`](crate::saga::Engine).
+
+pub mod activate;
+pub mod add;
+pub mod grow;
+mod layout;
+pub mod modify;
+pub mod remove;
+pub mod rename;
+pub mod snapshot;
+
+use gnt_config::params::DiskParams;
+use gnt_config::{Cluster, Disk, DiskTemplate, Instance, Node};
+use gnt_store::{Change, Store, StoreError};
+
+use crate::error::{Error, Result};
+use crate::ids::{DrbdNumbers, Ids, RandomIds};
+use crate::step::{Place, Step};
+
+/// Most disks that an instance can have (`constants.MAX_DISKS`).
+pub const MAX_DISKS: usize = 16;
+
+/// Metadata that a volume of `instance` carries (`GetInstanceInfoText`).
+pub(crate) fn info_text(instance: &str) -> String {
+    format!("originstname+{instance}")
+}
+
+/// An instance, its disks in order, and what their parameters depend on.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The instance.
+    pub instance: Instance,
+    /// Its disks, in order.
+    pub disks: Vec<Disk>,
+    /// The cluster.
+    pub cluster: Cluster,
+    /// Its primary node.
+    pub node: Node,
+    params: DiskParams,
+}
+
+impl Subject {
+    /// Reads the instance of that name or UUID.
+    pub fn load(store: &Store, name: &str) -> Result<Self> {
+        let none = || Error::NoInstance {
+            instance: name.to_owned(),
+        };
+        let instance = store.instance(name)?.ok_or_else(none)?;
+        let disks = store.disks_of(&instance)?;
+        Self::new(store, instance, disks)
+    }
+
+    /// `instance` with `disks`, stored or about to be.
+    pub(crate) fn new(store: &Store, instance: Instance, disks: Vec<Disk>) -> Result<Self> {
+        let cluster = store.cluster()?;
+        let primary = instance.primary_node.as_deref().unwrap_or(&cluster.master_node);
+        let node = find_node(store, primary)?;
+        let group = store.group(&node.group)?.ok_or_else(|| Error::NoGroup {
+            group: node.group.clone(),
+        })?;
+        let params = DiskParams::of_group(&cluster, &group)?;
+        Ok(Self {
+            instance,
+            disks,
+            cluster,
+            node,
+            params,
+        })
+    }
+
+    /// The disk on the instance's primary node, ready to be sent there.
+    pub fn place(&self, disk: &Disk) -> Result<Place> {
+        Ok(Place {
+            node: self.node.uuid.clone(),
+            instance: self.instance.name.clone(),
+            disk: Box::new(self.params.annotate(disk)?),
+        })
+    }
+
+    /// The place of the disk that `key` names: its index, its name or its UUID.
+    pub fn index_of(&self, key: &str) -> Result<usize> {
+        let by_index = key
+            .strip_prefix("disk/")
+            .unwrap_or(key)
+            .parse()
+            .ok()
+            .filter(|i| *i < self.disks.len());
+        let named = |disk: &Disk| disk.uuid == key || disk.name.as_deref() == Some(key);
+        by_index
+            .or_else(|| self.disks.iter().position(named))
+            .ok_or_else(|| Error::NoDisk {
+                instance: self.instance.name.clone(),
+                disk: key.to_owned(),
+                count: self.disks.len(),
+            })
+    }
+
+    /// The template that all its disks have, none when they differ.
+    pub fn template(&self) -> Option<DiskTemplate> {
+        let mut templates = self.disks.iter().map(|disk| disk.dev_type.template());
+        let first = templates.next().unwrap_or(DiskTemplate::Diskless);
+        templates.all(|other| other == first).then_some(first)
+    }
+
+    /// Fails while the instance's disks are in use.
+    pub(crate) fn ensure_inactive(&self) -> Result<()> {
+        match self.instance.disks_active {
+            true => Err(Error::Active {
+                instance: self.instance.name.clone(),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// The step that records whether the instance's disks are in use.
+    pub(crate) fn record_active(&self, active: bool) -> Step {
+        let with = |disks_active| {
+            Change::Instance(Instance {
+                disks_active,
+                ..self.instance.clone()
+            })
+        };
+        Step::Configure {
+            apply: vec![with(active)],
+            revert: vec![with(self.instance.disks_active)],
+        }
+    }
+}
+
+/// Ids for disks that `operation` makes.
+pub(crate) fn ids<'a>(store: &'a Store, operation: &'a str) -> impl Ids<Error = StoreError> + 'a {
+    RandomIds::new(move |disk: &str, nodes: [&str; 2]| {
+        let reserved = store.reserve_drbd(operation, disk, nodes)?;
+        Ok(DrbdNumbers {
+            port: reserved.port,
+            minors: reserved.minors,
+        })
+    })
+}
+
+/// The node of that name or UUID.
+pub(crate) fn find_node(store: &Store, key: &str) -> Result<Node> {
+    store
+        .node(key)?
+        .ok_or_else(|| Error::NoNode { node: key.to_owned() })
+}

@@ -1,0 +1,328 @@
+//! Adding, removing, detaching, attaching and changing an instance's disks.
+
+use gnt_config::{AccessMode, Disk, DiskTemplate, FileDriver, Instance, LogicalId, Object};
+use gnt_store::{Change, Store, StoreError};
+
+use crate::error::{Error, Result};
+use crate::ids::Ids;
+use crate::kind::Kind;
+use crate::ops::layout::Layout;
+use crate::ops::remove::{remove_disk, storage_dirs};
+use crate::ops::{MAX_DISKS, Subject, ids, info_text};
+use crate::saga::{Engine, Nodes, Report};
+use crate::step::Step;
+
+/// One change of an instance's disks. Disks are named by index, name or UUID.
+#[derive(Debug, Clone)]
+pub enum DiskChange {
+    /// Make a disk, at this index or after the last.
+    Add {
+        /// Index of the new disk.
+        at: Option<usize>,
+        /// The wish, as `--disk` gives it; `dev_type` names a template other than the instance's.
+        wish: Object,
+    },
+    /// Remove a disk and its data.
+    Remove {
+        /// The disk.
+        disk: String,
+    },
+    /// Take a disk away from the instance and keep its data.
+    Detach {
+        /// The disk.
+        disk: String,
+    },
+    /// Give the instance a detached disk.
+    Attach {
+        /// Index that it is to have; after the last by default.
+        at: Option<usize>,
+        /// Name or UUID of the detached disk.
+        disk: String,
+    },
+    /// Change what the configuration says of a disk.
+    Set {
+        /// The disk.
+        disk: String,
+        /// A new name; an inner none takes the name away.
+        name: Option<Option<String>>,
+        /// Whether the instance may write.
+        mode: Option<AccessMode>,
+    },
+}
+
+/// Makes the changes in their order (`gnt-instance modify --disk`).
+pub async fn modify<N: Nodes>(
+    engine: &Engine<'_, N>,
+    instance: &str,
+    changes: &[DiskChange],
+) -> Result<Report> {
+    engine
+        .run(Kind::Modify, &[instance], async |begun| {
+            let store = engine.store;
+            let subject = Subject::load(store, instance)?;
+            let mut ids = ids(store, begun.id);
+            let mut plan = Plan {
+                subject,
+                steps: Vec::new(),
+            };
+            for change in changes {
+                match change {
+                    DiskChange::Add { at, wish } => plan.add(*at, wish, begun.nodes, &mut ids).await?,
+                    DiskChange::Remove { disk } => plan.remove(disk)?,
+                    DiskChange::Detach { disk } => plan.detach(disk)?,
+                    DiskChange::Attach { at, disk } => plan.attach(*at, disk, store)?,
+                    DiskChange::Set { disk, name, mode } => plan.set(disk, name.as_ref(), *mode)?,
+                }
+            }
+            Ok(plan.steps)
+        })
+        .await
+}
+
+/// The steps so far, and the instance as it is after them.
+struct Plan {
+    subject: Subject,
+    steps: Vec<Step>,
+}
+
+impl Plan {
+    async fn add<N: Nodes>(
+        &mut self,
+        at: Option<usize>,
+        wish: &Object,
+        nodes: &N,
+        ids: &mut impl Ids<Error = StoreError>,
+    ) -> Result<()> {
+        let at = self.position(at)?;
+        let mut wish = wish.clone();
+        let template = match wish.remove("dev_type") {
+            Some(name) => parse_template(&name)?,
+            None => self.default_template()?,
+        };
+        let layout = Layout {
+            subject: &self.subject,
+            template,
+            secondary: None,
+            file_driver: self.file_driver(),
+            file_storage_dir: None,
+        };
+        let node = self.subject.node.uuid.clone();
+        for disk in layout.disks(&[wish], nodes.node(&node)?, ids).await? {
+            for path in storage_dirs(std::slice::from_ref(&disk)) {
+                self.steps.push(Step::CreateStorageDir {
+                    node: node.clone(),
+                    path,
+                });
+            }
+            let info = info_text(&self.subject.instance.name);
+            self.steps.push(Step::CreateDisk {
+                at: self.subject.place(&disk)?,
+                info,
+            });
+            let forget = Change::RemoveDisk(disk.uuid.clone());
+            self.insert(at, disk, Some(forget))?;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, disk: &str) -> Result<()> {
+        let index = self.subject.index_of(disk)?;
+        let disk = self.subject.disks[index].clone();
+        self.steps.extend(remove_disk(&self.subject, &disk)?);
+        self.take(
+            index,
+            Some((Change::RemoveDisk(disk.uuid.clone()), Change::Disk(disk))),
+        )
+    }
+
+    fn detach(&mut self, disk: &str) -> Result<()> {
+        let index = self.subject.index_of(disk)?;
+        let at = self.subject.place(&self.subject.disks[index])?;
+        self.steps.push(Step::ShutdownDisk {
+            at,
+            was_active: self.subject.instance.disks_active,
+        });
+        self.take(index, None)
+    }
+
+    fn attach(&mut self, at: Option<usize>, key: &str, store: &Store) -> Result<()> {
+        let at = self.position(at)?;
+        let named = |disk: &Disk| disk.uuid == key || disk.name.as_deref() == Some(key);
+        let mut found = store.detached_disks()?.into_iter().filter(named);
+        let none = || Error::NoDetachedDisk { disk: key.to_owned() };
+        let disk = found.next().ok_or_else(none)?;
+        if found.next().is_some() {
+            return Err(Error::Unfit {
+                what: format!("several detached disks are called {key}"),
+                hint: "name the disk by its UUID: 'gnt-disk list --detached' shows it",
+            });
+        }
+        let primary = &self.subject.node;
+        if !disk.nodes.is_empty() && !disk.nodes.contains(&primary.uuid) {
+            return Err(Error::Unfit {
+                what: format!(
+                    "{disk} is not on node {}, where {} runs",
+                    primary.name, self.subject.instance.name
+                ),
+                hint: "attach it to an instance on the node that holds its data",
+            });
+        }
+        self.insert(at, disk, None)
+    }
+
+    fn set(&mut self, disk: &str, name: Option<&Option<String>>, mode: Option<AccessMode>) -> Result<()> {
+        let index = self.subject.index_of(disk)?;
+        let disk = &mut self.subject.disks[index];
+        let before = disk.clone();
+        if let Some(name) = name {
+            disk.name.clone_from(name);
+        }
+        if let Some(mode) = mode {
+            disk.set_mode(mode);
+        }
+        let (apply, revert) = (vec![Change::Disk(disk.clone())], vec![Change::Disk(before)]);
+        self.steps.push(Step::Configure { apply, revert });
+        let at = self.subject.place(&self.subject.disks[index])?;
+        let info = info_text(&self.subject.instance.name);
+        self.steps.push(Step::SetInfo {
+            at,
+            before: info.clone(),
+            info,
+        });
+        Ok(())
+    }
+
+    /// Puts `disk` at `at`, moves those behind it, and puts it into use if the instance's disks are. `forget` takes a new disk
+    /// out of the configuration again.
+    fn insert(&mut self, at: usize, mut disk: Disk, forget: Option<Change>) -> Result<()> {
+        let before = self.subject.clone();
+        disk.iv_name = Some(format!("disk/{at}"));
+        let stored = self.renumber(at, |disks| disks.insert(at, disk.clone()));
+        self.move_links((at..before.disks.len()).rev().map(|index| (index, index + 1)))?;
+        let undo_new = forget.unwrap_or_else(|| Change::Disk(disk.clone()));
+        self.configure(&before, stored, [undo_new]);
+        self.refresh_info(at)?;
+        if self.subject.instance.disks_active {
+            let at = self.subject.place(&self.subject.disks[at])?;
+            self.steps.push(Step::AssembleDisk { at, fresh: true });
+        }
+        Ok(())
+    }
+
+    /// Takes the disk at `index` away and moves those behind it. With `forget`, it leaves the configuration too: the change, and its undo.
+    fn take(&mut self, index: usize, forget: Option<(Change, Change)>) -> Result<()> {
+        let before = self.subject.clone();
+        let mut apply = self.renumber(index, |disks| drop(disks.remove(index)));
+        self.move_links((index + 1..before.disks.len()).map(|index| (index, index - 1)))?;
+        let (forget, recall) = forget.unzip();
+        apply.extend(forget);
+        self.configure(&before, apply, recall);
+        self.refresh_info(index)
+    }
+
+    /// Changes the list of disks; those from `from` on get the names that go with their places, and are returned to be stored.
+    fn renumber(&mut self, from: usize, change: impl FnOnce(&mut Vec<Disk>)) -> Vec<Change> {
+        let Subject { instance, disks, .. } = &mut self.subject;
+        change(disks);
+        instance.disks = disks.iter().map(|disk| disk.uuid.clone()).collect();
+        for (index, disk) in disks.iter_mut().enumerate().skip(from) {
+            disk.iv_name = Some(format!("disk/{index}"));
+        }
+        disks[from..].iter().cloned().map(Change::Disk).collect()
+    }
+
+    fn configure(
+        &mut self,
+        before: &Subject,
+        mut apply: Vec<Change>,
+        undo: impl IntoIterator<Item = Change>,
+    ) {
+        let instance = |instance: &Instance| Change::Instance(instance.clone());
+        // A disk must be there before the instance that has it, and gone after.
+        let forget = apply.pop_if(|change| matches!(change, Change::RemoveDisk(_)));
+        apply.push(instance(&self.subject.instance));
+        apply.extend(forget);
+        let mut revert: Vec<Change> = before.disks.iter().cloned().map(Change::Disk).collect();
+        revert.push(instance(&before.instance));
+        revert.extend(undo);
+        self.steps.push(Step::Configure { apply, revert });
+    }
+
+    fn move_links(&mut self, moves: impl Iterator<Item = (usize, usize)>) -> Result<()> {
+        if !self.subject.instance.disks_active {
+            return Ok(());
+        }
+        let Subject { node, instance, .. } = &self.subject;
+        let link = |(from, to): (usize, usize)| Step::MoveLink {
+            node: node.uuid.clone(),
+            instance: instance.name.clone(),
+            // At most MAX_DISKS.
+            from: from as u32,
+            to: to as u32,
+        };
+        self.steps.extend(moves.map(link));
+        Ok(())
+    }
+
+    /// Tells the volumes from `from` on whose they are and which.
+    fn refresh_info(&mut self, from: usize) -> Result<()> {
+        let info = info_text(&self.subject.instance.name);
+        for disk in &self.subject.disks[from..] {
+            let at = self.subject.place(disk)?;
+            self.steps.push(Step::SetInfo {
+                at,
+                info: info.clone(),
+                before: info.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn position(&self, at: Option<usize>) -> Result<usize> {
+        let count = self.subject.disks.len();
+        let unfit = |what, hint| Err(Error::Unfit { what, hint });
+        match at {
+            _ if count >= MAX_DISKS => unfit(
+                format!("an instance has at most {MAX_DISKS} disks"),
+                "detach or remove one first",
+            ),
+            Some(at) if at > count => unfit(
+                format!(
+                    "disk {at} would leave a gap: {} has {count} disks",
+                    self.subject.instance.name
+                ),
+                "leave the index out to add after the last",
+            ),
+            at => Ok(at.unwrap_or(count)),
+        }
+    }
+
+    fn default_template(&self) -> Result<DiskTemplate> {
+        match self.subject.template() {
+            Some(template) if template.device().is_some() => Ok(template),
+            _ => Err(Error::Unfit {
+                what: format!(
+                    "{} has no disk that shows how a new one is to be stored",
+                    self.subject.instance.name
+                ),
+                hint: "say which template with dev_type=TEMPLATE",
+            }),
+        }
+    }
+
+    fn file_driver(&self) -> FileDriver {
+        match self.subject.disks.first().map(|disk| &disk.logical_id) {
+            Some(LogicalId::File { driver, .. } | LogicalId::Gluster { driver, .. }) => *driver,
+            _ => FileDriver::Loop,
+        }
+    }
+}
+
+fn parse_template(name: &serde_json::Value) -> Result<DiskTemplate> {
+    name.as_str()
+        .and_then(|name| name.parse().ok())
+        .ok_or_else(|| Error::Unfit {
+            what: format!("{name} is no disk template"),
+            hint: "'gnt-disk cluster info' shows those enabled",
+        })
+}

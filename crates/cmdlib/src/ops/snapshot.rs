@@ -1,0 +1,95 @@
+//! Snapshots of disks.
+
+use gnt_config::template::SNAPSHOT_CAPABLE;
+use gnt_config::{Disk, Mebibytes};
+use gnt_store::Change;
+
+use crate::error::{Error, Result};
+use crate::ids::Ids;
+use crate::kind::Kind;
+use crate::node::Node;
+use crate::ops::{Subject, ids};
+use crate::saga::{Engine, Nodes, Report};
+use crate::step::Step;
+
+/// A wish for a snapshot of one disk.
+#[derive(Debug, Clone)]
+pub struct SnapshotRequest {
+    /// Index, name or UUID of the disk.
+    pub disk: String,
+    /// Name of the snapshot's volume; by default that of the disk with `.snap` appended.
+    pub name: Option<String>,
+    /// Size of the snapshot; by default that of the disk.
+    pub size: Option<Mebibytes>,
+}
+
+/// Copies disks as they are now to volumes of their own. Each becomes a detached disk, which `modify` can attach.
+pub async fn snapshot<N: Nodes>(
+    engine: &Engine<'_, N>,
+    instance: &str,
+    requests: &[SnapshotRequest],
+) -> Result<Report> {
+    engine
+        .run(Kind::Snapshot, &[instance], async |begun| {
+            let subject = Subject::load(engine.store, instance)?;
+            let mut ids = ids(engine.store, begun.id);
+            let mut steps = Vec::new();
+            for request in requests {
+                let disk = snapshot_source(&subject.disks[subject.index_of(&request.disk)?])?;
+                let snapshot = snapshot_of(disk, request, ids.unique_id())?;
+                let (at, taken) = (subject.place(disk)?, subject.place(&snapshot)?);
+                if at
+                    .on(begun.nodes)?
+                    .find(&taken.disk, &taken.instance)
+                    .await?
+                    .is_some()
+                {
+                    return Err(Error::VolumeExists {
+                        volume: snapshot.logical_id.to_string(),
+                    });
+                }
+                let (apply, revert) = (
+                    vec![Change::Disk(snapshot.clone())],
+                    vec![Change::RemoveDisk(snapshot.uuid.clone())],
+                );
+                steps.push(Step::Configure { apply, revert });
+                steps.push(Step::SnapshotDisk {
+                    at,
+                    snapshot: taken.disk,
+                });
+            }
+            Ok(steps)
+        })
+        .await
+}
+
+/// The device of which a snapshot is taken: the disk itself, or the data below a mirror.
+fn snapshot_source(disk: &Disk) -> Result<&Disk> {
+    let template = disk.dev_type.template();
+    if !SNAPSHOT_CAPABLE.contains(template) {
+        return Err(Error::Unfit {
+            what: format!("{disk} cannot be snapshot: disks of template {template} have no snapshots"),
+            hint: "README shows what each template can do",
+        });
+    }
+    Ok(disk.children.first().unwrap_or(disk))
+}
+
+fn snapshot_of(disk: &Disk, request: &SnapshotRequest, uuid: String) -> Result<Disk> {
+    let name = request
+        .name
+        .clone()
+        .unwrap_or_else(|| format!("{}.snap", disk.logical_id.volume()));
+    gnt_config::names::volume(&name)?;
+    let mut snapshot = Disk::new(
+        disk.dev_type,
+        disk.logical_id.with_volume(name),
+        request.size.unwrap_or(disk.size),
+    );
+    snapshot.uuid = uuid;
+    snapshot.name.clone_from(&request.name);
+    snapshot.mode = Some(disk.mode.unwrap_or_default());
+    snapshot.nodes.clone_from(&disk.nodes);
+    snapshot.params.clone_from(&disk.params);
+    Ok(snapshot)
+}

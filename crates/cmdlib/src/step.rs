@@ -1,0 +1,258 @@
+//! The steps that operations are made of. A step is data: it is journalled before it acts, so that another process can
+//! finish or undo it. The undo of a step is a step.
+
+use gnt_bdev::Layer;
+use gnt_config::{Disk, LogicalId, Mebibytes};
+use gnt_store::Change;
+use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
+
+use crate::error::Result;
+use crate::saga::Nodes;
+
+/// One thing that an operation does. Each can be done twice, and done when it is done already.
+#[derive(Debug, Clone, Serialize, Deserialize, IntoStaticStr)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum Step {
+    /// Make the directory of a file-based instance.
+    CreateStorageDir {
+        /// UUID of the node.
+        node: String,
+        /// Absolute path.
+        path: String,
+    },
+    /// Remove that directory if nothing is left in it.
+    RemoveStorageDir {
+        /// UUID of the node.
+        node: String,
+        /// Absolute path.
+        path: String,
+    },
+    /// Rename that directory.
+    RenameStorageDir {
+        /// UUID of the node.
+        node: String,
+        /// Absolute path now.
+        from: String,
+        /// Absolute path then.
+        to: String,
+    },
+    /// Make a disk's devices.
+    CreateDisk {
+        /// Where and whose.
+        #[serde(flatten)]
+        at: Place,
+        /// Metadata for the volume.
+        info: String,
+    },
+    /// Remove a disk's devices, data included.
+    RemoveDisk {
+        /// Where and whose.
+        #[serde(flatten)]
+        at: Place,
+    },
+    /// Make a disk ready for use and link to its device.
+    AssembleDisk {
+        /// Where and whose.
+        #[serde(flatten)]
+        at: Place,
+        /// Whether undoing takes the disk out of use; not if it was in use before.
+        fresh: bool,
+    },
+    /// Take a disk out of use and remove its link.
+    ShutdownDisk {
+        /// Where and whose.
+        #[serde(flatten)]
+        at: Place,
+        /// Whether undoing puts the disk into use again.
+        was_active: bool,
+    },
+    /// Enlarge a disk's devices.
+    GrowDisk {
+        /// Where and whose; the disk has its old size.
+        #[serde(flatten)]
+        at: Place,
+        /// The size it is to have.
+        to: Mebibytes,
+        /// Which of its layers.
+        layer: Layer,
+    },
+    /// Give a disk's volume another name.
+    RenameDisk {
+        /// Where and whose.
+        #[serde(flatten)]
+        at: Place,
+        /// As [`LogicalId::to_json`] writes it.
+        to: serde_json::Value,
+    },
+    /// Store metadata with a disk's volume.
+    SetInfo {
+        /// Where and whose.
+        #[serde(flatten)]
+        at: Place,
+        /// The metadata.
+        info: String,
+        /// What undoing stores.
+        before: String,
+    },
+    /// Copy a disk as it is now to a volume of its own.
+    SnapshotDisk {
+        /// Where and whose.
+        #[serde(flatten)]
+        at: Place,
+        /// The snapshot as a disk.
+        snapshot: Box<Disk>,
+    },
+    /// Rename the link to an instance's active disk when the disk's index changes.
+    MoveLink {
+        /// UUID of the node.
+        node: String,
+        /// Name of the instance.
+        instance: String,
+        /// Index now.
+        from: u32,
+        /// Index then.
+        to: u32,
+    },
+    /// Change the configuration.
+    Configure {
+        /// What to change.
+        apply: Vec<Change>,
+        /// What undoing changes.
+        revert: Vec<Change>,
+    },
+}
+
+/// A disk on a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Place {
+    /// UUID of the node.
+    pub node: String,
+    /// Name of the instance.
+    pub instance: String,
+    /// The disk, its parameters filled in.
+    pub disk: Box<Disk>,
+}
+
+impl Place {
+    /// The node to ask.
+    pub(crate) fn on<'n, N: Nodes>(&self, nodes: &'n N) -> Result<&'n N::Node> {
+        nodes.node(&self.node)
+    }
+}
+
+/// How a step is undone.
+#[derive(Debug)]
+pub enum Undo {
+    /// By another step.
+    Step(Box<Step>),
+    /// There is nothing to undo.
+    Nothing,
+    /// Not at all: what was done before it stays done as well.
+    Never,
+}
+
+impl Step {
+    /// Name in journals and messages.
+    pub fn name(&self) -> &'static str {
+        self.into()
+    }
+
+    /// How to undo it.
+    pub fn undo(&self) -> Undo {
+        let step = match self.clone() {
+            Self::CreateStorageDir { node, path } => Self::RemoveStorageDir { node, path },
+            Self::RemoveStorageDir { node, path } => Self::CreateStorageDir { node, path },
+            Self::RenameStorageDir { node, from, to } => Self::RenameStorageDir {
+                node,
+                from: to,
+                to: from,
+            },
+            Self::CreateDisk { at, .. } => Self::RemoveDisk { at },
+            Self::AssembleDisk { at, fresh: true } => Self::ShutdownDisk {
+                at,
+                was_active: false,
+            },
+            Self::ShutdownDisk { at, was_active: true } => Self::AssembleDisk { at, fresh: false },
+            Self::RenameDisk { at, to } => return undo_rename(at, &to),
+            Self::SetInfo { at, info, before } => Self::SetInfo {
+                at,
+                info: before,
+                before: info,
+            },
+            Self::SnapshotDisk { at, snapshot } => Self::RemoveDisk {
+                at: Place { disk: snapshot, ..at },
+            },
+            Self::MoveLink {
+                node,
+                instance,
+                from,
+                to,
+            } => Self::MoveLink {
+                node,
+                instance,
+                from: to,
+                to: from,
+            },
+            Self::Configure { apply, revert } => Self::Configure {
+                apply: revert,
+                revert: apply,
+            },
+            Self::AssembleDisk { .. } | Self::ShutdownDisk { .. } => return Undo::Nothing,
+            Self::RemoveDisk { .. } | Self::GrowDisk { .. } => return Undo::Never,
+        };
+        Undo::Step(Box::new(step))
+    }
+
+    /// Whether what was done before it stays done, once it may have begun.
+    pub fn is_final(&self) -> bool {
+        matches!(self.undo(), Undo::Never)
+    }
+
+    /// What it changes in the configuration; recorded in the same transaction as that it is done.
+    pub fn changes(&self) -> &[Change] {
+        match self {
+            Self::Configure { apply, .. } => apply,
+            _ => &[],
+        }
+    }
+}
+
+fn undo_rename(mut at: Place, to: &serde_json::Value) -> Undo {
+    let before = at.disk.logical_id.to_json();
+    match LogicalId::from_json(at.disk.dev_type, to) {
+        Ok(renamed) => at.disk.logical_id = renamed,
+        // A name that is not one was never given.
+        Err(_) => return Undo::Nothing,
+    }
+    Undo::Step(Box::new(Step::RenameDisk { at, to: before }))
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::CreateStorageDir { path, .. } => write!(f, "create directory {path}"),
+            Self::RemoveStorageDir { path, .. } => write!(f, "remove directory {path}"),
+            Self::RenameStorageDir { from, to, .. } => write!(f, "rename directory {from} to {to}"),
+            Self::CreateDisk { at, .. } => write!(f, "create {at}"),
+            Self::RemoveDisk { at } => write!(f, "remove {at}"),
+            Self::AssembleDisk { at, .. } => write!(f, "activate {at}"),
+            Self::ShutdownDisk { at, .. } => write!(f, "deactivate {at}"),
+            Self::GrowDisk { at, to, .. } => write!(f, "grow {at} to {to}"),
+            Self::RenameDisk { at, to } => write!(f, "rename {at} to {to}"),
+            Self::SetInfo { at, info, .. } => write!(f, "set metadata of {at} to {info}"),
+            Self::SnapshotDisk { at, snapshot } => write!(f, "snapshot {at} as {}", snapshot.logical_id),
+            Self::MoveLink {
+                instance, from, to, ..
+            } => write!(f, "rename link {instance}:{from} to {instance}:{to}"),
+            Self::Configure { .. } => f.write_str("update the configuration"),
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {}", self.disk, self.instance)
+    }
+}
