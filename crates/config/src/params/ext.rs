@@ -35,7 +35,7 @@ impl ExtVolumeParams {
     /// Reads the parameters of a disk.
     pub fn from_object(object: &Object) -> Result<Self, ParamError> {
         let mut params = Self::default();
-        let mut variables = BTreeMap::new();
+        let mut in_upper_case = BTreeMap::new();
         for (key, value) in object {
             let invalid = |expected| ParamError::invalid(DiskTemplate::Ext, key, expected, value);
             match key.as_str() {
@@ -52,7 +52,7 @@ impl ExtVolumeParams {
                     params.own.insert(key.clone(), value.clone());
                 }
             }
-            if let Some(other) = variables.insert(environment_name(key), key) {
+            if let Some(other) = in_upper_case.insert(key.to_ascii_uppercase(), key) {
                 return Err(ParamError::Clash {
                     keys: [other.clone(), key.clone()],
                 });
@@ -60,39 +60,6 @@ impl ExtVolumeParams {
         }
         Ok(params)
     }
-}
-
-/// The environment variable in which a provider finds a parameter.
-pub fn environment_name(key: &str) -> String {
-    format!("EXTP_{}", key.to_ascii_uppercase())
-}
-
-/// A value as Ganeti writes it into the environment: Python's `str`.
-pub fn python_str(value: &Value) -> String {
-    match value {
-        Value::Null => "None".to_owned(),
-        Value::Bool(true) => "True".to_owned(),
-        Value::Bool(false) => "False".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Number(number) => match number.as_f64() {
-            Some(float) if number.is_f64() => python_float(float),
-            _ => number.to_string(),
-        },
-        Value::Array(_) | Value::Object(_) => value.to_string(),
-    }
-}
-
-/// Python writes exponents with a sign and at least two digits; when it uses them is the same as in Rust.
-fn python_float(number: f64) -> String {
-    let text = format!("{number:?}");
-    let Some((mantissa, exponent)) = text.split_once('e') else {
-        return text;
-    };
-    let (sign, digits) = match exponent.strip_prefix('-') {
-        Some(digits) => ('-', digits),
-        None => ('+', exponent),
-    };
-    format!("{mantissa}e{sign}{digits:0>2}")
 }
 
 #[cfg(test)]
@@ -135,28 +102,6 @@ mod tests {
         ] {
             let error = read(params).unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
-        }
-    }
-
-    #[test]
-    fn values_are_written_as_python_writes_them() {
-        for (value, text) in [
-            (json!(null), "None"),
-            (json!(true), "True"),
-            (json!(false), "False"),
-            (json!(-7), "-7"),
-            (json!(u64::MAX), "18446744073709551615"),
-            (json!("as it is"), "as it is"),
-            (json!(1.0), "1.0"),
-            (json!(0.1), "0.1"),
-            (json!(1e16), "1e+16"),
-            (json!(1.5e300), "1.5e+300"),
-            (json!(123456789012345.0), "123456789012345.0"),
-            (json!(0.0001), "0.0001"),
-            (json!(0.00001), "1e-05"),
-            (json!(-2.5e-10), "-2.5e-10"),
-        ] {
-            assert_eq!(python_str(&value), text);
         }
     }
 }

@@ -14,7 +14,7 @@ mod value;
 use serde_json::Value;
 
 pub use drbd::{Barriers, BarriersError, DrbdDeviceParams, DrbdParams, Protocol};
-pub use ext::{ExtParams, ExtVolumeParams, PROVIDER, environment_name, python_str};
+pub use ext::{ExtParams, ExtVolumeParams, PROVIDER};
 pub use gluster::GlusterParams;
 pub use hierarchy::{DiskParams, annotate_disk_params, check_device, update};
 pub use lvm::LvmParams;
