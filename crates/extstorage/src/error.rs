@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gnt_process::{RunError, Status};
+use gnt_process::{Captured, RunError, Status};
 use thiserror::Error;
 
 use crate::action::Action;
@@ -203,6 +203,20 @@ impl Reason {
         )
     }
 
+    /// And what the script had printed, on standard output and on standard error.
+    pub(crate) fn of_run_error(error: RunError) -> (Reason, Captured, Captured) {
+        match error {
+            RunError::TimedOut {
+                after,
+                stuck,
+                stdout,
+                stderr,
+                ..
+            } => (Reason::TimedOut { after, stuck }, *stdout, *stderr),
+            error => (Reason::NotRun(error), Captured::default(), Captured::default()),
+        }
+    }
+
     /// The same with the quotations of what the script printed changed.
     pub(crate) fn map_quotes(mut self, change: impl Fn(&str) -> String) -> Reason {
         let quoted = match &mut self {
@@ -233,15 +247,6 @@ impl Reason {
                 device.display()
             )),
             _ => None,
-        }
-    }
-}
-
-impl From<RunError> for Reason {
-    fn from(error: RunError) -> Reason {
-        match error {
-            RunError::TimedOut { after, stuck, .. } => Reason::TimedOut { after, stuck },
-            error => Reason::NotRun(error),
         }
     }
 }

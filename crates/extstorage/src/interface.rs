@@ -194,8 +194,8 @@ impl ExtStorage {
     pub fn detach(&self, volume: &Volume<'_>, known: Option<&Path>) -> Result<()> {
         let provider = self.find(volume.provider)?;
         let device = match known {
+            _ if self.engine.dry_run => None,
             Some(path) => Device::at(path).ok(),
-            None if self.engine.dry_run => None,
             None => self.device_by_info(&provider, volume),
         };
         self.run_detach(&provider, volume, device)
@@ -222,7 +222,7 @@ impl ExtStorage {
     /// Also when the device is smaller than `new_mib` afterwards.
     pub fn grow(&self, volume: &Volume<'_>, new_mib: u64) -> Result<Attachment> {
         let provider = self.find(volume.provider)?;
-        if new_mib <= volume.size_mib && !self.engine.dry_run {
+        if new_mib <= volume.size_mib {
             let attachment = self.run_attach(&provider, volume)?;
             if attachment.check_size(new_mib).is_ok() {
                 return Ok(attachment);
@@ -236,8 +236,8 @@ impl ExtStorage {
         let grown = self.engine.act(&call, |_| Ok(()))?;
         let attachment = self.run_attach(&provider, volume)?;
         match attachment.check_size(new_mib) {
-            Err(reason) if !self.engine.dry_run => Err(self.engine.refute(&call, reason, grown.output)),
-            _ => Ok(attachment),
+            Ok(()) => Ok(attachment),
+            Err(reason) => Err(self.engine.refute(&call, reason, grown.output)),
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gnt_process::{Captured, Command, Effect, Output, RunError, Runner};
+use gnt_process::{Captured, Command, Effect, Output, Runner};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -13,8 +13,8 @@ use crate::environment::{Arguments, PARAMETER_PREFIX, STATE_VARIABLE, environmen
 use crate::error::{Error, Failure, Reason, Result, with_causes};
 use crate::log::{Entry, Log, LogError};
 use crate::provider::Provider;
-use crate::secret::{Secrets, is_secret};
-use crate::text::last_lines;
+use crate::secret::is_secret;
+use crate::text::{abridge, escape, last_lines};
 use crate::volume::Volume;
 
 /// How many bytes of each stream of a script's output are kept.
@@ -25,6 +25,9 @@ const LIST_LIMIT: usize = 64 << 20;
 
 /// How many bytes of each stream are logged, before they are escaped.
 const SHOWN_LIMIT: usize = 16 << 10;
+
+/// No secret, whatever the parameter's name: hiding them would hide every "True" in a script's output.
+const PYTHON_CONSTANTS: [&str; 3] = ["True", "False", "None"];
 
 /// How many lines of output an error shows.
 const LAST_LINES: usize = 20;
@@ -69,21 +72,6 @@ impl<'a> Call<'a> {
     fn instance(&self) -> Option<&'a str> {
         self.volume.and_then(|volume| volume.instance)
     }
-
-    fn entry(&self) -> Entry<'a> {
-        Entry {
-            started: Timestamp::now(),
-            action: self.action,
-            volume: self.volume_name(),
-            instance: self.instance(),
-            operation: None,
-            outcome: "",
-            duration: None,
-            command: None,
-            stdout: "",
-            stderr: "",
-        }
-    }
 }
 
 /// A script that was run with success, and the last lines that it printed.
@@ -123,39 +111,43 @@ impl Engine {
         }
         let duration = clock.elapsed();
 
-        let secrets = Secrets::among(call.params);
-        let printed = Printed::by(&ran, &secrets);
-        let stragglers_killed = ran.as_ref().is_ok_and(|output| output.stragglers_killed);
-        let verdict = match ran {
-            Ok(output) if output.status.success() => judge(&output),
-            Ok(output) => Err(Reason::Ended(output.status)),
-            Err(error) => Err(error.into()),
+        let mut remark = "";
+        let (verdict, stdout, stderr) = match ran {
+            Ok(output) => {
+                if output.stragglers_killed {
+                    remark = "; a process left in the background was killed, because it held the output open";
+                }
+                let verdict = match output.status.success() {
+                    true => judge(&output),
+                    false => Err(Reason::Ended(output.status)),
+                };
+                (verdict, output.stdout, output.stderr)
+            }
+            Err(error) => {
+                let (reason, stdout, stderr) = Reason::of_run_error(error);
+                (Err(reason), stdout, stderr)
+            }
         };
-        let verdict = verdict.map_err(|reason| reason.map_quotes(|text| secrets.redact(text).into_owned()));
-
-        let mut outcome = match &verdict {
+        let verdict = verdict.map_err(|reason| reason.map_quotes(|text| without_secrets(&command, text)));
+        let printed = Printed {
+            stdout: shown(&command.redact(stdout)),
+            stderr: shown(&command.redact(stderr)),
+        };
+        let outcome = match &verdict {
             Ok(_) => "exit status 0".to_owned(),
             Err(reason) if reason.script_succeeded() => format!("exit status 0, but {}", with_causes(reason)),
             Err(reason) => with_causes(reason),
         };
-        if stragglers_killed {
-            outcome.push_str(
-                "; a process that it left in the background was killed, because it held the output open",
-            );
-        }
-        self.log(
-            call,
-            &Entry {
-                started,
-                operation: self.operation.as_deref(),
-                outcome: &outcome,
-                duration: Some(duration),
-                command: Some(&format!("{command:#}")),
-                stdout: &printed.stdout,
-                stderr: &printed.stderr,
-                ..call.entry()
-            },
-        );
+        let entry = Entry {
+            started,
+            outcome: &(outcome + remark),
+            duration: Some(duration),
+            command: Some(&format!("{command:#}")),
+            stdout: &printed.stdout,
+            stderr: &printed.stderr,
+            ..self.entry(call)
+        };
+        self.log(call, &entry);
         match verdict {
             Ok(value) => Ok(Done {
                 value,
@@ -168,9 +160,8 @@ impl Engine {
     /// The error for a script that succeeded, and printed `output`, but did not do what it should.
     pub(crate) fn refute(&self, call: &Call<'_>, reason: Reason, output: Vec<String>) -> Error {
         let entry = Entry {
-            operation: self.operation.as_deref(),
             outcome: &with_causes(&reason),
-            ..call.entry()
+            ..self.entry(call)
         };
         self.log(call, &entry);
         self.failure(call, reason, output)
@@ -208,15 +199,16 @@ impl Engine {
             .command(&script)
             .cwd(&call.provider.dir)
             .timeout(self.timeout)
-            .output_limit(if call.action == Action::List {
-                LIST_LIMIT
-            } else {
-                OUTPUT_LIMIT
+            .output_limit(match call.action {
+                Action::List => LIST_LIMIT,
+                _ => OUTPUT_LIMIT,
             })
             .env(STATE_VARIABLE, &self.state_dir);
         for (variable, value) in variables {
             command = match variable.strip_prefix(PARAMETER_PREFIX) {
-                Some(parameter) if is_secret(parameter) => command.secret_env(&variable, value),
+                Some(name) if is_secret(name) && !PYTHON_CONSTANTS.contains(&value.as_str()) => {
+                    command.secret_env(&variable, value)
+                }
                 _ => command.env(&variable, value),
             };
         }
@@ -224,6 +216,21 @@ impl Engine {
             Some(operation) => command.tag(operation),
             None => command,
         })
+    }
+
+    fn entry<'a>(&'a self, call: &Call<'a>) -> Entry<'a> {
+        Entry {
+            started: Timestamp::now(),
+            action: call.action,
+            volume: call.volume_name(),
+            instance: call.instance(),
+            operation: self.operation.as_deref(),
+            outcome: "",
+            duration: None,
+            command: None,
+            stdout: "",
+            stderr: "",
+        }
     }
 
     fn log(&self, call: &Call<'_>, entry: &Entry<'_>) {
@@ -240,16 +247,6 @@ struct Printed {
 }
 
 impl Printed {
-    fn by(ran: &Result<Output, RunError>, secrets: &Secrets) -> Printed {
-        let shown = |captured: &Captured| secrets.shown(captured, SHOWN_LIMIT);
-        let (stdout, stderr) = match ran {
-            Ok(Output { stdout, stderr, .. }) => (shown(stdout), shown(stderr)),
-            Err(RunError::TimedOut { stdout, stderr, .. }) => (shown(stdout), shown(stderr)),
-            Err(_) => (String::new(), String::new()),
-        };
-        Printed { stdout, stderr }
-    }
-
     /// Standard error goes first if there is not room for both, but is shown last, where the cause is looked for.
     fn last_lines(&self) -> Vec<String> {
         let stderr = last_lines(&self.stderr, LAST_LINES);
@@ -257,4 +254,13 @@ impl Printed {
         lines.extend(stderr);
         lines
     }
+}
+
+fn without_secrets(command: &Command, text: &str) -> String {
+    let redacted = command.redact(Captured::from(text.as_bytes().to_vec()));
+    redacted.text().into_owned()
+}
+
+fn shown(printed: &Captured) -> String {
+    escape(&abridge(&printed.text(), SHOWN_LIMIT))
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::Captured;
 use crate::quote::{REDACTED, quote};
 
 /// The environment variable that [`Command::tag`] sets, and by which [`crate::orphan`] recognises what an
@@ -198,6 +199,21 @@ impl Command {
     /// How many bytes of each stream are kept.
     pub fn get_output_limit(&self) -> usize {
         self.output_limit
+    }
+
+    /// What a program printed, without the secrets of this command: each that it repeated literally is
+    /// `<redacted>`.
+    ///
+    /// ```
+    /// # use gnt_process::{Captured, Command};
+    /// let command = Command::query("mapper").secret_env("KEY", "hunter2");
+    /// let printed = Captured::from(b"using hunter2".to_vec());
+    /// assert_eq!(command.redact(printed).text(), "using <redacted>");
+    /// ```
+    #[must_use]
+    pub fn redact(&self, mut printed: Captured) -> Captured {
+        printed.redact(self.secrets());
+        printed
     }
 
     /// The values that must not be shown, which output may repeat.
