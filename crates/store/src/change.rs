@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::drbd::{self, PortOwner};
 use crate::error::{DiskHolder, Result, StoreError};
-use crate::read::{CLUSTER, SETTINGS, Stored, singleton, text, to_json};
+use crate::read::{CLUSTER, REVISION, SETTINGS, Stored, singleton, text, to_json};
 use crate::store::{Durability, Store, now};
 
 /// One object put or removed. To put is to insert it or to replace the one with its UUID.
@@ -42,21 +42,35 @@ pub enum Change {
     RemoveDisk(String),
 }
 
+/// Which configuration this is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Goes up with every commit.
+    pub serial_no: u64,
+    /// When it was last changed, in seconds since the epoch.
+    pub mtime: f64,
+}
+
 impl Store {
+    /// Which configuration this is; 0 before the first commit.
+    pub fn revision(&self) -> Result<Revision> {
+        self.read(|connection| Ok(singleton(connection, REVISION)?.unwrap_or_default()))
+    }
+
     /// Makes all `changes`, or none. When it returns they survive a power cut.
     ///
     /// `serial_no` and `mtime` of every object put are brought up to date. To remove what is not there is no error, and
     /// to make the same changes again changes nothing.
     pub fn commit(&self, changes: &[Change]) -> Result<()> {
-        if changes.is_empty() {
-            return Ok(());
-        }
         self.write(Durability::Power, |transaction| apply(transaction, changes))
     }
 }
 
 /// Makes the changes inside a transaction.
 pub(crate) fn apply(connection: &Connection, changes: &[Change]) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
     let mtime = now();
     let changes: Vec<_> = last_of_each(changes)
         .into_iter()
@@ -73,7 +87,13 @@ pub(crate) fn apply(connection: &Connection, changes: &[Change]) -> Result<()> {
     for change in &changes {
         change.check(connection)?;
     }
-    drbd::update_pool(connection, &released, &claimed)
+    drbd::update_pool(connection, &released, &claimed)?;
+    let serial_no = singleton::<Revision>(connection, REVISION)?.map_or(0, |revision| revision.serial_no);
+    let revision = Revision {
+        serial_no: serial_no + 1,
+        mtime,
+    };
+    put_singleton(connection, REVISION, &revision)
 }
 
 /// Of several changes of one object only the last counts.

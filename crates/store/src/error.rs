@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
+use rustix::fs::Access;
 
 use crate::lock::{Holder, Interruption};
 use crate::operation::State;
@@ -392,26 +393,45 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 fn classify(source: rusqlite::Error, path: &Path) -> StoreError {
-    let path = path.to_owned();
+    let location = path.to_owned();
     match source.sqlite_error_code() {
-        Some(ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => StoreError::Permission { path },
-        Some(ErrorCode::ReadOnly) => StoreError::ReadOnly { path },
-        Some(ErrorCode::DiskFull) => StoreError::DiskFull { path },
-        // Not every write reports a full disk as such: that to the shared memory file does not.
-        Some(ErrorCode::SystemIoFailure) if is_full(&path) => StoreError::DiskFull { path },
-        Some(ErrorCode::NotADatabase) => StoreError::NotAStore { path },
+        Some(ErrorCode::DiskFull) => StoreError::DiskFull { path: location },
+        Some(ErrorCode::NotADatabase) => StoreError::NotAStore { path: location },
         Some(ErrorCode::DatabaseCorrupt) => StoreError::Damaged {
-            path,
+            path: location,
             detail: source.to_string(),
         },
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy {
-            path,
+            path: location,
             seconds: BUSY_TIMEOUT.as_secs(),
         },
-        _ => StoreError::Database { path, source },
+        Some(
+            ErrorCode::PermissionDenied
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::SystemIoFailure,
+        ) => obstacle(path).unwrap_or(StoreError::Database {
+            path: location,
+            source,
+        }),
+        _ => StoreError::Database {
+            path: location,
+            source,
+        },
     }
 }
 
-fn is_full(path: &Path) -> bool {
-    rustix::fs::statvfs(path).is_ok_and(|file_system| file_system.f_bavail == 0)
+/// Why files beside `path` can't be written: SQLite does not tell what the system said.
+fn obstacle(path: &Path) -> Option<StoreError> {
+    let directory = path.parent()?;
+    let writable = rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)
+        .and_then(|()| rustix::fs::access(path, Access::WRITE_OK));
+    if let Err(error) = writable {
+        return Some(StoreError::file(error.into(), path));
+    }
+    let file_system = rustix::fs::statvfs(directory).ok()?;
+    let is_full = file_system.f_bavail == 0 || (file_system.f_files > 0 && file_system.f_favail == 0);
+    is_full.then(|| StoreError::DiskFull {
+        path: path.to_owned(),
+    })
 }

@@ -18,7 +18,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use change::Change;
+pub use change::{Change, Revision};
 pub use drbd::{DrbdReservation, FIRST_DRBD_PORT, LAST_DRBD_PORT};
 pub use error::{DiskHolder, Result, StoreError};
 pub use journal::HISTORY;

@@ -36,6 +36,8 @@ stored! {
 pub(crate) const CLUSTER: &str = "cluster";
 /// Where the settings are among the singletons.
 pub(crate) const SETTINGS: &str = "settings";
+/// Where the revision is among the singletons.
+pub(crate) const REVISION: &str = "revision";
 
 impl Store {
     /// Whether there is a cluster.

@@ -153,18 +153,14 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 /// Settings of this connection; returns the database's schema version.
 fn prepare(connection: &Connection, path: &Path) -> Result<i64> {
     let run = || -> Result<i64> {
-        if connection.is_readonly("main")? {
-            return Err(StoreError::ReadOnly {
-                path: path.to_owned(),
-            });
-        }
-        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-        let is_empty: bool =
-            connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| {
-                row.get(0)
-            })?;
-        if application != schema::APPLICATION_ID && !is_empty {
+        connection.pragma_update(None, "foreign_keys", true)?;
+        // One look, as another process may be making the tables.
+        let look = connection.unchecked_transaction()?;
+        let version = look.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let application: i32 = look.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+        let is_used = look.prepare("SELECT 1 FROM sqlite_schema")?.exists([])?;
+        look.finish()?;
+        if is_used && application != schema::APPLICATION_ID {
             return Err(StoreError::NotAStore {
                 path: path.to_owned(),
             });
@@ -176,7 +172,6 @@ fn prepare(connection: &Connection, path: &Path) -> Result<i64> {
                 known: schema::LATEST,
             });
         }
-        connection.pragma_update(None, "foreign_keys", true)?;
         Ok(version)
     };
     run().map_err(|error| error.at(path))

@@ -1,4 +1,8 @@
 //! Tests of the store as its users see it.
 
+mod child;
 mod commit;
+mod drbd;
+mod journal;
 mod objects;
+mod opening;

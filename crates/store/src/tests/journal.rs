@@ -1,0 +1,325 @@
+//! Operations: their steps, locks and owners.
+
+use serde_json::json;
+
+use crate::tests::objects::{ext, instance, store};
+use crate::{Change, Filter, HISTORY, Outcome, Owner, PlannedStep, State, StepState, Store, StoreError};
+
+/// A process that is no more: its id is above all that Linux gives.
+fn dead() -> Owner {
+    Owner {
+        pid: (1 << 22) + 1,
+        command: "gnt-disk add inst1".into(),
+        ..Owner::current()
+    }
+}
+
+fn begin(store: &Store, owner: &Owner) -> String {
+    let locks = ["node/b".into(), "instance/inst1".into(), "node/b".into()];
+    store.begin("add", "inst1", &locks, owner).unwrap()
+}
+
+fn steps(count: usize) -> Vec<PlannedStep> {
+    let step = |n| PlannedStep {
+        name: format!("step {n}"),
+        data: json!({"n": n, "secret": "sesame"}),
+    };
+    (0..count).map(step).collect()
+}
+
+/// A running operation of this process, with `count` steps.
+fn running(store: &Store, count: usize) -> String {
+    let operation = begin(store, &Owner::current());
+    store.plan(&operation, &steps(count)).unwrap();
+    operation
+}
+
+fn is_free(store: &Store) -> bool {
+    match store.begin("probe", "inst1", &["instance/inst1".into()], &Owner::current()) {
+        Ok(probe) => {
+            store.finish(&probe, &Outcome::Done).unwrap();
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+#[test]
+fn an_operation_runs_to_its_end() {
+    let store = store();
+    let operation = begin(&store, &Owner::current());
+    assert_eq!(store.operation(&operation).unwrap().state, State::Planning);
+    store.plan(&operation, &steps(2)).unwrap();
+    store
+        .step_done(&operation, 0, &[Change::Disk(ext("d0", "v0"))])
+        .unwrap();
+    let record = store.operation(&operation).unwrap();
+    assert_eq!(
+        (record.state, record.next_step(), record.interrupted),
+        (State::Running, 1, false)
+    );
+    assert_eq!((record.kind.as_str(), record.instance.as_str()), ("add", "inst1"));
+    assert_eq!(record.steps[0].state, StepState::Done);
+    assert_eq!(record.steps[1].data, steps(2)[1].data);
+    assert!(!format!("{record:?} {:?}", steps(1)).contains("sesame"));
+    assert!(!is_free(&store));
+    store
+        .step_done(&operation, 1, &[Change::Instance(instance("inst1", &["d0"]))])
+        .unwrap();
+    let record = store.operation(&operation).unwrap();
+    assert_eq!((record.state, record.next_step()), (State::Done, 2));
+    assert!(record.finished.unwrap() >= record.started);
+    assert!(is_free(&store));
+    assert!(store.operations(Filter::Unfinished).unwrap().is_empty());
+    // To end it once more as it ended is no error.
+    store.finish(&operation, &Outcome::Done).unwrap();
+    let error = store.finish(&operation, &Outcome::Undone).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("operation {operation} is done: cannot end it so")
+    );
+}
+
+#[test]
+fn an_operation_is_unwound_from_its_last_step() {
+    let store = store();
+    let operation = running(&store, 3);
+    store
+        .step_done(&operation, 0, &[Change::Disk(ext("d0", "v0"))])
+        .unwrap();
+    store.step_done(&operation, 1, &[]).unwrap();
+    store.start_undo(&operation, "step 2 went wrong").unwrap();
+    // Step 2 was begun, and is undone too.
+    store.step_undone(&operation, 2, &[]).unwrap();
+    assert!(matches!(
+        store.step_undone(&operation, 0, &[]),
+        Err(StoreError::WrongStep { step: 0, .. })
+    ));
+    assert!(matches!(
+        store.step_undone(&operation, 3, &[]),
+        Err(StoreError::WrongStep { step: 3, .. })
+    ));
+    store.step_undone(&operation, 1, &[]).unwrap();
+    store.start_undo(&operation, "another reason").unwrap();
+    let record = store.operation(&operation).unwrap();
+    assert_eq!((record.state, record.next_step()), (State::Undoing, 1));
+    assert_eq!(record.reason.as_deref(), Some("step 2 went wrong"));
+    assert!(matches!(
+        store.step_done(&operation, 1, &[]),
+        Err(StoreError::WrongState { .. })
+    ));
+    store
+        .step_undone(&operation, 0, &[Change::RemoveDisk("d0".into())])
+        .unwrap();
+    assert_eq!(store.operation(&operation).unwrap().state, State::Undone);
+    assert!(store.disks().unwrap().is_empty());
+    assert!(is_free(&store));
+}
+
+#[test]
+fn steps_go_one_after_the_other_and_with_their_changes() {
+    let store = store();
+    let operation = running(&store, 2);
+    assert!(matches!(
+        store.step_done(&operation, 1, &[]),
+        Err(StoreError::WrongStep { step: 1, .. })
+    ));
+    assert!(matches!(
+        store.step_done(&operation, 2, &[]),
+        Err(StoreError::WrongStep { step: 2, .. })
+    ));
+    // What cannot be committed is not done either.
+    let refused = store.step_done(&operation, 0, &[Change::Instance(instance("inst1", &["d9"]))]);
+    assert!(matches!(refused, Err(StoreError::UnknownDisk { .. })));
+    assert_eq!(store.operation(&operation).unwrap().next_step(), 0);
+    for _twice in 0..2 {
+        store
+            .step_done(&operation, 0, &[Change::Disk(ext("d0", "v0"))])
+            .unwrap();
+    }
+    let error = store.plan(&operation, &steps(1)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("operation {operation} is running: cannot plan it")
+    );
+    assert!(
+        store.finish(&operation, &Outcome::Done).is_err(),
+        "step 1 is not done"
+    );
+    assert!(
+        store.finish(&operation, &Outcome::Undone).is_err(),
+        "step 0 is done"
+    );
+}
+
+#[test]
+fn an_operation_may_have_nothing_to_do() {
+    let store = store();
+    let operation = running(&store, 0);
+    assert_eq!(store.operation(&operation).unwrap().state, State::Done);
+    let operation = begin(&store, &Owner::current());
+    store.finish(&operation, &Outcome::Undone).unwrap();
+    assert!(is_free(&store));
+}
+
+#[test]
+fn what_cannot_be_undone_is_kept() {
+    let store = store();
+    let operation = running(&store, 1);
+    store.step_done(&operation, 0, &[]).unwrap_or_default();
+    let operation = {
+        assert_eq!(store.operation(&operation).unwrap().state, State::Done);
+        running(&store, 2)
+    };
+    store.step_done(&operation, 0, &[]).unwrap();
+    store.start_undo(&operation, "no space").unwrap();
+    store.fail(&operation, "lvremove: device is busy").unwrap();
+    let record = store.operation(&operation).unwrap();
+    assert_eq!(record.state, State::Stuck);
+    assert_eq!(record.reason.as_deref(), Some("no space"));
+    assert_eq!(record.message.as_deref(), Some("lvremove: device is busy"));
+    assert!(!is_free(&store));
+    assert_eq!(store.operations(Filter::Unfinished).unwrap().len(), 1);
+    // Another try, and then it is given up.
+    store.start_undo(&operation, "again").unwrap();
+    assert_eq!(store.operation(&operation).unwrap().message, None);
+    store.fail(&operation, "still busy").unwrap();
+    store
+        .finish(&operation, &Outcome::Failed("volume x is left".into()))
+        .unwrap();
+    let record = store.operation(&operation).unwrap();
+    assert_eq!(
+        (record.state, record.message.as_deref()),
+        (State::Failed, Some("volume x is left"))
+    );
+    assert!(is_free(&store));
+    for refused in [
+        store.fail(&operation, ""),
+        store.start_undo(&operation, ""),
+        store.abandon(&operation),
+    ] {
+        assert!(matches!(refused, Err(StoreError::WrongState { .. })));
+    }
+}
+
+#[test]
+fn a_lock_names_who_holds_it() {
+    let store = store();
+    let operation = begin(&store, &Owner::current());
+    let wanted = ["instance/inst0".into(), "node/b".into()];
+    let error = store
+        .begin("grow", "inst0", &wanted, &Owner::current())
+        .unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.starts_with(&format!(
+            "node/b is locked by operation {operation} (add inst1), process "
+        )),
+        "{message}"
+    );
+    assert!(error.hint().unwrap().contains(&operation));
+    match error {
+        StoreError::Locked { lock, holder } => {
+            assert_eq!((lock.as_str(), holder.pid), ("node/b", std::process::id()));
+        }
+        other => panic!("{other:?}"),
+    }
+    // All or none: the other one is free, and no operation is left.
+    store
+        .begin("grow", "inst0", &wanted[..1], &Owner::current())
+        .unwrap();
+    assert_eq!(store.operations(Filter::All).unwrap().len(), 2);
+}
+
+#[test]
+fn an_interrupted_operation_is_adopted_once() {
+    let store = store();
+    let operation = begin(&store, &dead());
+    store.plan(&operation, &steps(2)).unwrap();
+    assert!(store.operation(&operation).unwrap().interrupted);
+    let locks = ["instance/inst1".into()];
+    let error = store
+        .begin("grow", "inst1", &locks, &Owner::current())
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "instance/inst1 is locked by operation {operation} (add inst1), which was interrupted while running"
+        )
+    );
+    assert!(error.hint().unwrap().contains("operation resume"));
+    let record = store.adopt(&operation, &Owner::current()).unwrap();
+    assert_eq!((record.steps.len(), record.interrupted), (2, false));
+    assert_eq!(record.owner, Owner::current());
+    let error = store.adopt(&operation, &Owner::current()).unwrap_err();
+    assert!(matches!(error, StoreError::StillRunning { .. }), "{error:?}");
+    assert!(matches!(
+        store.begin("grow", "inst1", &locks, &dead()),
+        Err(StoreError::Locked { .. })
+    ));
+    // Its owner lives, and gives it up.
+    store.abandon(&operation).unwrap();
+    assert!(store.operation(&operation).unwrap().interrupted);
+    assert!(matches!(
+        store.begin("grow", "inst1", &locks, &dead()),
+        Err(StoreError::Interrupted { .. })
+    ));
+    store.adopt(&operation, &Owner::current()).unwrap();
+    store.start_undo(&operation, "aborted").unwrap();
+    store.finish(&operation, &Outcome::Undone).unwrap();
+    let error = store.adopt(&operation, &Owner::current()).unwrap_err();
+    assert!(matches!(error, StoreError::WrongState { .. }), "{error:?}");
+    assert!(!store.operation(&operation).unwrap().interrupted);
+}
+
+#[test]
+fn an_operation_is_found_by_the_beginning_of_its_id() {
+    let store = store();
+    let ids: Vec<_> = (0..17)
+        .map(|_| store.begin("add", "i", &[], &Owner::current()).unwrap())
+        .collect();
+    assert_eq!(store.operation(&ids[3][..30]).unwrap().id, ids[3]);
+    // Of 17 ids two begin with the same hexadecimal digit.
+    let ambiguous = ids
+        .iter()
+        .map(|id| store.operation(&id[..1]))
+        .find_map(Result::err)
+        .unwrap();
+    assert!(matches!(&ambiguous, StoreError::AmbiguousOperation { candidates, .. } if candidates.len() > 1));
+    for nothing in ["", "%", "x"] {
+        assert!(
+            matches!(store.operation(nothing), Err(StoreError::UnknownOperation(_))),
+            "{nothing}"
+        );
+    }
+    for result in [
+        store.step_done("x", 0, &[]),
+        store.plan("x", &[]),
+        store.finish("x", &Outcome::Done),
+    ] {
+        assert!(matches!(result, Err(StoreError::UnknownOperation(_))));
+    }
+}
+
+#[test]
+fn only_the_last_of_history_are_kept() {
+    let store = store();
+    let stuck = running(&store, 1);
+    store.fail(&stuck, "x").unwrap();
+    let ids: Vec<_> = (0..HISTORY + 5)
+        .map(|_| {
+            let operation = store.begin("list", "", &[], &Owner::current()).unwrap();
+            store.plan(&operation, &[]).unwrap();
+            operation
+        })
+        .collect();
+    let kept: Vec<_> = store
+        .operations(Filter::All)
+        .unwrap()
+        .into_iter()
+        .map(|record| record.id)
+        .collect();
+    assert_eq!(kept.len(), HISTORY + 1);
+    assert_eq!(kept[0], stuck);
+    assert_eq!(kept[1..], ids[5..]);
+}
