@@ -39,6 +39,8 @@ pub struct Refusal {
     pub kind: Mistake,
     /// Ganeti's words.
     pub message: String,
+    /// Ganeti's class of mistake (`errors.ECODE_*`), which not every error has.
+    pub code: Option<String>,
 }
 
 /// Whose mistake an error was.

@@ -3,36 +3,27 @@
 mod error;
 mod file_storage;
 mod request;
+#[cfg(test)]
+mod tests;
 mod wish;
 
 use std::collections::BTreeMap;
 
+use gnt_config::device::{DEFAULT_PROVIDER, DRBD_META_SIZE};
+use gnt_config::params::Access;
 use gnt_config::template::{self, DiskTemplate};
 use gnt_config::{AccessMode, Mebibytes, Object};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use strum::{Display, EnumString};
 
 pub use error::ComputeError;
 pub use file_storage::{FileStorageError, calculate_file_storage_dir};
 pub use request::check_requests;
 
-use crate::generate::DRBD_META_SIZE;
 use wish::{ACCESS, ADOPT, Key, METAVG, MODE, NAME, PROVIDER, SIZE, SPINDLES, VG, Wish};
 
 /// A name that means "no name", in any case (`constants.VALUE_NONE`).
 const VALUE_NONE: &str = "none";
-
-/// How the hypervisor reaches a disk (`constants.DISK_VALID_ACCESS_MODES`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, EnumString, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Access {
-    /// Through a block device of the kernel.
-    Kernelspace,
-    /// Through a library in the hypervisor, by URI.
-    Userspace,
-}
 
 /// The wish for one disk, checked. Its JSON form is the dictionary that Ganeti's `ComputeDisks` makes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,11 +59,29 @@ pub struct DiskSpec {
 }
 
 impl DiskSpec {
+    /// The External Storage provider: `ext` unless another one was named.
+    pub fn provider_name(&self) -> &str {
+        self.provider.as_deref().unwrap_or(DEFAULT_PROVIDER)
+    }
+
+    /// What the disk made from the wish has in its `params`: what was wished, not what the template's parameters say.
+    pub fn params(&self) -> Object {
+        let mut params = self.ext_params.clone();
+        if template::HAVE_PROVIDER.contains(self.dev_type) {
+            params.insert(PROVIDER.name.to_owned(), self.provider_name().into());
+        }
+        if let Some(access) = self.access {
+            params.insert(ACCESS.name.to_owned(), access.to_string().into());
+        }
+        params
+    }
+
     fn read(wish: Wish<'_>, default_vg: Option<&str>) -> Result<Self, ComputeError> {
         let template = wish.template;
         let name = wish.text(NAME)?;
         let access = wish.parsed(ACCESS)?;
         let provider = wish.text(PROVIDER)?;
+        let vg = wish.text(VG)?.or(default_vg);
         let mut ext_params = Object::new();
         if template::HAVE_PROVIDER.contains(template) {
             if provider.is_none() {
@@ -91,7 +100,7 @@ impl DiskSpec {
             name: name
                 .filter(|name| !name.eq_ignore_ascii_case(VALUE_NONE))
                 .map(str::to_owned),
-            vg: wish.text(VG)?.or(default_vg).map(str::to_owned),
+            vg: vg.filter(|vg| !vg.is_empty()).map(str::to_owned),
             metavg: wish.text(METAVG)?.map(str::to_owned),
             adopt: wish.text(ADOPT)?.map(str::to_owned),
             spindles: wish.number(SPINDLES)?,

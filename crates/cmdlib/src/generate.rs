@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-use gnt_config::device::{DEFAULT_PROVIDER, FileDriver, LogicalDevice, LogicalId};
+use gnt_config::device::{DRBD_META_SIZE, FileDriver, LogicalDevice, LogicalId};
 use gnt_config::template::{self, DiskTemplate};
-use gnt_config::{Disk, Mebibytes, Object};
+use gnt_config::{Disk, Mebibytes};
+
+#[cfg(test)]
+mod tests;
 
 use crate::compute::DiskSpec;
 use crate::ids::{DrbdNumbers, Ids};
-
-/// Size of the volume with a drbd disk's metadata (`constants.DRBD_META_SIZE`).
-pub const DRBD_META_SIZE: Mebibytes = Mebibytes(128);
 
 /// Directory of the disks inside a Gluster volume.
 const GLUSTER_DIR: &str = "ganeti";
@@ -36,7 +36,8 @@ pub struct GenerateRequest<'a> {
     pub base_index: u32,
     /// Volume group of disks that name none.
     pub default_vg: Option<&'a str>,
-    /// Volume group of DRBD's metadata for disks that name none: `metavg` of the drbd template's disk parameters.
+    /// Volume group of DRBD's metadata for disks that name none: `metavg` of
+    /// [`DrbdParams`](gnt_config::params::DrbdParams).
     pub default_metavg: Option<&'a str>,
 }
 
@@ -44,14 +45,12 @@ pub struct GenerateRequest<'a> {
 /// `Reserve`, the cluster has no DRBD numbers left. `E` is [`Ids::Error`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GenerateError<E: std::error::Error + 'static> {
-    /// The number of secondary nodes is not the template's.
-    #[error("{template} disks need {expected} secondary nodes, found {found}")]
+    /// Templates in [`template::NEEDS_SECONDARY`] have one secondary node, all others none.
+    #[error("{template} disks cannot have {found} secondary nodes")]
     SecondaryNodes {
         /// The template.
         template: DiskTemplate,
-        /// How many it needs.
-        expected: usize,
-        /// How many there are.
+        /// How many secondary nodes there are.
         found: usize,
     },
     /// The secondary node is the primary one.
@@ -111,15 +110,19 @@ pub enum GenerateError<E: std::error::Error + 'static> {
 /// what is reserved when a later disk fails belongs to the operation on whose behalf `ids` hands out.
 ///
 /// The disks are as Ganeti generates them: `params` has only what was wished, not what the template's parameters say, and
-/// children have neither mode nor name. An ext disk for which no provider was named gets [`DEFAULT_PROVIDER`].
+/// children have neither mode nor name. An ext disk for which no provider was named gets
+/// [`DEFAULT_PROVIDER`](gnt_config::device::DEFAULT_PROVIDER).
 pub fn generate_disk_template<I: Ids>(
     request: &GenerateRequest<'_>,
     ids: &mut I,
 ) -> Result<Vec<Disk>, GenerateError<I::Error>> {
-    let indexes = request.check()?;
     let Some(device) = request.template.device() else {
-        return Ok(Vec::new());
+        return match request.disks.len() {
+            0 => Ok(Vec::new()),
+            disks => Err(GenerateError::Diskless { disks }),
+        };
     };
+    let indexes = request.check()?;
     let wishes = || indexes.clone().zip(request.disks);
     let names: Vec<Name> = wishes()
         .map(|(index, spec)| request.name(device, index, spec, ids))
@@ -146,17 +149,12 @@ impl<'a> GenerateRequest<'a> {
     /// The indexes of the disks, if the request makes sense as a whole.
     fn check<E: std::error::Error>(&self) -> Result<Range<u32>, GenerateError<E>> {
         let template = self.template;
-        let disks = self.disks.len();
-        if self.secondary_nodes.len() != usize::from(template::NEEDS_SECONDARY.contains(template)) {
+        if template::NEEDS_SECONDARY.contains(template) {
+            self.secondary_node()?;
+        } else if !self.secondary_nodes.is_empty() {
             return Err(self.wrong_secondary_nodes());
         }
-        if self.secondary_nodes.iter().any(|node| node == self.primary_node) {
-            let node = self.primary_node.to_owned();
-            return Err(GenerateError::SecondaryIsPrimary { node });
-        }
-        if template.device().is_none() && disks > 0 {
-            return Err(GenerateError::Diskless { disks });
-        }
+        let disks = self.disks.len();
         let base_index = self.base_index;
         let end = u32::try_from(disks)
             .ok()
@@ -175,10 +173,20 @@ impl<'a> GenerateRequest<'a> {
         Ok(indexes)
     }
 
+    /// The one secondary node of a template that has one.
+    fn secondary_node<E: std::error::Error>(&self) -> Result<&'a str, GenerateError<E>> {
+        match self.secondary_nodes {
+            [node] if node == self.primary_node => {
+                Err(GenerateError::SecondaryIsPrimary { node: node.clone() })
+            }
+            [node] => Ok(node),
+            _ => Err(self.wrong_secondary_nodes()),
+        }
+    }
+
     fn wrong_secondary_nodes<E: std::error::Error>(&self) -> GenerateError<E> {
         GenerateError::SecondaryNodes {
             template: self.template,
-            expected: usize::from(template::NEEDS_SECONDARY.contains(self.template)),
             found: self.secondary_nodes.len(),
         }
     }
@@ -194,7 +202,7 @@ impl<'a> GenerateRequest<'a> {
         let template = self.template;
         let missing = |what| GenerateError::Missing { disk, template, what };
         let volume_group = |wish: &Option<String>, default: Option<&str>, what| {
-            let vg = wish.as_deref().or(default);
+            let vg = wish.as_deref().or(default).filter(|vg| !vg.is_empty());
             vg.map(str::to_owned).ok_or_else(|| missing(what))
         };
         let mut volume = || match template::LVM.contains(template) {
@@ -208,14 +216,11 @@ impl<'a> GenerateRequest<'a> {
                 lv: volume(),
             },
             LogicalDevice::Drbd => {
-                let [secondary] = self.secondary_nodes else {
-                    return Err(self.wrong_secondary_nodes());
-                };
                 let data_vg = volume_group(&spec.vg, self.default_vg, "a volume group")?;
                 let meta_vg = volume_group(&spec.metavg, self.default_metavg, "a volume group for metadata")?;
                 let prefix = volume();
                 return Ok(Name::Mirror {
-                    nodes: [self.primary_node, secondary],
+                    nodes: [self.primary_node, self.secondary_node()?],
                     data: LogicalId::Lv {
                         vg: data_vg,
                         lv: format!("{prefix}_data"),
@@ -244,7 +249,7 @@ impl<'a> GenerateRequest<'a> {
             },
             LogicalDevice::Rbd => LogicalId::Rbd { volume: volume() },
             LogicalDevice::Ext => LogicalId::Ext {
-                provider: spec.provider.as_deref().unwrap_or(DEFAULT_PROVIDER).to_owned(),
+                provider: spec.provider_name().to_owned(),
                 volume: volume(),
             },
         };
@@ -275,20 +280,12 @@ impl<'a> GenerateRequest<'a> {
         logical_id: LogicalId,
         ids: &mut impl Ids,
     ) -> Disk {
-        let mut params = Object::new();
-        if let LogicalId::Ext { provider, .. } = &logical_id {
-            params.clone_from(&spec.ext_params);
-            params.insert("provider".to_owned(), provider.as_str().into());
-        }
-        if let Some(access) = spec.access {
-            params.insert("access".to_owned(), access.to_string().into());
-        }
-        let seen_everywhere = template::EXT_MIRROR.contains(self.template);
-        let nodes = (!seen_everywhere).then(|| self.primary_node.to_owned());
+        let local = template::NODE_LOCAL.contains(self.template);
+        let nodes = local.then(|| self.primary_node.to_owned());
         Disk {
             uuid: ids.unique_id(),
             nodes: nodes.into_iter().collect(),
-            params,
+            params: spec.params(),
             spindles: spec.spindles,
             ..Disk::new(device, logical_id, spec.size)
         }

@@ -43,7 +43,7 @@ where
     F: FnMut(&str, [&str; 2]) -> Result<DrbdNumbers, E>,
     E: Error + Send + Sync + 'static,
 {
-    /// Ids whose DRBD numbers `reserve` gives: the store, on behalf of one operation.
+    /// Ids whose DRBD numbers come from `reserve`, such as the store's on behalf of one operation.
     pub fn new(reserve: F) -> Self {
         Self { reserve }
     }

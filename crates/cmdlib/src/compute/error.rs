@@ -1,5 +1,6 @@
 //! What can be wrong with a wish for a disk.
 
+use gnt_config::params::ParamError;
 use gnt_config::template::{DiskTemplate, TemplateSet};
 
 /// A wish that cannot be granted: the user's mistake (`errors.OpPrereqError`).
@@ -21,7 +22,7 @@ pub enum ComputeError {
         /// Index of the disk.
         disk: u32,
         /// What has the value.
-        key: String,
+        key: &'static str,
         /// The value, as JSON.
         found: String,
         /// What is needed.
@@ -50,6 +51,14 @@ pub enum ComputeError {
         template: DiskTemplate,
         /// The keys that such a disk can have.
         known: Vec<&'static str>,
+    },
+    /// The provider cannot be told what was wished.
+    #[error("disk {disk}: bad parameters for its provider")]
+    Param {
+        /// Index of the disk.
+        disk: u32,
+        /// Why.
+        source: ParamError,
     },
     /// Two values that exclude each other.
     #[error("disk {disk}: only one of {first} and {second} can be given")]
@@ -111,6 +120,7 @@ impl ComputeError {
                 format!("parameters of {template} disks: {}", known.join(", "))
             }
             Self::WrongTemplate { key, .. } => format!("leave out {key}, or choose another template"),
+            Self::Param { source, .. } => return source.hint(),
             Self::Diskless { .. } => "choose a disk template with -t".to_owned(),
             Self::NoVolumeGroup { .. } => "give the disk vg=NAME".to_owned(),
             Self::MixedAdoption { .. } => "make two instances, or add the other disks later".to_owned(),

@@ -1,6 +1,7 @@
 //! Where the files of an instance's disks go.
 
 use gnt_config::Cluster;
+use gnt_config::names::{self, NameError};
 use gnt_config::template::{self, DiskTemplate};
 
 /// No directory for an instance's files can be given.
@@ -29,11 +30,8 @@ pub enum FileStorageError {
         dir: String,
     },
     /// The instance's name cannot be that of a directory.
-    #[error("instance name '{name}' cannot be the name of a directory")]
-    BadInstanceName {
-        /// The name.
-        name: String,
-    },
+    #[error(transparent)]
+    InstanceName(#[from] NameError),
 }
 
 impl FileStorageError {
@@ -46,7 +44,7 @@ impl FileStorageError {
             Self::BadExtraDir { .. } => {
                 Some("name a directory below the cluster's, such as 'fast' or 'web/fast'")
             }
-            Self::BadInstanceName { .. } => None,
+            Self::InstanceName(_) => None,
         }
     }
 }
@@ -79,11 +77,7 @@ pub fn calculate_file_storage_dir(
         parts.extend(plain_parts(dir).filter(|_| relative).ok_or_else(bad)?);
     }
     if template::INSTANCE_DEPENDENT_PATH.contains(template) {
-        if plain_parts(instance_name).is_none_or(|parts| parts != [instance_name]) {
-            return Err(FileStorageError::BadInstanceName {
-                name: instance_name.to_owned(),
-            });
-        }
+        names::instance(instance_name)?;
         parts.push(instance_name);
     }
     Ok(Some(format!("/{}", parts.join("/"))))
@@ -172,11 +166,9 @@ mod tests {
             );
         }
         for name in ["", ".", "..", "a/b", "/a", "a/", "a\0"] {
-            assert_eq!(
-                calculate_file_storage_dir(DiskTemplate::SharedFile, &cluster(), name, None),
-                Err(FileStorageError::BadInstanceName {
-                    name: name.to_owned()
-                }),
+            let refused = calculate_file_storage_dir(DiskTemplate::SharedFile, &cluster(), name, None);
+            assert!(
+                matches!(refused, Err(FileStorageError::InstanceName(_))),
                 "{name:?}"
             );
         }

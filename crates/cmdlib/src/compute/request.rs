@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 
 use gnt_config::device::DEFAULT_PROVIDER;
+use gnt_config::names::{self, NameError};
+use gnt_config::params::ExtVolumeParams;
 use gnt_config::template::{self, DiskTemplate};
 use gnt_config::{Mebibytes, Object};
 use serde_json::Value;
@@ -27,17 +29,19 @@ pub fn check_requests(
 ) -> Result<Vec<DiskSpec>, ComputeError> {
     let mut specs = Vec::with_capacity(requests.len());
     for (at, request) in requests.iter().enumerate() {
+        let disk = index(base_index, at);
         let wish = |request| Wish {
-            disk: index(base_index, at),
+            disk,
             template,
             request,
         };
-        let normal = normal(wish(request))?;
-        let spec = DiskSpec::read(wish(&normal), default_vg)?;
+        let spec = DiskSpec::read(wish(&normal(wish(request))?), default_vg)?;
         if template::LVM.contains(template) && spec.vg.is_none() {
-            return Err(ComputeError::NoVolumeGroup {
-                disk: wish(request).disk,
-            });
+            return Err(ComputeError::NoVolumeGroup { disk });
+        }
+        if template::HAVE_PROVIDER.contains(template) {
+            ExtVolumeParams::from_object(&spec.params())
+                .map_err(|source| ComputeError::Param { disk, source })?;
         }
         specs.push(spec);
     }
@@ -55,23 +59,27 @@ fn normal(wish: Wish<'_>) -> Result<Object, ComputeError> {
     if template.device().is_none() {
         return Err(ComputeError::Diskless { disk: wish.disk });
     }
-    for (name, value) in wish.request {
+    for name in wish.request.keys() {
         match Key::known(name) {
-            Some(key) if key.only.contains(template) => {}
-            Some(key) => return Err(wish.wrong_template(key)),
-            None if template::HAVE_PROVIDER.contains(template) => check_ext_param(wish, name, value)?,
-            None => return Err(unknown_key(wish, name)),
+            Some(key) if !key.only.contains(template) => return Err(wish.wrong_template(key)),
+            None if !template::HAVE_PROVIDER.contains(template) => return Err(unknown_key(wish, name)),
+            _ => {}
         }
     }
-    wish.check(TYPE, |dev_type| dev_type == template.as_str())?;
-    wish.check(NAME, |name| !is_numeric(name))?;
-    wish.check(VG, is_lvm_name)?;
-    wish.check(METAVG, is_lvm_name)?;
-    wish.check(PROVIDER, is_provider_name)?;
-    wish.check(ADOPT, |volume| match template::MUST_ADOPT.contains(template) {
-        true => is_device_path(volume),
-        false => is_lvm_name(volume),
-    })?;
+    if wish
+        .parsed::<DiskTemplate>(TYPE)?
+        .is_some_and(|other| other != template)
+    {
+        return Err(wish.invalid(TYPE));
+    }
+    wish.check(NAME, disk_name)?;
+    wish.check(VG, names::volume_group)?;
+    wish.check(METAVG, names::volume_group)?;
+    wish.check(PROVIDER, names::provider)?;
+    match template::MUST_ADOPT.contains(template) {
+        true => wish.check(ADOPT, device_path)?,
+        false => wish.check(ADOPT, names::logical_volume)?,
+    }
 
     let mut request = wish.request.clone();
     request.insert(SIZE.name.to_owned(), size(wish)?.0.into());
@@ -85,7 +93,7 @@ const EXPECTED_SIZE: &str = "a size above 0, in mebibytes or with a unit as in 2
 
 /// The size; 0 for an adopted volume, which has its own.
 fn size(wish: Wish<'_>) -> Result<Mebibytes, ComputeError> {
-    let invalid = || wish.invalid_param(SIZE.name, EXPECTED_SIZE);
+    let invalid = || wish.expected(SIZE, EXPECTED_SIZE);
     let size = match wish.value(SIZE.name) {
         Some(Value::String(text)) => Some(text.parse().map_err(|_| invalid())?),
         _ => wish.number(SIZE)?.map(Mebibytes),
@@ -112,22 +120,6 @@ fn unknown_key(wish: Wish<'_>, name: &str) -> ComputeError {
         key: name.to_owned(),
         template: wish.template,
         known: known.map(|key| key.name).collect(),
-    }
-}
-
-/// A provider's script gets the parameter as an environment variable `EXTP_NAME`.
-fn check_ext_param(wish: Wish<'_>, name: &str, value: &Value) -> Result<(), ComputeError> {
-    let fits = |c: char| c.is_ascii_graphic() && c != '=';
-    if name.is_empty() || !name.chars().all(fits) {
-        return Err(wish.invalid_param(
-            name,
-            "a parameter name of letters, digits and punctuation but '='",
-        ));
-    }
-    match value {
-        Value::String(text) if text.contains('\0') => Err(wish.invalid_param(name, "a text without NUL")),
-        Value::Array(_) | Value::Object(_) => Err(wish.invalid_param(name, "a text, a number or a boolean")),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }
 }
 
@@ -173,28 +165,37 @@ fn unique(
     Ok(())
 }
 
-/// A name that could be taken for an index (`utils.ValidateDeviceNames`), the empty one included.
-fn is_numeric(name: &str) -> bool {
+/// A name that is not taken for an index (`utils.ValidateDeviceNames`).
+fn disk_name(name: &str) -> Result<(), NameError> {
+    names::disk(name)?;
     let digits = name.trim().trim_start_matches(['+', '-']);
-    digits.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// A name that a volume group or logical volume can have (lvm(8), "Valid names").
-fn is_lvm_name(name: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+_.-".contains(&byte);
-    let special = name.is_empty() || name == "." || name == ".." || name.starts_with('-');
-    !special && name.len() <= 127 && name.bytes().all(fits)
-}
-
-/// A name that a provider's directory can have (`constants.EXT_PLUGIN_MASK`).
-fn is_provider_name(name: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-    !name.is_empty() && name.bytes().all(fits)
+    refuse_if(
+        digits.bytes().all(|byte| byte.is_ascii_digit()),
+        name,
+        "disk name",
+        "more than a number",
+    )
 }
 
 /// A path below `/dev` without detours.
-fn is_device_path(path: &str) -> bool {
+fn device_path(path: &str) -> Result<(), NameError> {
     let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
-    path.strip_prefix("/dev/")
-        .is_some_and(|rest| rest.split('/').all(plain))
+    let below_dev = path
+        .strip_prefix("/dev/")
+        .is_some_and(|rest| rest.split('/').all(plain));
+    refuse_if(
+        !below_dev,
+        path,
+        "device path",
+        "a path below /dev without '.' and '..'",
+    )
+}
+
+fn refuse_if(bad: bool, name: &str, kind: &'static str, expected: &'static str) -> Result<(), NameError> {
+    let name = name.to_owned();
+    if bad {
+        Err(NameError { kind, name, expected })
+    } else {
+        Ok(())
+    }
 }

@@ -3,6 +3,8 @@
 use std::str::FromStr;
 
 use gnt_config::Object;
+use gnt_config::names::NameError;
+use gnt_config::params;
 use gnt_config::template::{self, DiskTemplate, TemplateSet};
 use serde_json::Value;
 
@@ -42,7 +44,7 @@ pub(super) const ADOPT: Key = Key::new(
 pub(super) const SPINDLES: Key = Key::new("spindles", template::EXCLUSIVE_STORAGE, "a number of spindles");
 pub(super) const ACCESS: Key = Key::new("access", template::HAVE_ACCESS, "kernelspace or userspace");
 pub(super) const PROVIDER: Key = Key::new(
-    "provider",
+    params::PROVIDER,
     template::HAVE_PROVIDER,
     "an External Storage provider",
 );
@@ -78,12 +80,15 @@ impl<'a> Wish<'a> {
         self.text(key)?.map(parse).transpose()
     }
 
-    /// Refuses a text that is not as it should be.
-    pub(super) fn check(self, key: Key, valid: impl FnOnce(&str) -> bool) -> Result<(), ComputeError> {
-        match self.text(key)? {
-            Some(text) if !valid(text) => Err(self.invalid(key)),
-            _ => Ok(()),
-        }
+    /// Refuses a text that is not such a name.
+    pub(super) fn check(
+        self,
+        key: Key,
+        check: impl FnOnce(&str) -> Result<(), NameError>,
+    ) -> Result<(), ComputeError> {
+        let expected = |error: NameError| self.expected(key, error.expected);
+        self.text(key)?
+            .map_or(Ok(()), |text| check(text).map_err(expected))
     }
 
     /// A whole number, which may come as text.
@@ -105,14 +110,15 @@ impl<'a> Wish<'a> {
     }
 
     pub(super) fn invalid(self, key: Key) -> ComputeError {
-        self.invalid_param(key.name, key.expected)
+        self.expected(key, key.expected)
     }
 
-    pub(super) fn invalid_param(self, name: &str, expected: &'static str) -> ComputeError {
+    /// The value of `key` is not what it has to be here.
+    pub(super) fn expected(self, key: Key, expected: &'static str) -> ComputeError {
         ComputeError::Invalid {
             disk: self.disk,
-            key: name.to_owned(),
-            found: self.request.get(name).unwrap_or(&Value::Null).to_string(),
+            key: key.name,
+            found: self.request.get(key.name).unwrap_or(&Value::Null).to_string(),
             expected,
         }
     }

@@ -47,6 +47,9 @@ impl ExtVolumeParams {
                 _ if value.is_array() || value.is_object() => {
                     return Err(invalid("text, a number, true, false or null"));
                 }
+                _ if value.as_str().is_some_and(|text| text.contains('\0')) => {
+                    return Err(invalid("text without NUL"));
+                }
                 _ => {
                     names::provider_parameter(key)?;
                     params.own.insert(key.clone(), value.clone());
@@ -93,6 +96,7 @@ mod tests {
             ),
             (json!({"provider": "../x"}), "a provider's name"),
             (json!({"x": [1]}), "not a list"),
+            (json!({"x": "a\0b"}), "text without NUL"),
             (json!({"a=b": 1}), "cannot be passed"),
             (json!({"Foo": 1, "foo": 1}), "\"Foo\" and \"foo\""),
             (
