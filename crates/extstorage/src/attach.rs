@@ -83,3 +83,104 @@ fn parse_uri(line: &str) -> Option<(String, String)> {
     let sane = !uri.is_empty() && !uri.contains(|c: char| c.is_control() || c.is_whitespace());
     (named && sane).then(|| (hypervisor.to_ascii_lowercase(), uri.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<(Option<String>, Vec<String>), String> {
+        let output = parse_attach_output(text.as_bytes()).map_err(|error| error.to_string())?;
+        let device = output.device.map(|path| path.display().to_string());
+        let uris = output.uris.iter().map(|(h, uri)| format!("{h} {uri}")).collect();
+        Ok((device, uris))
+    }
+
+    #[test]
+    fn a_path_with_and_without_newline() {
+        for text in ["/dev/loop0", "/dev/loop0\n", "/dev/loop0\n\n"] {
+            assert_eq!(parsed(text), Ok((Some("/dev/loop0".to_owned()), vec![])));
+        }
+        let spaces = parsed("/dev/disk/by-id/with space\n").unwrap();
+        assert_eq!(spaces.0.as_deref(), Some("/dev/disk/by-id/with space"));
+    }
+
+    #[test]
+    fn uris_with_and_without_a_path() {
+        let both = parsed("/dev/rbd1\nkvm:rbd:pool/volume\nXEN-HVM:rbd:pool/volume").unwrap();
+        assert_eq!(both.0.as_deref(), Some("/dev/rbd1"));
+        assert_eq!(both.1, ["kvm rbd:pool/volume", "xen-hvm rbd:pool/volume"]);
+        for text in ["\nkvm:rbd:p/v", "\nkvm:rbd:p/v\n", "\n\nkvm:rbd:p/v\n"] {
+            assert_eq!(parsed(text), Ok((None, vec!["kvm rbd:p/v".to_owned()])));
+        }
+    }
+
+    #[test]
+    fn nothing_is_no_answer() {
+        for text in ["", "\n", " \n\t\n"] {
+            assert_eq!(
+                parse_attach_output(text.as_bytes()),
+                Err(AttachOutputError::Nothing),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn anything_else_is_an_error_that_quotes_it() {
+        for (text, message) in [
+            (
+                "Mapping it's slow\n/dev/loop0\n",
+                r#"its first line is not the absolute path of a device: "Mapping it's slow""#,
+            ),
+            (
+                "kvm:rbd:p/v\n",
+                r#"its first line is not the absolute path of a device: "kvm:rbd:p/v""#,
+            ),
+            (
+                "dev/loop0\n",
+                r#"its first line is not the absolute path of a device: "dev/loop0""#,
+            ),
+            (
+                " /dev/loop0\n",
+                r#"its first line is not the absolute path of a device: " /dev/loop0""#,
+            ),
+            (
+                "/dev/loop0\r\n",
+                r#"its first line is not the absolute path of a device: "/dev/loop0\r""#,
+            ),
+            (
+                "/dev/loop0\x1b[2J",
+                r#"its first line is not the absolute path of a device: "/dev/loop0\u{1b}[2J""#,
+            ),
+            (
+                "\n/dev/loop0\n",
+                r#"its line 2 is not a `hypervisor:uri`: "/dev/loop0""#,
+            ),
+            (
+                "/dev/loop0\nkvm:u\nWARNING: slow\n",
+                r#"its line 3 is not a `hypervisor:uri`: "WARNING: slow""#,
+            ),
+            (
+                "/dev/loop0\nkvm:\n",
+                r#"its line 2 is not a `hypervisor:uri`: "kvm:""#,
+            ),
+            (
+                "/dev/loop0\ndone",
+                r#"its line 2 is not a `hypervisor:uri`: "done""#,
+            ),
+        ] {
+            assert_eq!(parsed(text), Err(message.to_owned()), "{text:?}");
+        }
+        assert_eq!(
+            parse_attach_output(b"/dev/\xff\xfe\n").unwrap_err().to_string(),
+            r#"it printed something that is not UTF-8: "/dev/\xff\xfe\n""#
+        );
+    }
+
+    #[test]
+    fn a_quotation_is_bounded() {
+        let error = parsed(&"x".repeat(1 << 20)).unwrap_err();
+        assert!(error.len() < 400, "{error}");
+        assert!(error.ends_with("(1048576 bytes in all)"), "{error}");
+    }
+}

@@ -102,3 +102,74 @@ fn examine(directory: &Path, name: String) -> Diagnosis {
     };
     Diagnosis::new(name, dir, inspection)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Providers, chmod, write};
+
+    #[test]
+    fn every_entry_is_judged() {
+        let (first, second) = (Providers::new(), Providers::new());
+        first.add("good");
+        let broken = first.add("broken");
+        fs::remove_file(broken.join("grow")).unwrap();
+        write(&first.path().join("README"), "", 0o644);
+        fs::create_dir(first.path().join("two words")).unwrap();
+        fs::create_dir(first.path().join(".hidden")).unwrap();
+        let shadowed = second.add_with("good", Action::Open.into());
+        write(&shadowed.join("list"), "not a script", 0o644);
+        second.add("README");
+
+        let search_path = SearchPath::new(["/nonexistent".as_ref(), first.path(), second.path()]);
+        let told: Vec<String> = diagnose(&search_path)
+            .iter()
+            .map(|d| {
+                let problems: Vec<String> = d.problems.iter().map(ToString::to_string).collect();
+                format!(
+                    "{} {} {problems:?} {}",
+                    d.name,
+                    d.shadowed_by.is_some(),
+                    d.ignored.len()
+                )
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                r#"README false [".: is a regular file"] 0"#,
+                r#"broken false ["grow: missing"] 0"#,
+                r#"good false [] 0"#,
+                r#"two words false [".: the name cannot be one of a provider"] 0"#,
+                r#"README false [] 0"#,
+                r#"good true [] 1"#,
+            ]
+        );
+        let last = diagnose(&search_path).pop().unwrap();
+        assert!(last.is_usable());
+        assert_eq!(last.shadowed_by, Some(first.path().join("good")));
+        assert_eq!(last.dir, shadowed);
+        assert_eq!(last.scripts, Action::REQUIRED | Action::Open);
+        assert_eq!(last.parameters.len(), 1);
+    }
+
+    #[test]
+    fn a_search_path_that_is_no_directory_is_told() {
+        let providers = Providers::new();
+        let file = providers.path().join("file");
+        write(&file, "", 0o644);
+        let diagnoses = diagnose(&SearchPath::new([&file]));
+        assert_eq!(diagnoses.len(), 1);
+        assert_eq!(diagnoses[0].dir, file);
+        assert!(!diagnoses[0].is_usable());
+    }
+
+    #[test]
+    fn an_unsafe_search_path_makes_every_provider_in_it_unusable() {
+        let providers = Providers::new();
+        providers.add("good");
+        chmod(providers.path(), 0o777);
+        let diagnoses = diagnose(&providers.search_path());
+        assert!(diagnoses[0].problems[0].to_string().ends_with("(mode 0777)"));
+    }
+}

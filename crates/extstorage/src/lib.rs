@@ -19,6 +19,8 @@ mod parameters;
 mod provider;
 mod run;
 mod secret;
+#[cfg(test)]
+mod testing;
 mod text;
 mod trust;
 mod volume;

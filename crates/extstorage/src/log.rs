@@ -80,9 +80,7 @@ impl Entry<'_> {
         }
         for (name, output) in [("stdout", self.stdout), ("stderr", self.stderr)] {
             let prefix = format!("    {name}| ");
-            for line in output.lines() {
-                push_lines(&mut text, &prefix, &prefix, line);
-            }
+            push_lines(&mut text, &prefix, &prefix, output);
         }
         text
     }
@@ -189,4 +187,164 @@ fn rotate(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn entry<'a>() -> Entry<'a> {
+        Entry {
+            started: Timestamp::UNIX_EPOCH,
+            action: Action::Attach,
+            volume: Some("u.ext.disk0"),
+            instance: Some("web 1"),
+            operation: Some("17"),
+            outcome: "exit status 0",
+            duration: Some(Duration::from_millis(12)),
+            command: Some("env VOL_NAME=u.ext.disk0 /p/attach"),
+            stdout: "/dev/loop0\n",
+            stderr: "one\n\n1970-01-01T00:00:00.000Z attach: forged",
+        }
+    }
+
+    #[test]
+    fn an_entry_is_one_line_at_the_margin() {
+        assert_eq!(
+            entry().text(),
+            "1970-01-01T00:00:00.000Z attach volume=u.ext.disk0 instance=web_1 operation=17 took=0.012s: exit status 0\n\
+             \x20   $ env VOL_NAME=u.ext.disk0 /p/attach\n\
+             \x20   stdout| /dev/loop0\n\
+             \x20   stderr| one\n\
+             \x20   stderr| \n\
+             \x20   stderr| 1970-01-01T00:00:00.000Z attach: forged\n"
+        );
+        let finding = Entry {
+            volume: None,
+            instance: None,
+            operation: None,
+            outcome: "first\nsecond",
+            duration: None,
+            command: None,
+            stdout: "",
+            stderr: "",
+            ..entry()
+        };
+        assert_eq!(
+            finding.text(),
+            "1970-01-01T00:00:00.000Z attach: first\n    second\n"
+        );
+    }
+
+    #[test]
+    fn the_directory_is_made_and_nobody_else_reads() {
+        let temp = tempfile::tempdir().unwrap();
+        let log = Log::new(temp.path().join("a/b"));
+        log.append("nas", &entry()).unwrap();
+        log.append("nas", &entry()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&temp.path().join("a/b")) & !0o750, 0);
+        assert_eq!(mode(&log.path("nas")) & !0o640, 0);
+        assert_eq!(
+            fs::read_to_string(log.path("nas")).unwrap(),
+            entry().text().repeat(2)
+        );
+    }
+
+    #[test]
+    fn the_oldest_file_goes() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("nas.log");
+        for i in 0..20 {
+            write_entry(&path, format!("entry {i:02}\n").as_bytes(), 20).unwrap();
+        }
+        let mut files: Vec<(String, String)> = fs::read_dir(temp.path())
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| {
+                (
+                    entry.file_name().into_string().unwrap(),
+                    fs::read_to_string(entry.path()).unwrap(),
+                )
+            })
+            .collect();
+        files.sort();
+        let expected = [
+            ("nas.log", "entry 18\nentry 19\n"),
+            ("nas.log.1", "entry 16\nentry 17\n"),
+            ("nas.log.2", "entry 14\nentry 15\n"),
+            ("nas.log.3", "entry 12\nentry 13\n"),
+            ("nas.log.4", "entry 10\nentry 11\n"),
+        ];
+        assert_eq!(
+            files,
+            expected.map(|(name, text)| (name.to_owned(), text.to_owned()))
+        );
+    }
+
+    #[test]
+    fn an_entry_larger_than_a_file_is_written_all_the_same() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("nas.log");
+        write_entry(&path, &[b'x'; 100], 20).unwrap();
+        write_entry(&path, b"next", 20).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"next");
+        assert_eq!(fs::metadata(temp.path().join("nas.log.1")).unwrap().len(), 100);
+    }
+
+    /// Each writer opens the file anew, so threads exclude each other as processes do.
+    #[test]
+    fn nothing_is_lost_or_mixed_when_many_write_and_rotate() {
+        const WRITERS: usize = 8;
+        const ENTRIES: usize = 100;
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("nas.log");
+        let line = |writer, i| format!("writer {writer} entry {i:03} {}\n", "x".repeat(60));
+        let size = (WRITERS * ENTRIES * line(0, 0).len()) as u64 / 4;
+        thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let path = &path;
+                scope.spawn(move || {
+                    for i in 0..ENTRIES {
+                        write_entry(path, line(writer, i).as_bytes(), size).unwrap();
+                    }
+                });
+            }
+        });
+        let files = fs::read_dir(temp.path()).unwrap();
+        let all: String = files
+            .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
+            .collect();
+        let mut lines: Vec<&str> = all.lines().collect();
+        lines.sort_unstable();
+        let expected: Vec<String> = (0..WRITERS)
+            .flat_map(|writer| (0..ENTRIES).map(move |i| line(writer, i)))
+            .collect();
+        assert_eq!(
+            lines,
+            expected.iter().map(|line| line.trim_end()).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn a_lock_that_is_never_released_is_an_error() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("nas.log");
+        let held = open(&path).unwrap();
+        held.lock().unwrap();
+        let error = lock(&open(&path).unwrap(), Instant::now()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_log_is_not_followed() {
+        let temp = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/null", temp.path().join("nas.log")).unwrap();
+        let error = Log::new(temp.path().to_owned())
+            .append("nas", &entry())
+            .unwrap_err();
+        assert_eq!(error.path, temp.path().join("nas.log"));
+    }
 }

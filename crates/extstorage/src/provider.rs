@@ -307,3 +307,234 @@ fn join<T: fmt::Display>(items: impl IntoIterator<Item = T>, separator: &str) ->
     let texts: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     texts.join(separator)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{lchown, symlink};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::testing::{Providers, assert_root, chmod, write};
+
+    fn problems(name: &str, providers: &Providers) -> Vec<String> {
+        match Provider::find(name, &providers.search_path()) {
+            Err(ProviderError::Unusable { problems, .. }) => {
+                problems.iter().map(ToString::to_string).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_complete_provider() {
+        let providers = Providers::new();
+        let dir = providers.add_with("nas-1.x", Action::Open | Action::List);
+        let provider = Provider::find("nas-1.x", &providers.search_path()).unwrap();
+        assert_eq!(provider.dir, dir);
+        assert_eq!(provider.scripts, Action::REQUIRED | Action::Open | Action::List);
+        assert_eq!(provider.parameters[0].name, "dir");
+        assert_eq!(provider.script(Action::Open), Some(dir.join("open")));
+        assert_eq!(provider.script(Action::Close), None);
+    }
+
+    #[test]
+    fn names_that_could_lead_elsewhere_or_be_an_option() {
+        let providers = Providers::new();
+        providers.add("nas");
+        for name in [
+            "", ".", "..", "../nas", "nas/", "./nas", "/etc", ".nas", "-nas", "n as", "näs", "nas\n", "a\0b",
+        ] {
+            assert!(
+                matches!(
+                    Provider::find(name, &providers.search_path()),
+                    Err(ProviderError::InvalidName { .. })
+                ),
+                "{name:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_directory_of_that_name_counts() {
+        let (first, second) = (Providers::new(), Providers::new());
+        let search_path = SearchPath::new(["/nonexistent".as_ref(), first.path(), second.path()]);
+        let error = Provider::find("nas", &search_path).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "there is no provider nas in /nonexistent, {}, {}",
+                first.path().display(),
+                second.path().display()
+            )
+        );
+        assert!(error.hint().is_some());
+
+        let later = second.add("nas");
+        write(&first.path().join("nas"), "a file is no provider", 0o644);
+        assert_eq!(search_path.find("nas").unwrap(), later);
+
+        fs::remove_file(first.path().join("nas")).unwrap();
+        fs::create_dir(first.path().join("nas")).unwrap();
+        assert!(matches!(
+            Provider::find("nas", &search_path),
+            Err(ProviderError::Unusable { dir, .. }) if dir == first.path().join("nas")
+        ));
+    }
+
+    #[test]
+    fn every_file_that_is_wrong_is_named() {
+        let providers = Providers::new();
+        let dir = providers.add_with("nas", Action::Snapshot.into());
+        fs::remove_file(dir.join("attach")).unwrap();
+        fs::remove_file(dir.join("parameters.list")).unwrap();
+        fs::remove_file(dir.join("detach")).unwrap();
+        fs::create_dir(dir.join("detach")).unwrap();
+        symlink("nowhere", dir.join("attach")).unwrap();
+        chmod(&dir.join("grow"), 0o644);
+        chmod(&dir.join("snapshot"), 0o666);
+        fs::remove_file(dir.join("verify")).unwrap();
+        assert_eq!(
+            problems("nas", &providers),
+            [
+                format!("attach: links to {}/nowhere, which is not there", dir.display()),
+                "detach: is a directory".to_owned(),
+                "grow: not executable (mode 0644)".to_owned(),
+                "verify: missing".to_owned(),
+                format!(
+                    "snapshot: {}/snapshot can be changed by everybody (mode 0666)",
+                    dir.display()
+                ),
+                "parameters.list: missing".to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_optional_script_is_right_or_not_there() {
+        let providers = Providers::new();
+        let dir = providers.add_with("nas", Action::Open.into());
+        chmod(&dir.join("open"), 0o644);
+        assert_eq!(problems("nas", &providers), ["open: not executable (mode 0644)"]);
+        fs::remove_file(dir.join("open")).unwrap();
+        symlink("nowhere", dir.join("open")).unwrap();
+        assert!(
+            !Provider::find("nas", &providers.search_path())
+                .unwrap()
+                .supports(Action::Open)
+        );
+    }
+
+    #[test]
+    fn a_file_that_only_has_the_name_of_our_extension_is_the_authors_business() {
+        let providers = Providers::new();
+        let dir = providers.add("nas");
+        write(&dir.join("info"), "how this provider works", 0o644);
+        fs::create_dir(dir.join("list")).unwrap();
+        let provider = Provider::find("nas", &providers.search_path()).unwrap();
+        assert_eq!(provider.scripts, Action::REQUIRED);
+        assert_eq!(Inspection::of(&dir).ignored.len(), 2);
+
+        chmod(&dir.join("info"), 0o777);
+        assert_eq!(
+            problems("nas", &providers).len(),
+            1,
+            "what would run must be safe"
+        );
+    }
+
+    #[test]
+    fn a_provider_that_others_could_change_is_refused() {
+        assert_root();
+        let providers = Providers::new();
+        let dir = providers.add("nas");
+        let elsewhere = tempfile::tempdir().unwrap();
+        let target = elsewhere.path().join("tool");
+        write(&target, "#!/bin/sh\n", 0o755);
+        fs::remove_file(dir.join("attach")).unwrap();
+        symlink(&target, dir.join("attach")).unwrap();
+        Provider::find("nas", &providers.search_path()).unwrap();
+
+        chmod(&target, 0o777);
+        assert_eq!(
+            problems("nas", &providers),
+            [format!(
+                "attach: {} can be changed by everybody (mode 0777)",
+                target.display()
+            )]
+        );
+        chmod(&target, 0o755);
+
+        chmod(elsewhere.path(), 0o777);
+        assert_eq!(
+            problems("nas", &providers),
+            [format!(
+                "attach: {} can be changed by everybody (mode 0777)",
+                elsewhere.path().display()
+            )]
+        );
+        chmod(elsewhere.path(), 0o755);
+
+        lchown(dir.join("attach"), Some(12345), None).unwrap();
+        assert_eq!(
+            problems("nas", &providers),
+            [format!(
+                "attach: {}/attach belongs to user 12345, who could change it",
+                dir.display()
+            )]
+        );
+        lchown(dir.join("attach"), Some(0), None).unwrap();
+
+        for ancestor in [dir.as_path(), providers.path()] {
+            chmod(ancestor, 0o775);
+            assert_eq!(
+                problems("nas", &providers),
+                [format!(
+                    ".: {} can be changed by its group (mode 0775)",
+                    ancestor.display()
+                )]
+            );
+            chmod(ancestor, 0o755);
+        }
+        chmod(&dir.join("parameters.list"), 0o666);
+        let error = Provider::find("nas", &providers.search_path()).unwrap_err();
+        assert_eq!(
+            error.hint(),
+            Some(format!("chmod go-w {}/parameters.list", dir.display()))
+        );
+    }
+
+    #[test]
+    fn parameters_may_be_anything() {
+        let providers = Providers::new();
+        let dir = providers.add("nas");
+        fs::write(dir.join("parameters.list"), b"a\tone\n\xff\xfe\n").unwrap();
+        assert_eq!(
+            Provider::find("nas", &providers.search_path())
+                .unwrap()
+                .parameters
+                .len(),
+            2
+        );
+        write(&dir.join("parameters.list"), "", 0o755);
+        assert!(
+            Provider::find("nas", &providers.search_path())
+                .unwrap()
+                .parameters
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn finding_is_cheap() {
+        let providers = Providers::new();
+        providers.add("nas");
+        let search_path = providers.search_path();
+        let fastest = (0..50).map(|_| {
+            let start = Instant::now();
+            Provider::find("nas", &search_path).unwrap();
+            start.elapsed()
+        });
+        let fastest = fastest.min().unwrap();
+        assert!(fastest.as_micros() < 1000, "{fastest:?}");
+    }
+}

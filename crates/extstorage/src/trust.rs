@@ -211,3 +211,125 @@ fn unreadable(path: &Path, source: io::Error) -> TrustError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{chown, lchown, symlink};
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::testing::{assert_root, chmod, write};
+
+    const STRANGER: u32 = 12345;
+
+    /// A file `dir/file` in a new directory.
+    fn file() -> (TempDir, PathBuf) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("dir");
+        fs::create_dir(&dir).unwrap();
+        write(&dir.join("file"), "", 0o644);
+        let file = dir.join("file");
+        (temp, file)
+    }
+
+    fn refused(path: &Path) -> String {
+        follow(path, 0).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_roots_alone_is_trusted() {
+        assert_root();
+        let (_temp, file) = file();
+        assert_eq!(follow(&file, 0).unwrap().path, file.canonicalize().unwrap());
+    }
+
+    #[test]
+    fn what_others_may_write_is_not() {
+        let (temp, file) = file();
+        chmod(&file, 0o664);
+        assert_eq!(
+            refused(&file),
+            format!("{} can be changed by its group (mode 0664)", file.display())
+        );
+        chmod(&file, 0o646);
+        assert_eq!(
+            refused(&file),
+            format!("{} can be changed by everybody (mode 0646)", file.display())
+        );
+        chmod(&file, 0o644);
+
+        chmod(temp.path(), 0o777);
+        let error = follow(&file, 0).unwrap_err();
+        assert!(matches!(&error, TrustError::Writable { path, mode: 0o777 } if path == temp.path()));
+        assert_eq!(
+            error.hint(),
+            Some(format!("chmod go-w {}", temp.path().display()))
+        );
+        chmod(temp.path(), 0o1777);
+        follow(&file, 0).unwrap();
+    }
+
+    #[test]
+    fn a_sticky_directory_is_fine_on_the_way_but_not_at_the_end() {
+        let (_temp, file) = file();
+        let dir = file.parent().unwrap();
+        chmod(dir, 0o1777);
+        follow(&file, 0).unwrap();
+        assert!(refused(dir).contains("mode 1777"));
+    }
+
+    #[test]
+    fn what_belongs_to_others_is_not_trusted_but_what_belongs_to_the_user_is() {
+        assert_root();
+        let (temp, file) = file();
+        for path in [file.as_path(), file.parent().unwrap(), temp.path()] {
+            chown(path, Some(STRANGER), None).unwrap();
+            let expected = format!(
+                "{} belongs to user {STRANGER}, who could change it",
+                path.display()
+            );
+            assert_eq!(refused(&file), expected);
+            follow(&file, STRANGER).unwrap();
+            chown(path, Some(0), None).unwrap();
+        }
+    }
+
+    #[test]
+    fn all_that_a_link_leads_through_counts() {
+        assert_root();
+        let (temp, file) = file();
+        let link = temp.path().join("link");
+        symlink("dir/../dir/file", &link).unwrap();
+        assert_eq!(follow(&link, 0).unwrap().path, file);
+
+        lchown(&link, Some(STRANGER), None).unwrap();
+        assert!(refused(&link).contains("link belongs to user 12345"));
+        lchown(&link, Some(0), None).unwrap();
+
+        chmod(&file, 0o666);
+        assert!(refused(&link).contains("dir/file can be changed by everybody"));
+        chmod(&file, 0o644);
+
+        let open = temp.path().join("open");
+        fs::create_dir(&open).unwrap();
+        symlink(&file, open.join("detour")).unwrap();
+        fs::remove_file(&link).unwrap();
+        symlink(open.join("detour"), &link).unwrap();
+        follow(&link, 0).unwrap();
+        chmod(&open, 0o777);
+        assert!(refused(&link).contains("open can be changed by everybody"));
+    }
+
+    #[test]
+    fn links_that_lead_nowhere() {
+        let (temp, file) = file();
+        let link = temp.path().join("link");
+        symlink("link", &link).unwrap();
+        assert!(matches!(follow(&link, 0), Err(TrustError::Loop(path)) if path == link));
+
+        let error = follow(&temp.path().join("missing"), 0).unwrap_err();
+        assert!(error.is_not_found());
+        assert!(follow(&file.join("below"), 0).unwrap_err().is_not_found());
+    }
+}

@@ -94,3 +94,76 @@ fn parse_line(line: usize, text: &[u8]) -> Result<VolumeInfo, VolumeInfoError> {
         source: error.into(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_provider_ext() {
+        let line = br#"{"name":"u.ext.disk0","size":64,"uuid":"u","instance":"web","index":0,"cname":null,"metadata":"originstname+web","created":"2026-01-02T03:04:05Z","snapshot_of":null,"device":"/dev/loop0"}"#;
+        let expected = VolumeInfo {
+            name: "u.ext.disk0".to_owned(),
+            size_mib: Some(64),
+            uuid: Some("u".to_owned()),
+            cname: None,
+            instance: Some("web".to_owned()),
+            index: Some(0),
+            metadata: Some("originstname+web".to_owned()),
+            device: Some("/dev/loop0".into()),
+        };
+        assert_eq!(parse_info(line).unwrap(), Some(expected.clone()));
+        assert_eq!(parse_list(line).unwrap(), [expected]);
+    }
+
+    #[test]
+    fn only_the_name_is_needed() {
+        let volumes = parse_list(b"{\"name\":\"a\"}\n\n  {\"name\": \"b\", \"odd\": [1]}\r\n").unwrap();
+        let names: Vec<&str> = volumes.iter().map(|volume| volume.name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn nothing_is_no_volume() {
+        assert_eq!(parse_list(b"").unwrap(), []);
+        assert_eq!(parse_info(b"").unwrap(), None);
+        assert_eq!(parse_info(b" \n\n").unwrap(), None);
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        let error = parse_list(b"{\"name\":\"a\"}\n\nWARNING: slow\n").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            r#"its line 3 does not describe a volume: "WARNING: slow""#
+        );
+        for (text, cause) in [
+            ("{}", "missing field `name`"),
+            (r#"{"name":7}"#, "invalid type: integer `7`, expected a string"),
+            (
+                r#"{"name":"a","size":-1}"#,
+                "invalid value: integer `-1`, expected u64",
+            ),
+            (
+                r#"{"name":"a","size":1.5}"#,
+                "invalid type: floating point `1.5`, expected u64",
+            ),
+            (r#"{"name":"a"} {"name":"b"}"#, "trailing characters"),
+            ("[]", "invalid length 0"),
+        ] {
+            let error = parse_list(text.as_bytes()).unwrap_err();
+            let source = error.source().unwrap().to_string();
+            assert!(source.starts_with(cause), "{text}: {source}");
+        }
+        assert!(parse_list(b"\xff\n").is_err());
+    }
+
+    #[test]
+    fn info_describes_one_volume() {
+        let error = parse_info(b"{\"name\":\"a\"}\n{\"name\":\"b\"}\n").unwrap_err();
+        assert_eq!(error.line, 2);
+        assert!(matches!(error.source, VolumeInfoFault::Second));
+    }
+}
