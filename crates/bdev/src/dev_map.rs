@@ -5,10 +5,16 @@ use gnt_config::LogicalDevice;
 use crate::blockdev::BlockdevDriver;
 use crate::driver::Driver;
 use crate::error::Error;
+use crate::ext::ExtDriver;
 use crate::file::FileDriver;
 
 /// Every driver that there is.
-pub static DEV_MAP: &[&dyn Driver] = &[&FileDriver::FILE, &FileDriver::SHARED_FILE, &BlockdevDriver];
+pub static DEV_MAP: &[&dyn Driver] = &[
+    &FileDriver::FILE,
+    &FileDriver::SHARED_FILE,
+    &BlockdevDriver,
+    &ExtDriver,
+];
 
 /// The driver of a device type.
 pub fn driver(device: LogicalDevice) -> Result<&'static dyn Driver, Error> {

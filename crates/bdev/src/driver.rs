@@ -50,6 +50,11 @@ impl<'a> Target<'a> {
         work().map_err(|cause| self.failed(operation, host, cause))
     }
 
+    /// Whether the hypervisor reaches the disk without the kernel (parameter `access`).
+    pub fn has_userspace_access(&self) -> bool {
+        self.disk.params.get("access").and_then(|access| access.as_str()) == Some("userspace")
+    }
+
     /// Refuses a growth that would be none.
     pub(crate) fn check_growth(&self, to: Mebibytes) -> Result<(), Cause> {
         let size = self.disk.size;
@@ -279,7 +284,8 @@ impl Owner {
 }
 
 /// What drives one type of device. Stateless: everything it knows it is told or finds on the [`Host`]. The methods stand
-/// in the order of a device's life. Each can be repeated: what is done already is not done again.
+/// in the order of a device's life. Each but [`snapshot`](Self::snapshot) can be repeated: what is done already is not done
+/// again.
 pub trait Driver: Sync {
     /// The type of device.
     fn device(&self) -> LogicalDevice;

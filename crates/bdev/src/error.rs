@@ -40,7 +40,7 @@ pub enum Error {
         cause: Box<Cause>,
     },
     /// Several things failed, where one failure does not keep the rest from being tried.
-    #[error("{}", .0.iter().map(chain).collect::<Vec<_>>().join("; "))]
+    #[error("{}", .0.iter().map(chain).collect::<Vec<_>>().join("\n"))]
     Several(Vec<Error>),
     /// An operation failed, and taking back what it had done before failed too.
     #[error("{}, and what was made before it could not be removed", chain(.error))]
@@ -50,6 +50,17 @@ pub enum Error {
         /// The failure of the undo.
         #[source]
         undo: Box<Error>,
+    },
+    /// What volumes there are cannot be told.
+    #[error("cannot list the volumes of {device} disks on node {node}")]
+    Volumes {
+        /// The device type.
+        device: LogicalDevice,
+        /// The node's name.
+        node: String,
+        /// Why.
+        #[source]
+        cause: Box<Cause>,
     },
     /// A file storage directory.
     #[error(transparent)]
@@ -74,6 +85,59 @@ pub enum Cause {
     /// Its link.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// Its External Storage provider.
+    #[error(transparent)]
+    Ext(Box<gnt_extstorage::Error>),
+    /// Its provider has no such volume.
+    #[error("the provider {provider} has no volume {volume}")]
+    NoVolume {
+        /// The provider.
+        provider: String,
+        /// The volume.
+        volume: String,
+    },
+    /// Its provider has another volume of that name.
+    #[error(
+        "the provider has a volume {volume} already, with {} and {}",
+        .size.map_or("an unknown size".to_owned(), |size| size.to_string()),
+        .uuid.as_ref().map_or("no uuid".to_owned(), |uuid| format!("the uuid {uuid}"))
+    )]
+    OtherVolume {
+        /// The volume.
+        volume: String,
+        /// Its size.
+        size: Option<Mebibytes>,
+        /// The uuid of its disk.
+        uuid: Option<String>,
+    },
+    /// Its provider attached it without a block device.
+    #[error("the provider {provider} gives it no block device on this node")]
+    NoDevice {
+        /// The provider.
+        provider: String,
+    },
+    /// Its provider has no URI for the hypervisor.
+    #[error(
+        "the provider {provider} has no URI for the hypervisor {hypervisor}, {}",
+        if .offered.is_empty() { "nor for any other".to_owned() } else { format!("only for {}", .offered.join(", ")) }
+    )]
+    NoUri {
+        /// The provider.
+        provider: String,
+        /// The hypervisor.
+        hypervisor: String,
+        /// Those that it has one for.
+        offered: Vec<String>,
+    },
+    /// What was made cannot be used, and could not be removed either.
+    #[error("{}, and what was made could not be removed", chain(.error))]
+    LeftBehind {
+        /// Why it cannot be used.
+        error: Box<Cause>,
+        /// Why it could not be removed.
+        #[source]
+        undo: Box<Cause>,
+    },
     /// Its configuration names something else.
     #[error("{id} does not name a {device} device")]
     WrongId {
@@ -100,6 +164,12 @@ pub enum Cause {
         /// The disk's size.
         size: Mebibytes,
     },
+}
+
+impl From<gnt_extstorage::Error> for Cause {
+    fn from(error: gnt_extstorage::Error) -> Self {
+        Self::Ext(Box::new(error))
+    }
 }
 
 /// What kind of thing went wrong, for callers that do something about it.
@@ -144,7 +214,7 @@ impl Error {
     /// What kind of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Failed { cause, .. } => cause.kind(),
+            Self::Failed { cause, .. } | Self::Volumes { cause, .. } => cause.kind(),
             Self::FileStorage(error) => error.kind(),
             Self::Link(error) => error.kind(),
             Self::Device(error) => error.kind(),
@@ -165,7 +235,7 @@ impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Failed { cause, .. } => cause.hint(),
+            Self::Failed { cause, .. } | Self::Volumes { cause, .. } => cause.hint(),
             Self::FileStorage(error) => error.hint(),
             Self::Link(error) => error.hint(),
             Self::Device(error) => error.hint(),
@@ -182,7 +252,15 @@ impl Cause {
             Self::File(error) => error.kind(),
             Self::Device(error) => error.kind(),
             Self::Link(error) => error.kind(),
-            Self::WrongId { .. } | Self::Shrink { .. } | Self::TooSmall { .. } => ErrorKind::Other,
+            Self::NoVolume { .. } => ErrorKind::NotFound,
+            Self::OtherVolume { .. } => ErrorKind::AlreadyExists,
+            Self::LeftBehind { error, .. } => error.kind(),
+            Self::Ext(_)
+            | Self::NoDevice { .. }
+            | Self::NoUri { .. }
+            | Self::WrongId { .. }
+            | Self::Shrink { .. }
+            | Self::TooSmall { .. } => ErrorKind::Other,
         }
     }
 
@@ -194,7 +272,13 @@ impl Cause {
             Self::TooSmall { .. } => {
                 Some("is it still the same device? A smaller one would lose data".to_owned())
             }
-            Self::WrongId { .. } | Self::Shrink { .. } => None,
+            Self::Ext(error) => error.hint(),
+            Self::LeftBehind { undo, .. } => undo.hint(),
+            Self::NoDevice { .. } => Some("set the disk's parameter access to userspace".to_owned()),
+            Self::NoUri { .. } => Some("set the disk's parameter access to kernelspace".to_owned()),
+            Self::NoVolume { .. } | Self::OtherVolume { .. } | Self::WrongId { .. } | Self::Shrink { .. } => {
+                None
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The drivers file and sharedfile: a disk is a sparse file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use enumset::enum_set;
 use gnt_config::device::FileDriver as Presentation;
@@ -67,7 +67,11 @@ impl Driver for FileDriver {
     fn assemble(&self, host: &Host, target: &Target<'_>) -> Result<BlockDevice, Error> {
         target.doing(Operation::Assemble, host, || {
             let path = self.path(target)?;
-            Ok(device(path, existing(host, path)?))
+            match existing(host, path) {
+                // In a dry run it was not made before.
+                Err(_) if host.is_dry_run() => Ok(device(path, target.disk.size.bytes())),
+                bytes => Ok(device(path, bytes?)),
+            }
         })
     }
 
@@ -120,8 +124,13 @@ impl Driver for FileDriver {
     }
 
     fn volumes(&self, host: &Host, _params: &Object) -> Result<Vec<FoundVolume>, Error> {
-        let files = host.file_storage.files(&|name| self.index_in(name).is_some())?;
-        files.into_iter().map(|file| self.found(host, file)).collect()
+        let files = host.file_storage.files(&|name| self.index_in(name).is_some());
+        let found = files.and_then(|files| files.into_iter().map(|file| self.found(host, file)).collect());
+        found.map_err(|error: FileStorageError| Error::Volumes {
+            device: self.device,
+            node: host.name.clone(),
+            cause: Box::new(error.into()),
+        })
     }
 }
 
@@ -143,12 +152,12 @@ impl FileDriver {
     }
 
     /// What a file tells of its owner; its directory is the instance's, where nothing better is known.
-    fn found(&self, host: &Host, file: StoredFile) -> Result<FoundVolume, Error> {
+    fn found(&self, host: &Host, file: StoredFile) -> Result<FoundVolume, FileStorageError> {
         let StoredFile { path, bytes } = file;
         let kept = match host.file_storage.attribute(&path) {
             Ok(kept) => kept,
             Err(FileStorageError::NotFound { .. }) => None,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
         let kept = kept.and_then(|json| serde_json::from_slice(&json).ok());
         let owner = kept.unwrap_or_else(|| Owner {
@@ -187,7 +196,7 @@ fn existing(host: &Host, path: &Path) -> Result<u64, Cause> {
 
 fn device(path: &Path, bytes: u64) -> BlockDevice {
     BlockDevice {
-        path: Some(PathBuf::from(path)),
+        path: Some(path.components().collect()),
         bytes: Some(bytes),
         ..BlockDevice::default()
     }

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gnt_config::Settings;
+use gnt_extstorage::{ExtStorage, SearchPath};
 use gnt_process::{Command, DryRun, Output, RunError, Runner};
 
 use crate::file_storage::FileStorage;
@@ -17,6 +19,8 @@ pub struct Host {
     pub name: String,
     /// What runs programs.
     pub runner: Arc<dyn Runner>,
+    /// The volumes of External Storage providers.
+    pub ext: ExtStorage,
     /// Where file-based disks may be.
     pub file_storage: FileStorage,
     /// The links to the devices of active disks.
@@ -43,9 +47,14 @@ impl Host {
         runner: Arc<dyn Runner>,
         changes: Changes,
     ) -> Self {
+        let search_path = SearchPath::new(&settings.es_search_path);
+        let ext = ExtStorage::new(Arc::clone(&runner), search_path, &settings.es_log_dir, state)
+            .with_timeout(Duration::from_secs(settings.es_timeout))
+            .with_dry_run(matches!(changes, Changes::Noted(_)));
         Self {
             name: name.to_owned(),
             runner,
+            ext,
             file_storage: FileStorage::new(&settings.file_storage_paths, Some(state), changes.clone()),
             links: DeviceLinks::new(&settings.disk_links_dir, changes.clone()),
             changes,
@@ -60,6 +69,7 @@ impl Host {
                 runner: Arc::clone(&self.runner),
                 operation: id.to_owned(),
             }),
+            ext: self.ext.with_operation(id),
             ..self.clone()
         }
     }

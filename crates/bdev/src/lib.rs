@@ -13,6 +13,7 @@ pub mod links;
 pub mod tree;
 
 mod blockdev;
+mod ext;
 mod file;
 
 pub use dev_map::{DEV_MAP, driver};

@@ -105,7 +105,7 @@ fn create_devices<'a>(
     if driver.create(host, &target)? == Change::Made {
         made.push(disk);
     }
-    if driver.capabilities().contains(Operation::SetInfo) && !host.is_dry_run() {
+    if driver.capabilities().contains(Operation::SetInfo) {
         driver.set_info(host, &target, info)?;
     }
     Ok(())
@@ -187,6 +187,8 @@ fn link(host: &Host, target: &Target<'_>, device: &BlockDevice) -> Result<Option
     };
     let linked = match &device.path {
         Some(path) => host.links.set(instance, index, path).map(Some),
+        // In a dry run nothing was attached, so there is no path yet.
+        None if host.is_dry_run() => Ok(None),
         None => host.links.remove(instance, index).map(|_| None),
     };
     linked.map_err(|error| target.failed(Operation::Assemble, host, Cause::Link(error)))

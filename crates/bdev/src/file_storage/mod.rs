@@ -7,6 +7,8 @@
 
 mod error;
 mod place;
+#[cfg(test)]
+mod tests;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -131,7 +133,17 @@ impl FileStorage {
     /// Makes a file of `size`, none of which takes up room yet. One of this size that is there already is left alone; one of size 0 is what
     /// a killed process leaves, and is completed.
     pub fn create(&self, path: &Path, size: Mebibytes) -> Result<Change, FileStorageError> {
-        let spot = self.locate_below(path)?.existing_spot()?;
+        let note = || format!("make the file {} of {size}", path.display());
+        let spot = match self.locate_below(path)?.spot()? {
+            Some(spot) => spot,
+            // Its directory would have been made before.
+            None if self.changes.only_noted(note) => return Ok(Change::Made),
+            None => {
+                return Err(FileStorageError::NoDirectory {
+                    path: path.to_owned(),
+                });
+            }
+        };
         let unfinished = match spot.regular_file()? {
             None => false,
             Some(stat) if bytes_of(&stat) == size.bytes() => return Ok(Change::AlreadyThere),
@@ -143,10 +155,7 @@ impl FileStorage {
                 });
             }
         };
-        if self
-            .changes
-            .only_noted(|| format!("make the file {} of {size}", path.display()))
-        {
+        if self.changes.only_noted(note) {
             return Ok(Change::Made);
         }
         let file = if unfinished {
@@ -234,14 +243,15 @@ impl FileStorage {
 
     /// Keeps `value` with a file, in an extended attribute; false if its file system has none.
     pub fn set_attribute(&self, path: &Path, value: &[u8]) -> Result<bool, FileStorageError> {
-        let spot = self.locate_below(path)?.existing_spot()?;
-        let file = spot.open(OFlags::RDONLY)?;
+        let place = self.locate_below(path)?;
         if self
             .changes
             .only_noted(|| format!("set the attribute {ATTRIBUTE} of {}", path.display()))
         {
             return Ok(true);
         }
+        let spot = place.existing_spot()?;
+        let file = spot.open(OFlags::RDONLY)?;
         match sys::fsetxattr(&file, ATTRIBUTE, value, XattrFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOTSUP) => Ok(false),
@@ -330,20 +340,24 @@ fn rename_noreplace(old: &Spot, new: &Spot) -> Result<(), Errno> {
         &new.name,
         RenameFlags::NOREPLACE,
     ) {
-        // The file system cannot promise that nothing is replaced (NFS). A link never replaces anything either.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            match sys::linkat(&old.parent, &old.name, &new.parent, &new.name, AtFlags::empty()) {
-                Ok(()) => sys::unlinkat(&old.parent, &old.name, AtFlags::empty()),
-                // It is a directory, which can replace nothing but an empty one.
-                Err(Errno::PERM) => sys::renameat(&old.parent, &old.name, &new.parent, &new.name),
-                Err(error) => Err(error),
-            }
-        }
+        // The file system cannot promise that nothing is replaced (NFS).
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => rename_by_link(old, new),
         result => result,
     }
 }
 
+/// A link never replaces anything. A directory cannot have a second one, but can replace nothing but an empty directory.
+fn rename_by_link(old: &Spot, new: &Spot) -> Result<(), Errno> {
+    match sys::linkat(&old.parent, &old.name, &new.parent, &new.name, AtFlags::empty()) {
+        Ok(()) => sys::unlinkat(&old.parent, &old.name, AtFlags::empty()),
+        Err(Errno::PERM) => sys::renameat(&old.parent, &old.name, &new.parent, &new.name),
+        Err(error) => Err(error),
+    }
+}
+
 fn set_size(file: &OwnedFd, bytes: u64) -> Result<(), Errno> {
+    // What the kernel cannot count it calls invalid, and not too large.
+    i64::try_from(bytes).map_err(|_| Errno::FBIG)?;
     sys::ftruncate(file, bytes)?;
     sys::fsync(file)
 }
