@@ -45,6 +45,11 @@ impl Origin {
         self.raw.get(key)
     }
 
+    /// What was read, in order of the keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.raw.iter()
+    }
+
     /// Sets a key that has no typed field.
     pub fn set(&mut self, key: &str, value: Value) {
         self.raw.insert(key.to_owned(), value);

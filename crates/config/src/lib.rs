@@ -2,6 +2,7 @@
 
 pub mod device;
 pub mod disk;
+pub mod ganeti;
 mod json;
 pub mod names;
 pub mod objects;
@@ -13,6 +14,7 @@ pub mod template;
 
 pub use device::{FileDriver, LogicalDevice, LogicalId};
 pub use disk::{AccessMode, Disk, DynamicParams};
+pub use ganeti::Config;
 pub use json::{JsonError, Object, Origin};
 pub use objects::{Cluster, Instance, Node, NodeGroup};
 pub use secret::Secret;
