@@ -23,12 +23,18 @@ type Failure = Box<dyn std::error::Error>;
 
 /// The manager's own way to hand out DRBD ports and minors.
 fn drbd_numbers(_disk: &str, _nodes: [&str; 2]) -> Result<DrbdNumbers, Infallible> {
-    Ok(DrbdNumbers { port: 11000, minors: [0, 0] })
+    Ok(DrbdNumbers {
+        port: 11000,
+        minors: [0, 0],
+    })
 }
 
 async fn run(state: &Path) -> Result<(), Failure> {
     let providers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../providers");
-    let settings = Settings { es_search_path: vec![providers], ..Settings::under(state) };
+    let settings = Settings {
+        es_search_path: vec![providers],
+        ..Settings::under(state)
+    };
     let node = LocalNode::new(Host::new("node1", &settings, state, Arc::new(System)));
     let mut configuration = Configuration::new();
 
@@ -57,10 +63,22 @@ async fn run(state: &Path) -> Result<(), Failure> {
             let assembled = node.assemble(&ready, instance).await?;
             println!("{ready} is {:?}", assembled.device.and_then(|device| device.path));
 
-            node.grow(&ready, instance, disk.size + Mebibytes(32), Layer::BackingStore, false).await?;
+            node.grow(
+                &ready,
+                instance,
+                disk.size + Mebibytes(32),
+                Layer::BackingStore,
+                false,
+            )
+            .await?;
             disk.record_grow(Mebibytes(32))?;
             ready = params.annotate(disk)?;
-            println!("{ready} has {:?} now", node.find(&ready, instance).await?.and_then(|status| status.device.bytes));
+            println!(
+                "{ready} has {:?} now",
+                node.find(&ready, instance)
+                    .await?
+                    .and_then(|status| status.device.bytes)
+            );
 
             node.shutdown(&ready, instance).await?;
             node.remove(&ready, instance).await?;
@@ -71,5 +89,7 @@ async fn run(state: &Path) -> Result<(), Failure> {
 
 fn main() -> Result<(), Failure> {
     let state = tempfile::tempdir()?;
-    tokio::runtime::Builder::new_current_thread().build()?.block_on(run(state.path()))
+    tokio::runtime::Builder::new_current_thread()
+        .build()?
+        .block_on(run(state.path()))
 }

@@ -165,6 +165,19 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// The operation failed and was undone, but what the failed step may have made could not be removed, if it was made at all.
+    #[error(
+        "operation {operation} failed and was undone; the step that failed may have left something behind ({leftover})"
+    )]
+    Leftover {
+        /// The operation's id.
+        operation: String,
+        /// Why that could not be undone.
+        leftover: String,
+        /// Why it failed.
+        #[source]
+        source: Box<Error>,
+    },
     /// The operation failed after something that cannot be undone; what it did until then stays.
     #[error("operation {operation} failed; what it did before stays done")]
     Partial {
@@ -236,7 +249,9 @@ impl Error {
             Self::Params(error) => return error.hint(),
             Self::Node(error) => return error.hint(),
             Self::Store(error) => return error.hint(),
-            Self::Undone { source, .. } | Self::Partial { source, .. } => return source.hint(),
+            Self::Undone { source, .. } | Self::Leftover { source, .. } | Self::Partial { source, .. } => {
+                return source.hint();
+            }
             _ => return None,
         })
     }

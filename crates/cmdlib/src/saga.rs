@@ -208,7 +208,8 @@ impl<N: Nodes> Engine<'_, N> {
             .iter()
             .position(|step| step.state == StepState::Undone);
         // The next step may have begun when the process died.
-        let begun = undone.unwrap_or(record.next_step().min(last) + 1);
+        let uncertain = record.next_step();
+        let begun = undone.unwrap_or(uncertain.min(last) + 1);
         self.store.start_undo(id, "interrupted")?;
         let run = Run {
             engine: self,
@@ -216,8 +217,12 @@ impl<N: Nodes> Engine<'_, N> {
             id,
             steps,
         };
-        match run.backward(begun).await? {
+        match run.backward(begun, uncertain).await? {
             End::Undone => Ok(Report::default()),
+            End::Leftover(error) => Ok(Report {
+                warnings: vec![leftover(&error)],
+                ..Report::default()
+            }),
             End::Stays(step) => {
                 let error = Error::AbortedLate {
                     operation: id.clone(),
@@ -290,6 +295,11 @@ impl<N: Nodes> Run<'_, '_, N> {
                 operation,
                 source: Box::new(cause),
             },
+            Ok(End::Leftover(error)) => Error::Leftover {
+                operation,
+                leftover: chain(&error),
+                source: Box::new(cause),
+            },
             Ok(End::Stays(_)) => Error::Partial {
                 operation,
                 source: Box::new(cause),
@@ -312,16 +322,18 @@ impl<N: Nodes> Run<'_, '_, N> {
             store.step_undone(self.id, failed, &[])?;
             begun = failed;
         }
-        let end = self.backward(begun).await?;
+        let end = self.backward(begun, failed).await?;
         if let End::Stays(_) = end {
             store.finish(self.id, &Outcome::Failed(message))?;
         }
         Ok(end)
     }
 
-    /// Undoes the first `begun` steps in reverse, down to the last that cannot be undone.
-    async fn backward(&self, begun: usize) -> Result<End<'_>> {
+    /// Undoes the first `begun` steps in reverse, down to the last that cannot be undone. Step `uncertain` may have done nothing, so
+    /// that undoing it fails does not stop the rest: a provider may well refuse to remove a volume that it did not create.
+    async fn backward(&self, begun: usize, uncertain: usize) -> Result<End<'_>> {
         let tell = self.engine.observer;
+        let mut leftover = None;
         for (index, step) in self.steps.iter().enumerate().take(begun).rev() {
             let undo = match step.undo() {
                 Undo::Never => return Ok(End::Stays(step)),
@@ -332,22 +344,37 @@ impl<N: Nodes> Run<'_, '_, N> {
                 Undo::Step(undo) => undo,
             };
             tell(Event::Undoing(&undo));
-            if let Err(error) = act(&self.nodes, &undo).await {
-                self.engine.store.fail(self.id, &chain(&error))?;
-                return Err(error);
+            match act(&self.nodes, &undo).await {
+                Ok(_) => {}
+                Err(error) if index == uncertain => {
+                    self.engine.store.note(self.id, &self::leftover(&error))?;
+                    leftover = Some(error);
+                }
+                Err(error) => {
+                    self.engine.store.fail(self.id, &chain(&error))?;
+                    // Whoever mended the cause may go on with it.
+                    self.engine.store.abandon(self.id)?;
+                    return Err(error);
+                }
             }
             tell(Event::Acted(&undo));
             self.engine.store.step_undone(self.id, index, undo.changes())?;
             tell(Event::Recorded(&undo));
         }
-        Ok(End::Undone)
+        Ok(leftover.map_or(End::Undone, End::Leftover))
     }
+}
+
+fn leftover(error: &Error) -> String {
+    format!("something may be left: {}", chain(error))
 }
 
 /// How far undoing came.
 enum End<'a> {
     /// Everything is as before.
     Undone,
+    /// Everything is as before, but for what the step that failed may have left: undoing it failed too.
+    Leftover(Error),
     /// This step, and all before it, stays done.
     Stays(&'a Step),
 }

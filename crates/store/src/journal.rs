@@ -142,6 +142,19 @@ impl Store {
         })
     }
 
+    /// Keeps with an operation that is being unwound what somebody should know of it when it has ended, such as what may be left.
+    pub fn note(&self, operation: &str, message: &str) -> Result<()> {
+        self.write(Durability::Process, |transaction| {
+            expect(transaction, operation, "note that", |state| {
+                state == State::Undoing
+            })?;
+            transaction
+                .prepare_cached("UPDATE operation SET message = ?2 WHERE id = ?1")?
+                .execute(params![operation, message])?;
+            Ok(())
+        })
+    }
+
     /// Ends the operation: its locks and reservations are released, and it becomes history, of which the last
     /// [`HISTORY`] are kept. It must have come to what `outcome` says; one that has ended so already stays as it is.
     pub fn finish(&self, operation: &str, outcome: &Outcome) -> Result<()> {
