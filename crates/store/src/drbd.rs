@@ -225,7 +225,7 @@ pub(crate) fn update_pool(
     released: &BTreeSet<u16>,
     claimed: &BTreeSet<u16>,
 ) -> Result<()> {
-    if released == claimed {
+    if released.is_empty() && claimed.is_empty() {
         return Ok(());
     }
     let Some(mut cluster) = singleton::<Cluster>(connection, CLUSTER)? else {

@@ -4,5 +4,7 @@ mod child;
 mod commit;
 mod drbd;
 mod journal;
+mod model;
 mod objects;
 mod opening;
+mod processes;
