@@ -368,3 +368,80 @@ fn shape(value: &Value) -> String {
         other => kind(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_in_the_wrong_form_are_refused_without_showing_strings_that_may_be_secret() {
+        for (device, value, message) in [
+            (
+                LogicalDevice::Plain,
+                json!(["vg"]),
+                "a plain device must be [volume group, logical volume], found [string]",
+            ),
+            (
+                LogicalDevice::Plain,
+                json!("vg/lv"),
+                "[volume group, logical volume], found string",
+            ),
+            (
+                LogicalDevice::Plain,
+                json!(["vg", 1]),
+                r#"[volume group, logical volume], found ["vg",1]"#,
+            ),
+            (
+                LogicalDevice::File,
+                json!(["lop", "/x"]),
+                r#"path], found ["lop","/x"]"#,
+            ),
+            (
+                LogicalDevice::Blockdev,
+                json!(["auto", "/dev/x"]),
+                r#"["manual", path], found ["auto","/dev/x"]"#,
+            ),
+            (
+                LogicalDevice::Rbd,
+                json!(["ceph", "x"]),
+                r#"["rbd", image], found ["ceph","x"]"#,
+            ),
+            (
+                LogicalDevice::Ext,
+                json!({"a": "sekrit"}),
+                "[provider, volume], found object",
+            ),
+            (
+                LogicalDevice::Drbd,
+                json!(["a", "b", 1, 2, "sekrit"]),
+                "[node, node, port, minor, minor, secret], found [string, string, 1, 2, string]",
+            ),
+            (
+                LogicalDevice::Drbd,
+                json!(["a", "b", 70000, 0, 0, "sekrit"]),
+                "found [string, string, 70000, 0, 0, string]",
+            ),
+            (
+                LogicalDevice::Drbd,
+                json!(["a", "b", 1, -1, 0, "sekrit"]),
+                "found [string, string, 1, -1, 0, string]",
+            ),
+            (
+                LogicalDevice::Drbd,
+                json!(["a", "b", 1, null, 0, ["sekrit"]]),
+                "[string, string, 1, null, 0, array]",
+            ),
+        ] {
+            let error = LogicalId::from_json(device, &value).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+            assert!(!error.contains("sekrit"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_minor_of_zero_and_a_missing_port_are_ids() {
+        let id = LogicalId::from_json(LogicalDevice::Drbd, &json!(["a", "b", null, 0, 0, "s"])).unwrap();
+        assert_eq!(id.to_json(), json!(["a", "b", null, 0, 0, "s"]));
+        assert_eq!(id.to_string(), "drbd0/0 without network");
+    }
+}

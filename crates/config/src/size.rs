@@ -89,7 +89,11 @@ impl FromStr for Mebibytes {
             None => (number.trim_end(), ""),
         };
         let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-        if whole.is_empty() || !digits(whole) || !digits(fraction) || fraction.len() > 9 {
+        if (whole.is_empty() && fraction.is_empty())
+            || !digits(whole)
+            || !digits(fraction)
+            || fraction.len() > 9
+        {
             return Err(error());
         }
         let scale = 10u128.pow(fraction.len() as u32);
@@ -111,13 +115,23 @@ mod tests {
             ("1.5G", 1536),
             ("2t", 2_097_152),
             ("0.1", 1),
+            (".5G", 512),
+            ("5.", 5),
+            ("1.0000001T", 1_048_577),
+            ("0", 0),
             (" 10 GiB ", 10240),
         ] {
             assert_eq!(text.parse(), Ok(Mebibytes(mib)), "{text}");
         }
         for text in [
             "",
+            ".",
             "G",
+            "+1",
+            "1 0",
+            "1.5.G",
+            "1G2",
+            "\u{661}",
             "-1",
             "1e3",
             "1.2.3",
@@ -128,6 +142,31 @@ mod tests {
         ] {
             assert!(text.parse::<Mebibytes>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_error_shows_what_was_given_and_what_is_expected() {
+        let error = "1,5G".parse::<Mebibytes>().unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("invalid size '1,5G': expected a number"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn sums_do_not_overflow() {
+        let (one, most) = (Mebibytes(1), Mebibytes(u64::MAX));
+        assert_eq!(most + one, most);
+        assert_eq!([one, most, one].into_iter().sum::<Mebibytes>(), most);
+        assert_eq!((most.checked_add(one), one.checked_sub(most)), (None, None));
+        assert_eq!(
+            (one.checked_add(one), most.checked_sub(most)),
+            (Some(Mebibytes(2)), Some(Mebibytes(0)))
+        );
+        assert_eq!(most.bytes(), u64::MAX);
+        assert_eq!(Mebibytes::from_bytes(2 * 1_048_576 - 1), one);
     }
 
     #[test]
