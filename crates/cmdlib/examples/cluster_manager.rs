@@ -1,7 +1,7 @@
-//! What a cluster manager does that keeps its own configuration: it lays out an instance's disks, makes them on a node,
-//! puts them into use, grows one and removes them. `cargo run -p gnt-cmdlib --example cluster_manager`, as root.
+//! A cluster manager that keeps its own configuration: it lays out an instance's disks, makes them on a node, puts them into
+//! use, grows and removes them. As root: `cargo run -p gnt-cmdlib --example cluster_manager`.
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,23 +10,52 @@ use gnt_bdev::{Host, Layer};
 use gnt_cmdlib::compute::check_requests;
 use gnt_cmdlib::generate::{GenerateRequest, generate_disk_template};
 use gnt_cmdlib::ids::{DrbdNumbers, RandomIds};
+use gnt_cmdlib::node::NodeError;
 use gnt_cmdlib::{LocalNode, Node};
 use gnt_config::params::DiskParams;
-use gnt_config::{Disk, DiskTemplate, FileDriver, Mebibytes, Settings};
+use gnt_config::{Disk, DiskTemplate, Mebibytes, Settings};
 use gnt_process::System;
 
-/// The manager's own configuration: instances and their disks.
-type Configuration = HashMap<String, Vec<Disk>>;
-
-/// The manager's own errors: any of the libraries' is one.
 type Failure = Box<dyn std::error::Error>;
 
-/// The manager's own way to hand out DRBD ports and minors.
-fn drbd_numbers(_disk: &str, _nodes: [&str; 2]) -> Result<DrbdNumbers, Infallible> {
-    Ok(DrbdNumbers {
-        port: 11000,
-        minors: [0, 0],
-    })
+/// The manager's own store.
+struct Manager {
+    node: LocalNode,
+    params: DiskParams,
+    disks: Vec<Disk>,
+}
+
+impl Manager {
+    /// One disk's life, as far as its node is asked. The manager's configuration follows the node.
+    async fn live(&mut self, index: usize, instance: &str) -> Result<(), Failure> {
+        let disk = &mut self.disks[index];
+        let ready = self.params.annotate(disk)?;
+        self.node.create(&ready, instance, "made by the example").await?;
+        let assembled = self.node.assemble(&ready, instance).await?;
+        println!("{ready}: {}", assembled.link.ok_or("no link")?.display());
+        let by = Mebibytes(32);
+        self.node
+            .grow(&ready, instance, disk.size + by, Layer::BackingStore, false)
+            .await?;
+        disk.record_grow(by)?;
+        let status = self.node.find(&ready, instance).await?.ok_or("no device")?;
+        println!(
+            "{ready}: {:?} bytes, configured {}",
+            status.device.bytes, disk.size
+        );
+        Ok(())
+    }
+
+    /// Its own idea of an error: the node's, told with what the user can do.
+    async fn clean_up(&self, instance: &str) -> Result<(), String> {
+        let told = |error: NodeError| format!("{error}; {}", error.hint().unwrap_or_default());
+        for disk in &self.disks {
+            let ready = self.params.annotate(disk).map_err(|error| error.to_string())?;
+            self.node.shutdown(&ready, instance).await.map_err(told)?;
+            self.node.remove(&ready, instance).await.map_err(told)?;
+        }
+        Ok(())
+    }
 }
 
 async fn run(state: &Path) -> Result<(), Failure> {
@@ -35,56 +64,27 @@ async fn run(state: &Path) -> Result<(), Failure> {
         es_search_path: vec![providers],
         ..Settings::under(state)
     };
+    let wishes: Vec<_> = serde_json::from_str(r#"[{"size": "64M"}, {"size": "32M", "name": "logs"}]"#)?;
+    let specs = check_requests(0, &wishes, DiskTemplate::Ext, None)?;
+    let request = GenerateRequest::new(DiskTemplate::Ext, "web1-uuid", "node1-uuid", &specs);
+    let mut ids = RandomIds::new(|_, _| {
+        Ok::<_, Infallible>(DrbdNumbers {
+            port: 11000,
+            minors: [0, 0],
+        })
+    });
     let node = LocalNode::new(Host::new("node1", &settings, state, Arc::new(System)));
-    let mut configuration = Configuration::new();
-
-    let wish = serde_json::from_str(r#"[{"size": "64M"}, {"size": "32M", "name": "logs"}]"#)?;
-    let wish: Vec<_> = wish;
-    let request = GenerateRequest {
-        template: DiskTemplate::Ext,
-        instance_uuid: "7f5c1a9e-8f1f-4f0e-9d8f-3b1f3c1d2a77",
-        primary_node: "node1-uuid",
-        secondary_nodes: &[],
-        disks: &check_requests(0, &wish, DiskTemplate::Ext, None)?,
-        file_storage_dir: None,
-        file_driver: FileDriver::Loop,
-        base_index: 0,
-        default_vg: None,
-        default_metavg: None,
+    let disks = generate_disk_template(&request, &mut ids)?;
+    let mut manager = Manager {
+        node,
+        params: DiskParams::default(),
+        disks,
     };
-    let disks = generate_disk_template(&request, &mut RandomIds::new(drbd_numbers))?;
-    configuration.insert("web1".to_owned(), disks);
-
-    let params = DiskParams::default();
-    for (instance, disks) in &mut configuration {
-        for disk in disks {
-            let mut ready = params.annotate(disk)?;
-            node.create(&ready, instance, "made by the example").await?;
-            let assembled = node.assemble(&ready, instance).await?;
-            println!("{ready} is {:?}", assembled.device.and_then(|device| device.path));
-
-            node.grow(
-                &ready,
-                instance,
-                disk.size + Mebibytes(32),
-                Layer::BackingStore,
-                false,
-            )
-            .await?;
-            disk.record_grow(Mebibytes(32))?;
-            ready = params.annotate(disk)?;
-            println!(
-                "{ready} has {:?} now",
-                node.find(&ready, instance)
-                    .await?
-                    .and_then(|status| status.device.bytes)
-            );
-
-            node.shutdown(&ready, instance).await?;
-            node.remove(&ready, instance).await?;
-        }
+    let mut lived = Ok(());
+    for index in 0..manager.disks.len() {
+        lived = lived.and(manager.live(index, "web1").await);
     }
-    Ok(())
+    lived.and(manager.clean_up("web1").await.map_err(Failure::from))
 }
 
 fn main() -> Result<(), Failure> {

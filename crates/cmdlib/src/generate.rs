@@ -41,6 +41,29 @@ pub struct GenerateRequest<'a> {
     pub default_metavg: Option<&'a str>,
 }
 
+impl<'a> GenerateRequest<'a> {
+    /// The first disks of an instance that need nothing but a primary node: ext, rbd, blockdev.
+    pub fn new(
+        template: DiskTemplate,
+        instance_uuid: &'a str,
+        primary_node: &'a str,
+        disks: &'a [DiskSpec],
+    ) -> Self {
+        Self {
+            template,
+            instance_uuid,
+            primary_node,
+            secondary_nodes: &[],
+            disks,
+            file_storage_dir: None,
+            file_driver: FileDriver::Loop,
+            base_index: 0,
+            default_vg: None,
+            default_metavg: None,
+        }
+    }
+}
+
 /// Why disks cannot be generated: the operation did not check what it asks for (`errors.ProgrammerError`), or, with
 /// `Reserve`, the cluster has no DRBD numbers left. `E` is [`Ids::Error`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
