@@ -188,8 +188,10 @@ pub enum LocalDiskStatus {
     #[strum(to_string = "syncing")]
     Sync = 2,
     /// It cannot be told.
+    #[strum(to_string = "unknown")]
     Unknown = 3,
     /// Lost or out of date.
+    #[strum(to_string = "faulty")]
     Faulty = 4,
 }
 

@@ -237,11 +237,10 @@ impl Error {
         match self {
             Self::Failed { cause, .. } | Self::Volumes { cause, .. } => cause.hint(),
             Self::FileStorage(error) => error.hint(),
-            Self::Link(error) => error.hint(),
             Self::Device(error) => error.hint(),
             Self::Leftover { undo, .. } => undo.hint(),
             Self::Several(errors) => errors.iter().find_map(Self::hint),
-            Self::Unsupported { .. } | Self::NoDriver { .. } => None,
+            Self::Unsupported { .. } | Self::NoDriver { .. } | Self::Link(_) => None,
         }
     }
 }
@@ -268,7 +267,6 @@ impl Cause {
         match self {
             Self::File(error) => error.hint(),
             Self::Device(error) => error.hint(),
-            Self::Link(error) => error.hint(),
             Self::TooSmall { .. } => {
                 Some("is it still the same device? A smaller one would lose data".to_owned())
             }
@@ -276,9 +274,11 @@ impl Cause {
             Self::LeftBehind { undo, .. } => undo.hint(),
             Self::NoDevice { .. } => Some("set the disk's parameter access to userspace".to_owned()),
             Self::NoUri { .. } => Some("set the disk's parameter access to kernelspace".to_owned()),
-            Self::NoVolume { .. } | Self::OtherVolume { .. } | Self::WrongId { .. } | Self::Shrink { .. } => {
-                None
-            }
+            Self::Link(_)
+            | Self::NoVolume { .. }
+            | Self::OtherVolume { .. }
+            | Self::WrongId { .. }
+            | Self::Shrink { .. } => None,
         }
     }
 }

@@ -15,6 +15,8 @@ pub mod tree;
 mod blockdev;
 mod ext;
 mod file;
+#[cfg(test)]
+mod tests;
 
 pub use dev_map::{DEV_MAP, driver};
 pub use driver::{

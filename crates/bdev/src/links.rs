@@ -64,11 +64,6 @@ impl LinkError {
             Self::Io { source, .. } => ErrorKind::of_io(source),
         }
     }
-
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        None
-    }
 }
 
 impl DeviceLinks {
@@ -102,7 +97,7 @@ impl DeviceLinks {
             path: path.clone(),
             source,
         };
-        if fs::read_link(&path).is_ok_and(|target| target == device)
+        if self.read(instance, index)?.as_deref() == Some(device)
             || self
                 .changes
                 .only_noted(|| format!("link {} to {}", path.display(), device.display()))
@@ -228,5 +223,130 @@ fn remove(path: &Path) -> io::Result<Change> {
         Ok(()) => Ok(Change::Made),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Change::AlreadyThere),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn links() -> (tempfile::TempDir, DeviceLinks) {
+        let dir = tempfile::tempdir().unwrap();
+        let links = DeviceLinks::new(&dir.path().join("links"), Changes::Made);
+        (dir, links)
+    }
+
+    #[test]
+    fn a_link_is_set_replaced_read_and_removed() {
+        let (dir, links) = links();
+        let (loop0, loop1) = (Path::new("/dev/loop0"), Path::new("/dev/loop1"));
+        assert_eq!(links.read("web", 0).unwrap(), None);
+        assert_eq!(links.list().unwrap(), []);
+        assert_eq!(links.remove("web", 0).unwrap(), Change::AlreadyThere);
+        for device in [loop0, loop0, loop1] {
+            assert_eq!(
+                links.set("web", 0, device).unwrap(),
+                dir.path().join("links/web:0")
+            );
+            assert_eq!(links.read("web", 0).unwrap().as_deref(), Some(device));
+        }
+        assert_eq!(links.rename("web", 0, 1).unwrap(), Change::Made);
+        assert_eq!(links.rename("web", 0, 1).unwrap(), Change::AlreadyThere);
+        assert_eq!(links.read("web", 1).unwrap().as_deref(), Some(loop1));
+        assert_eq!(links.remove("web", 1).unwrap(), Change::Made);
+        assert_eq!(links.remove("web", 1).unwrap(), Change::AlreadyThere);
+        assert_eq!(fs::read_dir(dir.path().join("links")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_no_link_of_a_disk_is_not_listed() {
+        let (dir, links) = links();
+        links.set("b:1", 10, Path::new("/dev/loop0")).unwrap();
+        links.set("b:1", 2, Path::new("/gone")).unwrap();
+        links.set("a", 0, Path::new("/dev/loop0")).unwrap();
+        let place = dir.path().join("links");
+        for name in ["x:01", "x:+1", "x:", ":0", "x", "x:1x", ".new-x:0"] {
+            symlink("/dev/loop0", place.join(name)).unwrap();
+        }
+        fs::write(place.join("file:0"), "").unwrap();
+        let link = |instance: &str, index, device: &str| Link {
+            instance: instance.to_owned(),
+            index,
+            device: device.into(),
+        };
+        let all = [
+            link("a", 0, "/dev/loop0"),
+            link("b:1", 2, "/gone"),
+            link("b:1", 10, "/dev/loop0"),
+        ];
+        assert_eq!(links.list().unwrap(), all);
+        assert_eq!(links.remove_to(Path::new("/dev/loop0")).unwrap(), Change::Made);
+        assert_eq!(
+            links.remove_to(Path::new("/dev/loop0")).unwrap(),
+            Change::AlreadyThere
+        );
+        assert_eq!(links.list().unwrap(), all[1..2]);
+    }
+
+    #[test]
+    fn names_stay_in_the_directory() {
+        let (dir, links) = links();
+        let long = "x".repeat(300);
+        for instance in [
+            "", ".", "..", "../x", "a/b", "/etc/x", ".new-x", "a\0b", "a\nb", &long,
+        ] {
+            let error = links.set(instance, 0, Path::new("/dev/loop0")).unwrap_err();
+            assert!(matches!(error, LinkError::Name { .. }), "{instance:?}");
+            assert!(links.remove(instance, 0).is_err() && links.read(instance, 0).is_err());
+            assert!(links.rename(instance, 0, 1).is_err());
+        }
+        assert!(!dir.path().join("links").exists());
+    }
+
+    #[test]
+    fn a_link_that_a_killed_process_was_making_is_in_nobodys_way() {
+        let (dir, links) = links();
+        fs::create_dir(dir.path().join("links")).unwrap();
+        symlink("/dev/loop9", dir.path().join("links/.new-web:0")).unwrap();
+        assert_eq!(links.list().unwrap(), []);
+        let link = links.set("web", 0, Path::new("/dev/loop0")).unwrap();
+        assert_eq!(fs::read_link(link).unwrap(), Path::new("/dev/loop0"));
+        assert_eq!(fs::read_dir(dir.path().join("links")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_no_link_is_not_removed() {
+        let (dir, links) = links();
+        let file = dir.path().join("links/web:0");
+        fs::create_dir(dir.path().join("links")).unwrap();
+        fs::write(&file, "data").unwrap();
+        for error in [
+            links.remove("web", 0).unwrap_err(),
+            links.read("web", 0).unwrap_err(),
+            links.set("web", 0, Path::new("/dev/loop0")).unwrap_err(),
+            links.rename("web", 0, 1).unwrap_err(),
+        ] {
+            assert_eq!(
+                error.to_string(),
+                format!("cannot read the link {}", file.display())
+            );
+        }
+        assert_eq!(fs::read(&file).unwrap(), b"data");
+    }
+
+    #[test]
+    fn a_link_is_at_no_time_missing() {
+        let (_dir, links) = links();
+        links.set("web", 0, Path::new("/dev/loop0")).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0..500 {
+                    links.set("web", 0, Path::new(&format!("/dev/loop{n}"))).unwrap();
+                }
+            });
+            for _ in 0..500 {
+                assert!(links.read("web", 0).unwrap().is_some());
+            }
+        });
     }
 }

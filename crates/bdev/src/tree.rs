@@ -254,32 +254,37 @@ pub fn remove(host: &Host, target: &Target<'_>) -> Result<Change, Error> {
 }
 
 fn take_down(host: &Host, target: &Target<'_>, operation: Operation) -> Result<Change, Error> {
+    let linked = linked_device(host, target);
     let mut errors = Vec::new();
     let mut change = Change::AlreadyThere;
+    let mut devices = target.disk.walk().map(|disk| Target::new(disk, target.instance));
     let mut note = |result: Result<Change, Error>| match result {
-        Ok(Change::Made) => change = Change::Made,
-        Ok(Change::AlreadyThere) => {}
+        Ok(one) => change = change.or(one),
         Err(error) => errors.push(error),
     };
-    note(take_down_device(host, target, operation));
-    for child in &target.disk.children {
-        note(take_down(host, &Target::new(child, target.instance), operation));
+    if let Some(top) = devices.next() {
+        let gone = take_down_device(host, &top, operation);
+        note(gone.and_then(|change| Ok(change.or(unlink(host, target, linked, operation)?))));
     }
+    devices.for_each(|below| note(take_down_device(host, &below, operation)));
     Error::all(errors).map(|()| change)
 }
 
 fn take_down_device(host: &Host, target: &Target<'_>, operation: Operation) -> Result<Change, Error> {
     let driver = driver(target.disk.dev_type)?;
-    // Without the instance's name only the device tells which link is the disk's.
-    let path = match place(target) {
-        Some(_) => None,
-        None => driver.find(host, target)?.and_then(|device| device.path),
-    };
-    let change = match operation {
-        Operation::Remove => driver.remove(host, target)?,
-        _ => driver.shutdown(host, target)?,
-    };
-    Ok(change.or(unlink(host, target, path, operation)?))
+    match operation {
+        Operation::Remove => driver.remove(host, target),
+        _ => driver.shutdown(host, target),
+    }
+}
+
+/// The device of a disk whose link only the device tells, because the caller does not know the instance.
+fn linked_device(host: &Host, target: &Target<'_>) -> Option<PathBuf> {
+    if place(target).is_some() || host.links.list().ok()?.is_empty() {
+        return None;
+    }
+    let driver = driver(target.disk.dev_type).ok()?;
+    driver.find(host, target).ok()??.path
 }
 
 fn unlink(
