@@ -78,7 +78,16 @@ fn a_real_configuration_is_read_written_and_well() {
         ["nodes", "nodegroups", "instances", "disks"].map(|key| REAL[key].as_object().unwrap().len())
     );
     assert_eq!(config.cluster.cluster_name, "cluster.rn");
-    assert_eq!(config.disks[DRBD].children.len(), 2);
+    let disk = &config.disks[DRBD];
+    assert_eq!(
+        (disk.index(), disk.to_string().as_str()),
+        (Some(0), "disk/0 (drbd0/0 port 11000)")
+    );
+    let children = disk
+        .children
+        .iter()
+        .map(|child| (child.iv_name.as_deref(), child.size.0));
+    assert_eq!(children.collect::<Vec<_>>(), [(None, 64), (None, 128)]);
 }
 
 #[test]
@@ -95,9 +104,9 @@ fn ganeti_3_1_is_read_too() {
 #[test]
 fn other_versions_are_refused_with_advice() {
     for (number, version, advice) in [
-        (2_160_000, "2.16", "upgrade"),
-        (2_090_000, "2.9", "upgrade"),
-        (0, "0.0", "upgrade"),
+        (2_160_000, "2.16", "upgrade the"),
+        (2_090_000, "2.9", "upgrade the"),
+        (0, "0.0", "upgrade the"),
         (3_000_002, "3.0.2", "edited"),
         (3_010_001, "3.1.1", "edited"),
         (3_020_000, "3.2", "downgrade"),

@@ -148,37 +148,32 @@ fn trees_that_cannot_be() {
     let mut child = REAL["disks"][PLAIN].clone();
     child["uuid"] = json!(NOWHERE);
     child["logical_id"][1] = json!("another");
-    for (config, path, found) in [
+    let ext = REAL["disks"][EXT].clone();
+    for (disk, children, message) in [
         (
-            with(&format!("/disks/{DRBD}/children"), json!([volume])),
-            format!("disks/{DRBD}"),
-            1,
+            DRBD,
+            json!([volume]),
+            "a drbd disk has two logical volumes, data and metadata below it; found 1 devices",
         ),
         (
-            with(&format!("/disks/{EXT}/children"), json!([child])),
-            format!("disks/{EXT}"),
-            1,
+            DRBD,
+            json!([volume, ext]),
+            "a drbd disk has two logical volumes, data and metadata below it; found 2 devices",
         ),
         (
-            with(
-                &format!("/disks/{DRBD}/children/1"),
-                REAL["disks"][OTHER_DRBD]["children"][0].clone(),
-            ),
-            format!("disks/{DRBD}"),
-            2,
+            PLAIN,
+            json!([child]),
+            "a plain disk has nothing below it; found 1 devices",
         ),
     ] {
-        let problems = read(&config).unwrap().validate().unwrap_err().problems;
-        let children = problems.iter().filter_map(|problem| match problem {
-            Problem::Children { path, found, .. } => Some((path.clone(), *found)),
-            _ => None,
-        });
-        let children: Vec<_> = children.collect();
-        match found {
-            1 => assert_eq!(children, [(path, found)]),
-            // Two volumes, one of them another disk's: the tree is well, the volume is not.
-            _ => assert!(children.is_empty() && !problems.is_empty()),
-        }
+        let mut config = with(&format!("/disks/{disk}/children"), children);
+        // One ext disk only, with its instance: above or below.
+        config["disks"].as_object_mut().unwrap().remove(EXT);
+        config["instances"].as_object_mut().unwrap().remove(WITH_EXT);
+        assert_eq!(
+            problem(&config).unwrap().to_string(),
+            format!("disks/{disk}: {message}")
+        );
     }
     let config = with(&format!("/disks/{DRBD}/logical_id/1"), json!(NODE));
     let problems = read(&config).unwrap().validate().unwrap_err().problems;
