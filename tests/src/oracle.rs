@@ -202,3 +202,49 @@ pub fn normalized(value: Value) -> Value {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn case(record: Value) -> Result<Case, serde_json::Error> {
+        serde_json::from_value(record)
+    }
+
+    #[test]
+    fn a_case_has_one_answer_and_nothing_else() {
+        let null = case(json!({"case": "c", "output": null})).unwrap();
+        assert_eq!(
+            (null.input, null.answer),
+            (Value::Null, Answer::Output(Value::Null))
+        );
+        let refused = json!({"case": "c", "input": 1, "error": {"kind": "prereq", "message": "no"}});
+        let refused = case(refused).unwrap();
+        assert!(matches!(
+            refused.answer,
+            Answer::Error(Refusal {
+                kind: Mistake::Prereq,
+                ..
+            })
+        ));
+        assert!(matches!(refused.output(), Err(OracleError::Refused { .. })));
+
+        for record in [
+            json!({"case": "c"}),
+            json!({"input": 1, "output": 1}),
+            json!({"case": "c", "output": 1, "note": "new"}),
+            json!({"case": "c", "output": 1, "error": {"kind": "prereq", "message": "no"}}),
+            json!({"case": "c", "error": {"kind": "cosmic", "message": "no"}}),
+        ] {
+            assert!(case(record.clone()).is_err(), "{record}");
+        }
+    }
+
+    #[test]
+    fn what_recordings_leave_out_is_left_out() {
+        let value = json!({"a": null, "b": [{"ctime": 1.5, "c": null, "d": 0}], "mtime": 2, "serial_no": 3});
+        assert_eq!(normalized(value), json!({"b": [{"d": 0}]}));
+    }
+}
