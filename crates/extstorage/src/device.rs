@@ -91,6 +91,11 @@ impl Device {
         })
     }
 
+    /// Whether it is the same device, whatever path leads to it.
+    pub(crate) fn is_same(&self, other: &Device) -> bool {
+        (self.major, self.minor) == (other.major, other.minor)
+    }
+
     /// Waits for what was in the device to be no longer there; false if it stays. The device itself may stay, empty, as
     /// loop devices do, or already have something else in it.
     pub(crate) fn wait_until_gone(&self) -> bool {

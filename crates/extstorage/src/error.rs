@@ -35,7 +35,7 @@ pub enum Error {
         volume: Option<String>,
         /// What cannot be given.
         #[source]
-        source: EnvironmentError,
+        source: Box<EnvironmentError>,
     },
     /// The provider has no script for this.
     #[error("the provider {provider} cannot {action}: it has no script for that")]

@@ -353,7 +353,9 @@ impl ExtStorage {
         let call = Call::on(provider, Action::Detach, volume);
         let detached = self.engine.act(&call, |_| Ok(()))?;
         match device {
-            Some(device) if !device.wait_until_gone() && self.may_be_attached(provider, volume) => {
+            Some(device)
+                if !device.wait_until_gone() && self.is_still_attached(provider, volume, &device) =>
+            {
                 let reason = Reason::StillAttached { device: device.path };
                 Err(self.engine.refute(&call, reason, detached.output))
             }
@@ -361,13 +363,18 @@ impl ExtStorage {
         }
     }
 
-    /// Whether a device that stays may be the volume's. Not if `info` says that the volume has none: then what the caller
-    /// knew was out of date, and the device is somebody else's by now.
-    fn may_be_attached(&self, provider: &Provider, volume: &Volume<'_>) -> bool {
-        let info = provider
-            .supports(Action::Info)
-            .then(|| self.run_info(provider, volume));
-        !matches!(info, Some(Ok(None | Some(VolumeInfo { device: None, .. }))))
+    /// Whether a device that stays is the volume's. What the caller knew may be out of date, and the device somebody else's
+    /// by now; attach tells which one the volume has.
+    fn is_still_attached(&self, provider: &Provider, volume: &Volume<'_>, device: &Device) -> bool {
+        let Ok(Attachment { device: now, .. }) = self.run_attach(provider, volume) else {
+            return true;
+        };
+        if now.as_ref().is_some_and(|now| now.is_same(device)) {
+            return true;
+        }
+        let call = Call::on(provider, Action::Detach, volume);
+        let detached = self.engine.act(&call, |_| Ok(())).is_ok();
+        !detached || now.is_some_and(|now| !now.wait_until_gone())
     }
 
     fn device_by_info(&self, provider: &Provider, volume: &Volume<'_>) -> Option<Device> {

@@ -192,7 +192,7 @@ impl Engine {
             action: call.action,
             provider: name.clone(),
             volume: call.volume_name().map(str::to_owned),
-            source,
+            source: source.into(),
         })?;
         let mut command = call
             .action
