@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use gnt_config::{LogicalDevice, LogicalId, Mebibytes};
 
+use crate::dev_map::DEV_MAP;
 use crate::device::DeviceError;
-use crate::driver::Operation;
+use crate::driver::{Driver, Operation};
 use crate::file_storage::FileStorageError;
 use crate::links::LinkError;
 
@@ -13,7 +14,7 @@ use crate::links::LinkError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Devices of this type cannot do that.
-    #[error("cannot {operation} a {device} disk: disks of this type do not have that operation")]
+    #[error("cannot {operation} {device} disks: this type does not have that operation")]
     Unsupported {
         /// The device type.
         device: LogicalDevice,
@@ -240,7 +241,11 @@ impl Error {
             Self::Device(error) => error.hint(),
             Self::Leftover { undo, .. } => undo.hint(),
             Self::Several(errors) => errors.iter().find_map(Self::hint),
-            Self::Unsupported { .. } | Self::NoDriver { .. } | Self::Link(_) => None,
+            Self::Unsupported { operation, .. } => {
+                Some(types_with(|driver| driver.capabilities().contains(*operation)))
+            }
+            Self::NoDriver { .. } => Some(types_with(|_| true)),
+            Self::Link(_) => None,
         }
     }
 }
@@ -281,6 +286,12 @@ impl Cause {
             | Self::Shrink { .. } => None,
         }
     }
+}
+
+fn types_with(ability: impl Fn(&dyn Driver) -> bool) -> String {
+    let able = DEV_MAP.iter().filter(|driver| ability(**driver));
+    let names: Vec<_> = able.map(|driver| driver.device().to_string()).collect();
+    format!("types of disks that can: {}", names.join(", "))
 }
 
 /// An error and its causes on one line, for places that tell of more than one error.

@@ -117,14 +117,14 @@ impl Driver for ExtDriver {
                 return Ok(Change::AlreadyThere);
             }
             if !dry_run {
-                let grown = host.ext.grow(&volume.ext(), to.0)?;
-                // Growing attaches. A device that nobody had goes again.
-                if found.path.is_none() && grown.device.is_some() {
-                    host.ext.detach(
-                        &volume.ext(),
-                        grown.device.as_ref().map(|device| device.path.as_path()),
-                    )?;
-                }
+                let grown = host.ext.grow(&volume.ext(), to.0);
+                // Growing attaches. A device that nobody had goes again, also after a failure.
+                let detached = match found.path {
+                    None => volume.detach(host),
+                    Some(_) => Ok(()),
+                };
+                grown?;
+                detached?;
             }
             Ok(Change::Made)
         })
@@ -289,6 +289,13 @@ impl<'a> Volume<'a> {
                 ..BlockDevice::default()
             })),
         }
+    }
+
+    fn detach(&self, host: &Host) -> Result<(), Cause> {
+        if let Some(path) = self.find(host)?.and_then(|device| device.path) {
+            host.ext.detach(&self.ext(), Some(&path))?;
+        }
+        Ok(())
     }
 
     /// Makes a volume that is known not to be there; so one that turns out unusable is ours to remove.

@@ -72,8 +72,7 @@ impl FileStorage {
     /// Makes a directory (`file_storage_dir_create`), with those between it and the allowed directory, which is made too if it is ours.
     pub fn create_directory(&self, path: &Path) -> Result<Change, FileStorageError> {
         let place = self.locate(path)?;
-        if let Some(directory) = place.open_directory()? {
-            drop(directory);
+        if place.open_directory()?.is_some() {
             return Ok(Change::AlreadyThere);
         }
         if self
@@ -252,7 +251,7 @@ impl FileStorage {
         }
         let spot = place.existing_spot()?;
         let file = spot.open(OFlags::RDONLY)?;
-        match sys::fsetxattr(&file, ATTRIBUTE, value, XattrFlags::empty()) {
+        match sys::fsetxattr(&file, ATTRIBUTE, value, XattrFlags::empty()).and_then(|()| sys::fsync(&file)) {
             Ok(()) => Ok(true),
             Err(Errno::NOTSUP) => Ok(false),
             Err(error) => Err(spot.io("set an attribute of", error)),

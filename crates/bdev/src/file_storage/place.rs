@@ -1,10 +1,8 @@
 //! From a path to a file descriptor, and never to one outside the allowed directories.
 
-use std::ffi::OsString;
-use std::fs::DirBuilder;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{self as sys, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
@@ -69,14 +67,7 @@ impl Root {
 
     /// The directory; none if it is missing.
     pub(super) fn open(&self) -> Result<Option<OwnedFd>, FileStorageError> {
-        match sys::openat(CWD, &self.path, DIRECTORY, Mode::empty()) {
-            Ok(directory) => Ok(Some(directory)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(Errno::NOTDIR) => Err(FileStorageError::NotADirectory {
-                path: self.path.clone(),
-            }),
-            Err(error) => Err(io("open", &self.path, error)),
-        }
+        open_directory(&self.path)
     }
 }
 
@@ -135,33 +126,45 @@ impl<'a> Place<'a> {
 
     /// Makes the directory and those above it, up to the allowed one.
     pub(super) fn make_directories(&self, mode: Mode) -> Result<(), FileStorageError> {
-        let mut directory = match self.open_root()? {
+        let root = match self.open_root()? {
             Some(root) => root,
-            None => {
-                let made = DirBuilder::new()
-                    .recursive(true)
-                    .mode(mode.bits())
-                    .create(&self.root.path);
-                made.map_err(|source| FileStorageError::Io {
-                    doing: "make",
-                    path: self.root.path.clone(),
-                    source,
-                })?;
-                self.open_root()?.ok_or_else(|| self.not_found())?
-            }
+            None => self.make_root(mode)?,
         };
-        let root = rustix::io::dup(&directory).map_err(|e| self.io("make", e))?;
+        let mut directory = rustix::io::dup(&root).map_err(|e| self.io("make", e))?;
         let mut below = PathBuf::new();
         for name in &self.relative {
             below.push(name);
-            match sys::mkdirat(&directory, name, mode) {
-                Ok(()) => sys::fsync(&directory).map_err(|e| self.io("make", e))?,
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(self.io("make", error)),
-            }
+            self.make_directory(&directory, name, mode)?;
             directory = self.open_below(&root, &below)?.ok_or_else(|| self.not_found())?;
         }
         Ok(())
+    }
+
+    /// Makes the allowed directory, from the first one above it that is there.
+    fn make_root(&self, mode: Mode) -> Result<OwnedFd, FileStorageError> {
+        let mut missing = Vec::new();
+        let mut above = self.root.path.ancestors();
+        let mut directory = loop {
+            let path = above.next().ok_or_else(|| self.not_found())?;
+            match open_directory(path)? {
+                Some(directory) => break directory,
+                None => missing.extend(path.file_name()),
+            }
+        };
+        for name in missing.into_iter().rev() {
+            self.check_real_path(&directory)?;
+            self.make_directory(&directory, name, mode)?;
+            let made = sys::openat(&directory, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
+            directory = made.map_err(|e| self.io("make", e))?;
+        }
+        Ok(directory)
+    }
+
+    fn make_directory(&self, parent: &OwnedFd, name: &OsStr, mode: Mode) -> Result<(), FileStorageError> {
+        match sys::mkdirat(parent, name, mode).and_then(|()| sys::fsync(parent)) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(self.io("make", error)),
+        }
     }
 
     /// Its name in its directory; none if the directory is missing.
@@ -312,6 +315,17 @@ fn allowed_by_name(path: &Path) -> Result<&Path, Refusal> {
     match FORBIDDEN.iter().find(|forbidden| path.starts_with(forbidden)) {
         Some(forbidden) => Err(Refusal::Forbidden(forbidden)),
         None => Ok(path),
+    }
+}
+
+fn open_directory(path: &Path) -> Result<Option<OwnedFd>, FileStorageError> {
+    match sys::openat(CWD, path, DIRECTORY, Mode::empty()) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::NOTDIR) => Err(FileStorageError::NotADirectory {
+            path: path.to_owned(),
+        }),
+        Err(error) => Err(io("open", path, error)),
     }
 }
 

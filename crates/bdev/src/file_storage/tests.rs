@@ -358,6 +358,17 @@ fn a_missing_storage_directory_is_made_only_if_it_is_ours() {
 }
 
 #[test]
+fn a_storage_directory_of_ours_is_not_made_where_a_link_leads_to_a_forbidden_one() {
+    let dir = tempfile::tempdir().unwrap();
+    symlink("/etc", dir.path().join("link")).unwrap();
+    let root = dir.path().join("link/gnt-disk-must-not-exist/files");
+    let storage = FileStorage::new(std::slice::from_ref(&root), Some(dir.path()), Changes::Made);
+    let made = storage.create_directory(&root.join("i"));
+    assert_eq!(refusal(made), Refusal::Forbidden("/etc"));
+    assert!(!Path::new("/etc/gnt-disk-must-not-exist").exists());
+}
+
+#[test]
 fn a_dry_run_notes_and_changes_nothing() {
     let world = World::new();
     let dry_run = Arc::new(DryRun::new(System));

@@ -83,6 +83,12 @@ fn refuses(driver: &dyn Driver, operation: Operation, host: &Host, target: &Targ
             operation: said,
         }) => {
             assert_eq!((device, said), (driver.device(), operation));
+            let error = Error::Unsupported { device, operation };
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("cannot {operation} {device} disks"))
+            );
             true
         }
         _ => false,
@@ -101,6 +107,26 @@ fn a_driver_refuses_exactly_what_it_says_it_cannot() {
             .collect();
         assert_eq!(refused, !driver.capabilities(), "{}", driver.device());
     }
+}
+
+#[test]
+fn a_refusal_tells_which_types_can() {
+    let world = World::new();
+    let disk = world.disk(LogicalDevice::Ext, 0, Mebibytes(8));
+    let error = crate::tree::rename(&world.host, &target(&disk), &disk.logical_id).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot rename ext disks: this type does not have that operation"
+    );
+    let able: Vec<_> = DEV_MAP
+        .iter()
+        .filter(|driver| driver.capabilities().contains(Operation::Rename))
+        .collect();
+    let names: Vec<_> = able.iter().map(|driver| driver.device().to_string()).collect();
+    assert_eq!(
+        error.hint().unwrap(),
+        format!("types of disks that can: {}", names.join(", "))
+    );
 }
 
 #[test]
