@@ -3,6 +3,7 @@
 
 pub mod activate;
 pub mod add;
+pub mod cluster;
 pub mod grow;
 mod layout;
 pub mod modify;
@@ -24,6 +25,13 @@ pub const MAX_DISKS: usize = 16;
 /// Metadata that a volume of `instance` carries (`GetInstanceInfoText`).
 pub(crate) fn info_text(instance: &str) -> String {
     format!("originstname+{instance}")
+}
+
+/// The template that all of an instance's disks have, none when they differ (`GetInstanceDiskTemplate`).
+pub fn common_template(disks: &[Disk]) -> Option<DiskTemplate> {
+    let mut templates = disks.iter().map(|disk| disk.dev_type.template());
+    let first = templates.next().unwrap_or(DiskTemplate::Diskless);
+    templates.all(|other| other == first).then_some(first)
 }
 
 /// An instance, its disks in order, and what their parameters depend on.
@@ -78,14 +86,14 @@ impl Subject {
         })
     }
 
-    /// The place of the disk that `key` names: its index, its name or its UUID.
+    /// The place of the disk that `key` names: its index, `-1` for the last, its name or its UUID.
     pub fn index_of(&self, key: &str) -> Result<usize> {
-        let by_index = key
-            .strip_prefix("disk/")
-            .unwrap_or(key)
-            .parse()
-            .ok()
-            .filter(|i| *i < self.disks.len());
+        let count = self.disks.len();
+        let by_index = match key {
+            "-1" => count.checked_sub(1),
+            _ => key.strip_prefix("disk/").unwrap_or(key).parse().ok(),
+        }
+        .filter(|index| *index < count);
         let named = |disk: &Disk| disk.uuid == key || disk.name.as_deref() == Some(key);
         by_index
             .or_else(|| self.disks.iter().position(named))
@@ -98,9 +106,7 @@ impl Subject {
 
     /// The template that all its disks have, none when they differ.
     pub fn template(&self) -> Option<DiskTemplate> {
-        let mut templates = self.disks.iter().map(|disk| disk.dev_type.template());
-        let first = templates.next().unwrap_or(DiskTemplate::Diskless);
-        templates.all(|other| other == first).then_some(first)
+        common_template(&self.disks)
     }
 
     /// Fails while the instance's disks are in use.

@@ -1,0 +1,85 @@
+//! The command line. What one command understands is beside the command.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{
+    activate, add, cluster, deactivate, documents, grow, info, list, modify, operation, provider, remove,
+    rename, snapshot, verify,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  gnt-disk add web1 --disk 0:size=10G        make an instance with one disk
+  gnt-disk activate web1                     make it a block device, and print which
+  gnt-disk grow web1 0 5G                    enlarge it
+  gnt-disk list                              see what there is
+  gnt-disk --dry-run remove web1             see which commands would run
+
+Exit status:
+  0  done
+  1  the operation failed; what it had done was undone, unless it says otherwise
+  2  wrong usage
+  3  done, but something needs attention: a warning, a degraded disk, a finding";
+
+/// Stores the disks of virtual machines as Ganeti does: file, sharedfile, blockdev, ext (External Storage), and more
+///
+/// An instance is a virtual machine; its disks are all stored in one way, its disk template. What instances and disks
+/// there are is kept in the state directory; the first command that needs one makes a cluster of this one node in it.
+#[derive(Debug, Parser)]
+#[command(name = "gnt-disk", version, after_long_help = EXAMPLES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Directory of the configuration, the operation journal and, unless configured otherwise, the volumes
+    #[arg(
+        long,
+        global = true,
+        env = "GNT_DISK_STATE",
+        default_value = "/var/lib/gnt-disk",
+        value_name = "DIR"
+    )]
+    pub(crate) state: PathBuf,
+    /// Change nothing; print every command that would change something, and what else would be changed
+    #[arg(long, global = true)]
+    pub(crate) dry_run: bool,
+    /// Print one JSON value: an array of objects for what lists, an object for the rest
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Tell each step on standard error, also when that is no terminal
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    Add(add::Args),
+    Activate(activate::Args),
+    Deactivate(deactivate::Args),
+    Info(info::Args),
+    Remove(remove::Args),
+    List(list::Args),
+    Grow(grow::Args),
+    Modify(modify::Args),
+    Snapshot(snapshot::Args),
+    Rename(rename::Args),
+    Verify(verify::Args),
+    #[command(subcommand)]
+    Operation(operation::Command),
+    #[command(subcommand)]
+    Provider(provider::Command),
+    Completions(documents::CompletionsArgs),
+    Man(documents::ManArgs),
+}

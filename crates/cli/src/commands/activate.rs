@@ -1,0 +1,73 @@
+//! `activate`: put an instance's disks into use.
+
+use gnt_cmdlib::ops::Subject;
+use gnt_cmdlib::ops::activate::activate;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::Answer;
+use crate::view::{self, Links, NodeNames};
+
+const HELP: &str = "\
+Each disk becomes a device of this node, and a link INSTANCE:INDEX in the directory of device links leads to it: the
+device may be another one next time, the link is always the same. Disks that are in use already stay so.
+
+A line is printed for each disk, NODE:disk/INDEX:DEVICE, as gnt-instance does.
+
+Examples:
+  gnt-disk activate web1
+      node1:disk/0:/dev/loop0
+
+  gnt-disk activate web1 --links
+      node1:disk/0:/dev/loop0 /var/lib/gnt-disk/instance-disks/web1:0";
+
+/// Put an instance's disks into use, and print where they are
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = HELP)]
+pub(crate) struct Args {
+    /// Name or UUID of the instance
+    instance: String,
+    /// Print the link to each device too
+    #[arg(long)]
+    links: bool,
+}
+
+pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
+    let subject = Subject::load(&context.store, &args.instance)?;
+    let name = &subject.instance.name;
+    let done = context
+        .operate(async |engine| activate(engine, name).await)
+        .await?;
+    let names = NodeNames::new(context.store.nodes()?);
+    let (mut disks, mut text) = (Vec::new(), String::new());
+    for (index, assembled) in &done.report.assembled {
+        let device = assembled
+            .device
+            .as_ref()
+            .and_then(|device| device.path.as_deref());
+        let place = match (device, &assembled.uri) {
+            (Some(device), _) => device.to_string_lossy().into_owned(),
+            (None, Some(uri)) => uri.clone(),
+            (None, None) => "-".to_owned(),
+        };
+        text.push_str(&format!("{}:disk/{index}:{place}", subject.node.name));
+        if let Some(link) = assembled.link.as_deref().filter(|_| args.links) {
+            text.push_str(&format!(" {}", link.display()));
+        }
+        text.push('\n');
+        let Some(disk) = subject.disks.iter().find(|disk| disk.index() == Some(*index)) else {
+            continue;
+        };
+        let mut shown = view::attached_disk(name, disk, &names, &Links::default());
+        shown.insert("node".to_owned(), subject.node.name.as_str().into());
+        shown.insert("dev_path".to_owned(), device.map_or(Value::Null, view::path));
+        shown.insert(
+            "link".to_owned(),
+            assembled.link.as_deref().map_or(Value::Null, view::path),
+        );
+        shown.insert("uri".to_owned(), assembled.uri.as_deref().into());
+        disks.push(Value::Object(shown));
+    }
+    Ok(done.answer(context, name, json!({"disks": disks}), text))
+}

@@ -1,0 +1,92 @@
+//! `add`: make an instance and its disks.
+
+use gnt_cmdlib::ops::add::{AddRequest, add};
+use gnt_config::{DiskTemplate, FileDriver};
+
+use crate::commands::changed;
+use crate::context::Context;
+use crate::disk_arg;
+use crate::failure::Failure;
+use crate::output::Answer;
+
+const HELP: &str = "\
+A disk is described by KEY=VALUE pairs, separated by commas; \\, is a comma in a value. An index and a colon may be in
+front, as with gnt-instance: 0 for the first disk, 1 for the second, …
+
+  size=SIZE          512 and 512M are mebibytes, 1.5G gibibytes, 2T tebibytes
+  mode=rw|ro         whether the instance may write
+  name=NAME          a name, by which other commands know the disk as well as by its index
+  provider=NAME      ext: the External Storage provider, by default the one shipped, ext
+  adopt=PATH         blockdev: the device that becomes the disk, such as /dev/disk/by-id/…; plain: the volume
+  vg=NAME            plain, drbd: the volume group of the data
+  metavg=NAME        drbd: the volume group of the metadata
+  access=userspace   ext, rbd, gluster: the hypervisor reaches the disk without the kernel
+  KEY=VALUE          ext: anything else is passed to the provider, see 'gnt-disk provider info NAME'
+
+The disks are made, but not in use: 'gnt-disk activate' does that. If anything fails, or the process is killed, all
+that was made is removed again.
+
+Examples:
+  gnt-disk add web1 --disk 0:size=10G
+      one disk in the cluster's default way: a volume of the provider ext
+
+  gnt-disk add web1 --disk 0:size=10G,name=root --disk 1:size=100G,name=data,mode=ro
+      two disks with names
+
+  gnt-disk add db1 -t ext --disk 0:size=50G,provider=nas,pool=fast
+      a volume of the provider nas, which gets the parameter pool
+
+  gnt-disk add mail1 -t file --disk 0:size=20G --file-storage-dir mail
+      a file in mail/mail1 below the cluster's file storage directory
+
+  gnt-disk add old1 -t blockdev --disk 0:adopt=/dev/disk/by-id/scsi-1234
+      a device that exists already; nothing on it is changed";
+
+/// Make an instance with its disks
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = HELP)]
+pub(crate) struct Args {
+    /// Name of the new instance
+    instance: String,
+    /// A disk: [N:]KEY=VALUE,…; once for each
+    #[arg(long = "disk", value_name = "DISK")]
+    disks: Vec<String>,
+    /// How the disks are stored; by default the first of the cluster's enabled templates
+    #[arg(short = 't', long, value_name = "TEMPLATE")]
+    disk_template: Option<DiskTemplate>,
+    /// Node that the instance runs on, and the one that its disks are mirrored to; by default the master node
+    #[arg(short, long, value_name = "PRIMARY[:SECONDARY]")]
+    node: Option<String>,
+    /// How files are presented to the hypervisor: loop, blktap or blktap2
+    #[arg(long, value_name = "DRIVER", default_value_t = FileDriver::Loop)]
+    file_driver: FileDriver,
+    /// Directory below the cluster's file storage directory to make the instance's in
+    #[arg(long, value_name = "DIR")]
+    file_storage_dir: Option<String>,
+}
+
+pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
+    let (primary, secondary) = match &args.node {
+        Some(nodes) => match nodes.split_once(':') {
+            Some((primary, secondary)) => (Some(primary.to_owned()), Some(secondary.to_owned())),
+            None => (Some(nodes.clone()), None),
+        },
+        None => (None, None),
+    };
+    let request = AddRequest {
+        disks: disk_arg::new_disks(&args.disks)?,
+        template: match args.disk_template {
+            Some(template) => template,
+            None => context.default_template()?,
+        },
+        instance: args.instance,
+        primary,
+        secondary,
+        file_driver: args.file_driver,
+        file_storage_dir: args.file_storage_dir,
+    };
+    let done = context
+        .operate(async |engine| add(engine, &request).await)
+        .await?;
+    changed(context, &done, &request.instance)
+}

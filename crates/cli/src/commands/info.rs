@@ -1,0 +1,226 @@
+//! `info`: an instance and its disks, as configured and as they really are.
+
+use gnt_bdev::Status;
+use gnt_cmdlib::node::NodeError;
+use gnt_cmdlib::ops::Subject;
+use gnt_cmdlib::{Node as _, Nodes as _};
+use gnt_config::{Disk, Object};
+use serde_json::Value;
+
+use crate::context::{Context, warn};
+use crate::failure::Failure;
+use crate::output::{Answer, Details};
+use crate::view::{self, Links, NodeNames};
+
+const HELP: &str = "\
+Each disk is looked at on its node. The exit status is 3 if one is missing, degraded or cannot be looked at.
+
+A disk's status is one of: ok, missing, degraded, unknown. It is active if a link leads to its device.
+
+Examples:
+  gnt-disk info web1
+  gnt-disk info web1 --static
+  gnt-disk --json info web1";
+
+/// Show an instance and its disks
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = HELP)]
+pub(crate) struct Args {
+    /// Name or UUID of the instance
+    instance: String,
+    /// Show the configuration only, do not look at the disks
+    #[arg(short, long = "static")]
+    only_static: bool,
+}
+
+pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
+    let subject = Subject::load(&context.store, &args.instance)?;
+    let names = NodeNames::new(context.store.nodes()?);
+    let interrupted = context.warn_of_interrupted()?;
+    let links = match (args.only_static, context.nodes.node(&subject.node.uuid)) {
+        (false, Ok(node)) => Links::new(
+            &context.settings,
+            node.links().await.map_err(gnt_cmdlib::Error::from)?,
+        ),
+        _ => Links::default(),
+    };
+    let mut looked = Vec::new();
+    for disk in &subject.disks {
+        looked.push(match args.only_static {
+            true => Look::Not,
+            false => look(context, &subject, disk).await?,
+        });
+    }
+    let attention = looked.iter().any(Look::needs_attention);
+    let shown = subject.disks.iter().zip(&looked).map(|(disk, look)| {
+        let mut fields = view::attached_disk(&subject.instance.name, disk, &names, &links);
+        fields.extend(look.fields());
+        fields
+    });
+    let instance = view::instance(&subject.instance, &subject.disks, &names, shown.collect());
+    let text = details(&subject, &instance, &looked, &links, &names).render();
+    Ok(Answer::new(instance.into(), text).with_attention(interrupted || attention))
+}
+
+/// What was seen of a disk.
+enum Look {
+    /// It was not looked at.
+    Not,
+    /// It is not there.
+    Missing,
+    /// It is there.
+    Found(Status),
+    /// Why it could not be looked at, told already.
+    Unknown(String),
+}
+
+async fn look(context: &Context, subject: &Subject, disk: &Disk) -> Result<Look, Failure> {
+    let place = subject.place(disk)?;
+    let found = match context.nodes.node(&place.node) {
+        Ok(node) => node.find(&place.disk, &place.instance).await,
+        Err(error) => {
+            warn(&error);
+            return Ok(Look::Unknown(error.to_string()));
+        }
+    };
+    Ok(match found {
+        Ok(Some(status)) => Look::Found(status),
+        Ok(None) => Look::Missing,
+        Err(error) => Look::Unknown(told(&error)),
+    })
+}
+
+fn told(error: &NodeError) -> String {
+    let message = gnt_cmdlib::error::chain(error);
+    warn(&message);
+    message
+}
+
+impl Look {
+    fn status(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Not => return None,
+            Self::Missing => "missing",
+            Self::Unknown(_) => "unknown",
+            Self::Found(status) if status.sync.is_degraded => "degraded",
+            Self::Found(_) => "ok",
+        })
+    }
+
+    fn needs_attention(&self) -> bool {
+        !matches!(self.status(), None | Some("ok"))
+    }
+
+    fn fields(&self) -> Object {
+        let mut fields = Object::new();
+        if let Some(status) = self.status() {
+            fields.insert("status".to_owned(), status.into());
+            let seen = match self {
+                Self::Found(status) => view::status(status),
+                _ => Value::Null,
+            };
+            fields.insert("pstatus".to_owned(), seen);
+        }
+        fields
+    }
+}
+
+fn details(subject: &Subject, shown: &Object, looked: &[Look], links: &Links, names: &NodeNames) -> Details {
+    let text = |key: &str| Details::maybe(shown.get(key).and_then(Value::as_str));
+    let secondaries = shown
+        .get("snodes")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let secondaries: Vec<&str> = secondaries.filter_map(Value::as_str).collect();
+    let active = if subject.instance.disks_active {
+        "yes"
+    } else {
+        "no"
+    };
+    let disks = subject.disks.iter().zip(looked);
+    let disks = disks.map(|(disk, look)| disk_details(&subject.instance.name, disk, look, links, names));
+    Details::map([
+        ("Instance name", text("name")),
+        ("UUID", text("uuid")),
+        ("Disk template", text("disk_template")),
+        (
+            "Nodes",
+            Details::List(vec![
+                Details::map([("primary", text("pnode"))]),
+                Details::map([("secondaries", Details::text(secondaries.join(", ")))]),
+            ]),
+        ),
+        ("Disks active", Details::text(active)),
+        ("Disks", Details::List(disks.collect())),
+    ])
+}
+
+fn disk_details(instance: &str, disk: &Disk, look: &Look, links: &Links, names: &NodeNames) -> Details {
+    let label = disk.iv_name.clone().unwrap_or_else(|| disk.uuid.clone());
+    let kind = format!("{}, size {}", disk.dev_type, disk.size);
+    let mut entries = vec![(label, Details::text(kind))];
+    let mut add = |label: &str, value: Details| entries.push((label.to_owned(), value));
+    if let Some(status) = look.status() {
+        add("status", Details::text(status));
+    }
+    match look {
+        Look::Found(status) => add("on primary", Details::text(device(status))),
+        Look::Unknown(why) => add("because", Details::text(why)),
+        Look::Missing | Look::Not => {}
+    }
+    if let Some((link, _)) = links.of(instance, disk) {
+        add("link", Details::text(link.display()));
+    }
+    add("access mode", Details::maybe(disk.mode));
+    add("logical_id", Details::text(&disk.logical_id));
+    add("name", Details::maybe(disk.name.as_ref()));
+    add("UUID", Details::text(&disk.uuid));
+    if !disk.nodes.is_empty() {
+        add(
+            "nodes",
+            Details::text(
+                disk.nodes
+                    .iter()
+                    .map(|node| names.of(node))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            ),
+        );
+    }
+    if !disk.params.is_empty() {
+        add("params", Details::json(&view::params(&disk.params).into()));
+    }
+    if !disk.children.is_empty() {
+        let child = |disk: &Disk| format!("{}, size {}, {}", disk.dev_type, disk.size, disk.logical_id);
+        add("child devices", Details::list(disk.children.iter().map(child)));
+    }
+    Details::Map(entries)
+}
+
+/// `/dev/loop0 (7:0), 1.0G, in sync`.
+fn device(status: &Status) -> String {
+    let device = &status.device;
+    let mut text = match (&device.path, device.uris.as_slice()) {
+        (Some(path), _) => path.display().to_string(),
+        (None, []) => return "not active".to_owned(),
+        (None, uris) => uris
+            .iter()
+            .map(|uri| uri.uri.as_str())
+            .collect::<Vec<_>>()
+            .join(" "),
+    };
+    if let (Some(major), Some(minor)) = (device.major, device.minor) {
+        text.push_str(&format!(" ({major}:{minor})"));
+    }
+    if let Some(bytes) = device.bytes {
+        text.push_str(&format!(", {}", view::bytes(bytes)));
+    }
+    if let Some(percent) = status.sync.sync_percent {
+        text.push_str(&format!(", {percent:.1}% in sync"));
+    }
+    if let Some(seconds) = status.sync.estimated_time {
+        text.push_str(&format!(", {seconds} s to go"));
+    }
+    text
+}

@@ -1,0 +1,49 @@
+//! `modify`: change an instance's disks.
+
+use gnt_cmdlib::ops::Subject;
+use gnt_cmdlib::ops::modify::modify;
+
+use crate::commands::changed;
+use crate::context::Context;
+use crate::disk_arg;
+use crate::failure::Failure;
+use crate::output::Answer;
+
+const HELP: &str = "\
+N is a disk's index, name or UUID; -1 is the last disk. Several changes are made in their order, all or none.
+
+  --disk add:size=SIZE,…         make a disk, after the last; see 'gnt-disk add --help' for what it may be
+  --disk N:add,size=SIZE,…       make a disk with index N; those from there on move up
+  --disk N:remove                remove a disk, with its data; without 'N:' the last
+  --disk N:detach                take a disk away from the instance, but keep it; without 'N:' the last
+  --disk attach:NAME             give the instance a detached disk, by name or UUID; also name=NAME or uuid=UUID
+  --disk N:attach,name=NAME      the same, with index N
+  --disk N:name=NAME,mode=ro     change a disk's name, 'none' for no name, or access mode
+
+If the instance's disks are in use, a new disk is put into use too.
+
+Examples:
+  gnt-disk modify web1 --disk add:size=10G,name=logs
+  gnt-disk modify web1 --disk logs:detach
+  gnt-disk modify web2 --disk attach:logs
+  gnt-disk modify web1 --disk 0:name=root --disk 1:remove";
+
+/// Add, remove, detach, attach or change an instance's disks
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = HELP)]
+pub(crate) struct Args {
+    /// Name or UUID of the instance
+    instance: String,
+    /// A change; several are made in their order
+    #[arg(long = "disk", value_name = "CHANGE", required = true)]
+    disks: Vec<String>,
+}
+
+pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
+    let changes = disk_arg::changes(&args.disks)?;
+    let name = Subject::load(&context.store, &args.instance)?.instance.name;
+    let done = context
+        .operate(async |engine| modify(engine, &name, &changes).await)
+        .await?;
+    changed(context, &done, &name)
+}

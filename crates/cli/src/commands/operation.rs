@@ -1,0 +1,230 @@
+//! `operation`: what is under way, and what was interrupted.
+
+use gnt_cmdlib::{Engine, OneNode, Report};
+use gnt_store::{Filter, OperationRecord};
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::{Answer, Field, Kind, ListOptions, say};
+use crate::view;
+
+const HELP: &str = "\
+An operation is a list of steps. Each is written down before it acts, so that nothing is lost when the process dies:
+the operation is then interrupted, and keeps its instance locked until it is finished or undone. The next command that
+changes the instance does that by itself.
+
+An operation is named by its id, or by enough of its beginning.
+
+Examples:
+  gnt-disk operation list
+  gnt-disk operation show 4f2a
+  gnt-disk operation resume 4f2a
+  gnt-disk operation abort --all";
+
+/// List, show, resume or abort operations
+#[derive(Debug, clap::Subcommand)]
+#[command(after_long_help = HELP)]
+pub(crate) enum Command {
+    List(ListArgs),
+    Show(ShowArgs),
+    Resume(ResumeArgs),
+    Abort(AbortArgs),
+}
+
+/// List the operations that are not finished
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "Fields: id, kind, instance, state, step, interrupted, started, finished, steps_done, \
+    steps_total, pid, host, command, reason, message."
+)]
+pub(crate) struct ListArgs {
+    /// Finished ones too
+    #[arg(short, long)]
+    all: bool,
+    #[command(flatten)]
+    options: ListOptions,
+}
+
+/// Show an operation and its steps
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShowArgs {
+    /// Id of the operation
+    id: String,
+}
+
+/// Which operations.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// Id of the operation
+    id: Option<String>,
+    /// All that were interrupted
+    #[arg(long)]
+    all: bool,
+}
+
+/// Finish an operation that was interrupted; one that was being undone is undone
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "If a step fails, everything is undone.")]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Undo an operation that was interrupted
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "Data that was removed, or a disk that grew, does not come back: what was done before that \
+    stays done too."
+)]
+pub(crate) struct AbortArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Undo nothing: leave everything as it is and forget the operation. 'gnt-disk verify' then shows what is left over
+    #[arg(long)]
+    force: bool,
+}
+
+macro_rules! fields {
+    ($($name:literal $title:literal $kind:ident $default:literal;)*) => {
+        &[$(Field { name: $name, title: $title, kind: Kind::$kind, default: $default, value: |row| row[$name].clone() },)*]
+    };
+}
+
+const FIELDS: &[Field<Value>] = fields! {
+    "id" "ID" Text true;
+    "kind" "Kind" Text true;
+    "instance" "Instance" Text true;
+    "state" "State" Text true;
+    "step" "Step" Text true;
+    "steps_done" "Done" Text false;
+    "steps_total" "Steps" Text false;
+    "interrupted" "Interrupted" Flag true;
+    "started" "Started" Time true;
+    "finished" "Finished" Time false;
+    "pid" "PID" Text false;
+    "host" "Host" Text false;
+    "command" "Command" Text false;
+    "reason" "Reason" Text false;
+    "message" "Message" Text false;
+};
+
+pub(crate) async fn run(context: &Context, command: Command) -> Result<Answer, Failure> {
+    match command {
+        Command::List(args) => list(context, &args),
+        Command::Show(args) => show(context, &args),
+        Command::Resume(args) => {
+            each(context, &args.which, "finished", async |engine, record| {
+                engine.resume(record).await
+            })
+            .await
+        }
+        Command::Abort(args) if args.force => {
+            each(context, &args.which, "given up", async |engine, record| {
+                engine.give_up(record).map(|()| Report::default())
+            })
+            .await
+        }
+        Command::Abort(args) => {
+            each(context, &args.which, "undone", async |engine, record| {
+                engine.abort(record).await
+            })
+            .await
+        }
+    }
+}
+
+fn list(context: &Context, args: &ListArgs) -> Result<Answer, Failure> {
+    let filter = match args.all {
+        true => Filter::All,
+        false => Filter::Unfinished,
+    };
+    let rows = context.store.operations(filter)?;
+    let rows: Vec<Value> = rows.iter().map(|record| view::operation(record).into()).collect();
+    args.options.answer(FIELDS, &rows)
+}
+
+fn show(context: &Context, args: &ShowArgs) -> Result<Answer, Failure> {
+    let record = context.store.operation(&args.id)?;
+    let mut shown = view::operation(&record);
+    shown.insert(
+        "steps".to_owned(),
+        record
+            .steps
+            .iter()
+            .map(|step| Value::Object(view::step(step)))
+            .collect(),
+    );
+    Ok(Answer::new(
+        shown.into(),
+        view::operation_details(&record).render(),
+    ))
+}
+
+/// Does the same to each; one that fails does not keep the others from being tried.
+async fn each(
+    context: &Context,
+    which: &Which,
+    what: &'static str,
+    work: impl AsyncFn(&Engine<'_, OneNode>, &OperationRecord) -> gnt_cmdlib::Result<Report>,
+) -> Result<Answer, Failure> {
+    let records = match &which.id {
+        Some(id) => vec![context.store.operation(id)?],
+        None => interrupted(context)?,
+    };
+    let (mut ended, mut failures, mut attention) = (Vec::new(), Vec::new(), false);
+    for record in &records {
+        let OperationRecord {
+            id, kind, instance, ..
+        } = record;
+        if context.is_dry_run() {
+            context.note(format!("# operation {id} ({kind} {instance}) would be {what}"));
+            continue;
+        }
+        match context.operate(async |engine| work(engine, record).await).await {
+            Ok(done) => {
+                attention |= done.warned();
+                ended.push(record);
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    if let Some(noted) = context.noted() {
+        return Ok(noted);
+    }
+    let failed = failures.len();
+    match failures.pop() {
+        // The only one is the command's own.
+        Some(failure) if records.len() == 1 => return Err(failure),
+        Some(last) => {
+            failures
+                .iter()
+                .chain([&last])
+                .for_each(|failure| say(failure.report()));
+            let all = records.len();
+            return Err(Failure::Several { failed, all, what });
+        }
+        None => {}
+    }
+    let line = |record: &&OperationRecord| {
+        format!(
+            "operation {} ({} {}) was {what}\n",
+            record.id, record.kind, record.instance
+        )
+    };
+    let text: String = ended.iter().map(line).collect();
+    let operations: Vec<Value> = ended
+        .iter()
+        .map(|record| Ok(view::operation(&context.store.operation(&record.id)?).into()))
+        .collect::<Result<_, Failure>>()?;
+    Ok(Answer::new(json!({"operations": operations}), text).with_attention(attention))
+}
+
+fn interrupted(context: &Context) -> Result<Vec<OperationRecord>, Failure> {
+    let unfinished = context.store.operations(Filter::Unfinished)?;
+    Ok(unfinished
+        .into_iter()
+        .filter(|record| record.interrupted)
+        .collect())
+}

@@ -1,0 +1,319 @@
+//! What a command works with: the store, this node, and the engine that runs operations.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gnt_bdev::Host;
+use gnt_cmdlib::init::init;
+use gnt_cmdlib::{Engine, Event, OneNode, Report};
+use gnt_config::{DiskTemplate, Node, Settings};
+use gnt_process::{DryRun, System};
+use gnt_store::{Filter, Store};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::args::Global;
+use crate::embedded;
+use crate::failure::Failure;
+use crate::output::{Answer, say};
+use crate::progress::Progress;
+
+/// Name of a cluster for which none was chosen.
+pub(crate) const DEFAULT_CLUSTER: &str = "gnt-disk";
+/// Name of the database in the state directory.
+const DATABASE: &str = "store.db";
+/// Where the shipped provider is installed, below the state directory.
+const PROVIDERS: &str = "providers";
+
+/// What a command works with.
+pub(crate) struct Context {
+    pub(crate) store: Store,
+    pub(crate) settings: Settings,
+    pub(crate) nodes: OneNode,
+    /// Absolute.
+    pub(crate) state: PathBuf,
+    progress: Progress,
+    dry_run: Option<Rehearsal>,
+}
+
+/// What is noted instead of done.
+struct Rehearsal {
+    noted: Arc<DryRun>,
+    /// Stands for a state directory that is not there yet.
+    scratch: Option<TempDir>,
+}
+
+impl Context {
+    /// Opens the state directory; one without a cluster gets one of this node.
+    pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
+        let state = state_directory(global)?;
+        if global.dry_run {
+            return Self::rehearse(global, state);
+        }
+        let store = Store::open(&state)?;
+        if !store.is_initialised()? {
+            initialise(&store, &state)?;
+        }
+        embedded::install(&state.join(PROVIDERS))?;
+        Self::new(global, store, state, None)
+    }
+
+    /// The same, with nothing ever changed. Where there is no cluster yet, a new one is looked at that is nowhere stored.
+    fn rehearse(global: &Global, state: PathBuf) -> Result<Self, Failure> {
+        let noted = Arc::new(DryRun::new(System));
+        if Self::has_cluster(&state)? {
+            let rehearsal = Rehearsal { noted, scratch: None };
+            return Self::new(global, Store::open(&state)?, state, Some(rehearsal));
+        }
+        noted.record(format!("# make a cluster of this node in {}", state.display()));
+        let scratch =
+            tempfile::tempdir().map_err(|source| Failure::file("write", std::env::temp_dir(), source))?;
+        let store = Store::in_memory()?;
+        init(&store, scratch.path(), DEFAULT_CLUSTER, &host_name())?;
+        embedded::install(&scratch.path().join(PROVIDERS))?;
+        let directory = scratch.path().to_owned();
+        let scratch = Some(scratch);
+        Self::new(global, store, directory, Some(Rehearsal { noted, scratch }))
+            .map(|context| Self { state, ..context })
+    }
+
+    /// Whether there is a cluster in a state directory; nothing is made to find out.
+    pub(crate) fn has_cluster(state: &Path) -> Result<bool, Failure> {
+        Ok(state.join(DATABASE).exists() && Store::open(state)?.is_initialised()?)
+    }
+
+    fn new(
+        global: &Global,
+        store: Store,
+        state: PathBuf,
+        dry_run: Option<Rehearsal>,
+    ) -> Result<Self, Failure> {
+        let settings = store.settings()?;
+        let nodes = store.nodes()?;
+        let here = host_name();
+        let (uuid, name) = match this_node(&nodes, &here) {
+            Some(node) => (node.uuid.clone(), node.name.clone()),
+            // None of the cluster's nodes can be asked.
+            None => (String::new(), here),
+        };
+        let noted = dry_run.as_ref().map(|rehearsal| Arc::clone(&rehearsal.noted));
+        let host = match &noted {
+            Some(noted) => Host::dry_run(&name, &settings, &state, Arc::clone(noted)),
+            None => Host::new(&name, &settings, &state, Arc::new(System)),
+        };
+        Ok(Self {
+            nodes: OneNode::new(&uuid, host, &nodes),
+            progress: Progress::new(global.verbose, noted),
+            store,
+            settings,
+            state,
+            dry_run,
+        })
+    }
+
+    /// Whether nothing is to be changed.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run.is_some()
+    }
+
+    /// How disks are stored unless the user says otherwise.
+    pub(crate) fn default_template(&self) -> Result<DiskTemplate, Failure> {
+        let first = self.store.cluster()?.enabled_disk_templates.first().copied();
+        first.ok_or_else(|| {
+            Failure::usage("the cluster has no default disk template").with_hint("choose one with -t")
+        })
+    }
+
+    /// Runs an operation; what went wrong although it is done is told.
+    pub(crate) async fn operate(
+        &self,
+        operation: impl AsyncFnOnce(&Engine<'_, OneNode>) -> gnt_cmdlib::Result<Report>,
+    ) -> Result<Done, Failure> {
+        let observer = |event: Event<'_>| self.progress.tell(event);
+        let engine = Engine {
+            store: &self.store,
+            nodes: &self.nodes,
+            dry_run: self.is_dry_run(),
+            observer: &observer,
+        };
+        let report = operation(&engine).await?;
+        let assembled = report
+            .assembled
+            .iter()
+            .flat_map(|(_, assembled)| &assembled.warnings);
+        let warnings: Vec<String> = report
+            .warnings
+            .iter()
+            .cloned()
+            .chain(assembled.map(|error| gnt_cmdlib::error::chain(error)))
+            .collect();
+        for warning in &warnings {
+            warn(warning);
+        }
+        Ok(Done { report, warnings })
+    }
+
+    /// Notes a change that no operation makes, instead of making it.
+    pub(crate) fn note(&self, change: impl Into<String>) {
+        if let Some(rehearsal) = &self.dry_run {
+            rehearsal.noted.record(change);
+        }
+    }
+
+    /// What a dry run answers instead of the command: what would be changed.
+    pub(crate) fn noted(&self) -> Option<Answer> {
+        let rehearsal = self.dry_run.as_ref()?;
+        let mut lines = rehearsal.noted.changes();
+        if let Some(scratch) = &rehearsal.scratch {
+            let (from, to) = (scratch.path().to_string_lossy(), self.state.to_string_lossy());
+            lines
+                .iter_mut()
+                .for_each(|line| *line = line.replace(&*from, &to));
+        }
+        Some(Answer::dry_run(&lines))
+    }
+
+    /// Warns of operations whose process died, and tells whether there are any.
+    pub(crate) fn warn_of_interrupted(&self) -> Result<bool, Failure> {
+        let unfinished = self.store.operations(Filter::Unfinished)?;
+        let mut interrupted = unfinished.iter().filter(|operation| operation.interrupted);
+        let Some(first) = interrupted.next() else {
+            return Ok(false);
+        };
+        match interrupted.count() {
+            0 => warn(format_args!(
+                "operation {0} ({1} {2}) was interrupted: run gnt-disk operation resume {0}, or abort",
+                first.id, first.kind, first.instance
+            )),
+            more => warn(format_args!(
+                "{} operations were interrupted: run gnt-disk operation resume --all, or abort",
+                more + 1
+            )),
+        }
+        Ok(true)
+    }
+}
+
+/// An operation that was done.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) report: Report,
+    /// What went wrong nevertheless; told already.
+    warnings: Vec<String>,
+}
+
+impl Done {
+    /// Whether something was told that needs attention.
+    pub(crate) fn warned(&self) -> bool {
+        !self.warnings.is_empty()
+    }
+
+    /// What the command answers: `more` in JSON beside the operation's id, or `text`.
+    pub(crate) fn answer(&self, context: &Context, instance: &str, more: Value, text: String) -> Answer {
+        if let Some(noted) = context.noted() {
+            return noted;
+        }
+        let mut json =
+            json!({"operation": self.report.operation, "instance": instance, "warnings": self.warnings});
+        if let (Value::Object(json), Value::Object(more)) = (&mut json, more) {
+            json.extend(more);
+        }
+        Answer::new(json, text).with_attention(self.warned())
+    }
+}
+
+/// Says that something needs attention.
+pub(crate) fn warn(warning: impl std::fmt::Display) {
+    say(format_args!("warning: {warning}"));
+}
+
+/// The state directory as an absolute path: it is written to where other processes read it.
+pub(crate) fn state_directory(global: &Global) -> Result<PathBuf, Failure> {
+    let refuse = |why: &str| {
+        let what = format!(
+            "'{}' cannot be the state directory: {why}",
+            global.state.display()
+        );
+        Err(Failure::usage(what).with_hint("choose a directory with --state DIR"))
+    };
+    match std::path::absolute(&global.state) {
+        Ok(state) if state.to_str().is_some() => Ok(state),
+        Ok(_) => refuse("its name is not UTF-8"),
+        Err(error) => refuse(&error.to_string()),
+    }
+}
+
+/// Makes the cluster that a state directory has unless another is asked for.
+fn initialise(store: &Store, state: &Path) -> Result<(), Failure> {
+    let node = host_name();
+    match init(store, state, DEFAULT_CLUSTER, &node) {
+        Ok(()) => {
+            say(format_args!(
+                "made a new cluster of one node, {node}, in {}",
+                state.display()
+            ));
+            Ok(())
+        }
+        // Another process was faster.
+        Err(_) if store.is_initialised()? => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What this machine calls itself.
+pub(crate) fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    match gnt_config::names::host(&name) {
+        Ok(()) => name,
+        Err(_) => "localhost".to_owned(),
+    }
+}
+
+/// Which of the nodes this machine is: the one with its name, fully qualified or not, or the only one.
+fn this_node<'a>(nodes: &'a [Node], here: &str) -> Option<&'a Node> {
+    let short = |name: &'_ str| name.split('.').next().unwrap_or_default().to_owned();
+    let same = |node: &&Node| match here.contains('.') && node.name.contains('.') {
+        true => node.name == here,
+        false => short(&node.name) == short(here),
+    };
+    match nodes {
+        [only] => Some(only),
+        several => several.iter().find(same),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(names: &[&str]) -> Vec<Node> {
+        let node = |name: &&str| json!({"uuid": name, "name": name, "primary_ip": "", "secondary_ip": "", "group": ""});
+        let nodes = names
+            .iter()
+            .map(|name| serde_json::from_value(node(name)).unwrap());
+        nodes.collect()
+    }
+
+    #[test]
+    fn this_node_has_this_machines_name_or_is_the_only_one() {
+        let cases = [
+            (
+                &["a.example.com", "b.example.com"][..],
+                "b.example.com",
+                Some("b.example.com"),
+            ),
+            (&["a.example.com", "b.example.com"], "b", Some("b.example.com")),
+            (&["a", "b"], "b.example.com", Some("b")),
+            (&["a.example.com", "b.example.com"], "b.example.org", None),
+            (&["a.example.com", "ab.example.com"], "b", None),
+            (&["a", "b"], "c", None),
+            (&["a"], "c", Some("a")),
+            (&[], "c", None),
+        ];
+        for (names, here, expected) in cases {
+            let nodes = nodes(names);
+            let found = this_node(&nodes, here).map(|node| node.name.as_str());
+            assert_eq!(found, expected, "{names:?} {here}");
+        }
+    }
+}

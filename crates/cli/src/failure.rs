@@ -1,0 +1,182 @@
+//! Why a command failed, how that is told, and the exit status that tells it to programs.
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::PathBuf;
+
+use gnt_cmdlib::Error;
+use gnt_store::StoreError;
+
+use crate::disk_arg::DiskArgError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// What was asked for makes no sense, whatever the state of the cluster.
+    #[error("{what}")]
+    Usage {
+        /// What makes no sense.
+        what: String,
+        /// What does.
+        hint: Option<String>,
+    },
+    /// A `--disk` makes no sense.
+    #[error(transparent)]
+    Disk(#[from] DiskArgError),
+    /// An operation failed or was refused.
+    #[error(transparent)]
+    Operation(#[from] Error),
+    /// The External Storage Interface failed.
+    #[error(transparent)]
+    ExtStorage(Box<gnt_extstorage::Error>),
+    /// There is no such provider, or it cannot be used.
+    #[error(transparent)]
+    Provider(#[from] gnt_extstorage::ProviderError),
+    /// A cluster is there already.
+    #[error("there is a cluster in {} already", state.display())]
+    Initialised {
+        /// The state directory.
+        state: PathBuf,
+    },
+    /// Several things went wrong, and each was told.
+    #[error("{failed} of {all} operations could not be {what}")]
+    Several {
+        /// How many.
+        failed: usize,
+        /// Of how many.
+        all: usize,
+        /// What was to be done to them.
+        what: &'static str,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot {doing} {}", path.display())]
+    File {
+        /// `read`, `write`.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output")]
+    Stdout(#[source] io::Error),
+    /// Nothing can be run at all.
+    #[error("cannot start")]
+    Runtime(#[source] io::Error),
+}
+
+impl Failure {
+    /// Wrong usage.
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        let what = what.into();
+        Self::Usage { what, hint: None }
+    }
+
+    /// The same, with advice if it is wrong usage.
+    pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
+        match self {
+            Self::Usage { what, .. } => {
+                let hint = Some(hint.into());
+                Self::Usage { what, hint }
+            }
+            other => other,
+        }
+    }
+
+    /// A file cannot be read or written.
+    pub(crate) fn file(doing: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        let path = path.into();
+        Self::File { doing, path, source }
+    }
+
+    /// The program's exit status: 2 for wrong usage, else 1.
+    pub(crate) fn exit_status(&self) -> u8 {
+        match self {
+            Self::Usage { .. } | Self::Disk(_) => 2,
+            Self::Operation(error) if is_usage(error) => 2,
+            _ => 1,
+        }
+    }
+
+    /// What the user can do.
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Usage { hint, .. } => hint.clone(),
+            Self::Operation(error) => error.hint(),
+            Self::ExtStorage(error) => error.hint(),
+            Self::Provider(error) => error.hint(),
+            Self::Initialised { .. } => Some(
+                "'gnt-disk cluster modify' changes it; --state DIR makes another one elsewhere".to_owned(),
+            ),
+            _ => None,
+        }
+    }
+
+    /// The message, what it is due to, and what the user can do.
+    pub(crate) fn report(&self) -> String {
+        let mut report = format!("error: {self}");
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            report.push_str(&format!("\n  because: {}", indented(&error.to_string())));
+            cause = error.source();
+        }
+        if let Some(hint) = self.hint() {
+            report.push_str(&format!("\n  hint: {}", indented(&hint)));
+        }
+        report
+    }
+}
+
+/// Whether no state of the cluster would let it succeed.
+fn is_usage(error: &Error) -> bool {
+    matches!(error, Error::Compute(_) | Error::Params(_) | Error::Name(_))
+}
+
+/// Lines after the first belong to it.
+fn indented(text: &str) -> String {
+    text.replace('\n', "\n    ")
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Operation(Error::Store(error))
+    }
+}
+
+impl From<gnt_extstorage::Error> for Failure {
+    fn from(error: gnt_extstorage::Error) -> Self {
+        Self::ExtStorage(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_is_told_once_and_then_a_hint() {
+        let cause = Error::NoInstance {
+            instance: "web".to_owned(),
+        };
+        let failure = Failure::from(Error::Undone {
+            operation: "4711".to_owned(),
+            source: Box::new(cause),
+        });
+        assert_eq!(
+            failure.report(),
+            "error: operation 4711 failed; everything it did was undone\n  \
+             because: there is no instance web\n  \
+             hint: 'gnt-disk list' shows the instances"
+        );
+        assert_eq!(failure.exit_status(), 1);
+    }
+
+    #[test]
+    fn wrong_usage_has_its_own_exit_status() {
+        let failure = Failure::usage("no").with_hint("yes");
+        assert_eq!(failure.report(), "error: no\n  hint: yes");
+        assert_eq!(failure.exit_status(), 2);
+    }
+}

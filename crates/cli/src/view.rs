@@ -1,0 +1,214 @@
+//! Objects as they are shown: in JSON with Ganeti's field names, nodes by name, secrets left out; and as text.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use gnt_bdev::{Link, Status};
+use gnt_cmdlib::ops::common_template;
+use gnt_cmdlib::step::Step;
+use gnt_config::{Disk, Instance, Mebibytes, Node, Object, Settings};
+use gnt_store::{OperationRecord, StepRecord, StepState};
+use serde_json::{Value, json};
+
+use crate::output::{Details, columns, time};
+
+/// What stands for a value that nobody is to see.
+const REDACTED: &str = "<redacted>";
+
+/// The names of nodes, by UUID.
+#[derive(Debug)]
+pub(crate) struct NodeNames(BTreeMap<String, String>);
+
+impl NodeNames {
+    pub(crate) fn new(nodes: Vec<Node>) -> Self {
+        Self(nodes.into_iter().map(|node| (node.uuid, node.name)).collect())
+    }
+
+    /// The name; of a node that is not known, its UUID.
+    pub(crate) fn of<'a>(&'a self, uuid: &'a str) -> &'a str {
+        self.0.get(uuid).map_or(uuid, String::as_str)
+    }
+
+    fn all<'a>(&'a self, uuids: impl IntoIterator<Item = &'a String>) -> Value {
+        uuids.into_iter().map(|uuid| Value::from(self.of(uuid))).collect()
+    }
+}
+
+/// Where disks in use are found.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    dir: PathBuf,
+    /// The device, by instance and index.
+    devices: BTreeMap<(String, u32), PathBuf>,
+}
+
+impl Links {
+    pub(crate) fn new(settings: &Settings, links: Vec<Link>) -> Self {
+        let device = |link: Link| ((link.instance, link.index), link.device);
+        Self {
+            dir: settings.disk_links_dir.clone(),
+            devices: links.into_iter().map(device).collect(),
+        }
+    }
+
+    /// The link of a disk and the device that it leads to.
+    pub(crate) fn of(&self, instance: &str, disk: &Disk) -> Option<(PathBuf, &Path)> {
+        let index = disk.index()?;
+        let device = self.devices.get(&(instance.to_owned(), index))?;
+        Some((self.dir.join(format!("{instance}:{index}")), device))
+    }
+}
+
+/// A disk, its tree included.
+pub(crate) fn disk(disk: &Disk, names: &NodeNames) -> Object {
+    let children: Vec<Value> = disk
+        .children
+        .iter()
+        .map(|child| self::disk(child, names).into())
+        .collect();
+    let fields = json!({
+        "uuid": disk.uuid, "name": disk.name, "iv_name": disk.iv_name, "dev_type": disk.dev_type, "size": disk.size,
+        "mode": disk.mode, "logical_id": disk.logical_id.to_display_json(), "params": params(&disk.params),
+        "nodes": names.all(&disk.nodes), "spindles": disk.spindles, "children": children,
+    });
+    object(fields)
+}
+
+/// A disk of an instance: its link and device too, where it is in use.
+pub(crate) fn attached_disk(instance: &str, disk: &Disk, names: &NodeNames, links: &Links) -> Object {
+    let mut fields = self::disk(disk, names);
+    if let Some((link, device)) = links.of(instance, disk) {
+        fields.insert("dev_path".to_owned(), path(device));
+        fields.insert("link".to_owned(), path(&link));
+    }
+    fields
+}
+
+/// An instance with `disks`, which are shown already.
+pub(crate) fn instance(instance: &Instance, own: &[Disk], names: &NodeNames, disks: Vec<Object>) -> Object {
+    let primary = instance.primary_node.as_deref();
+    let mut secondaries: Vec<&str> = own
+        .iter()
+        .flat_map(Disk::all_nodes)
+        .filter(|node| Some(*node) != primary)
+        .collect();
+    secondaries.sort_unstable();
+    secondaries.dedup();
+    object(json!({
+        "name": instance.name, "uuid": instance.uuid,
+        // Ganeti 3.1 says so of an instance whose disks differ.
+        "disk_template": common_template(own).map_or("mixed", |template| template.as_str()),
+        "pnode": primary.map(|node| names.of(node)),
+        "snodes": secondaries.iter().map(|node| names.of(node)).collect::<Vec<_>>(),
+        "disks_active": instance.disks_active, "disks": disks,
+    }))
+}
+
+/// A disk as its node sees it (`objects.BlockDevStatus`).
+pub(crate) fn status(status: &Status) -> Value {
+    let Status { device, sync } = status;
+    json!({
+        "dev_path": device.path.as_deref().map(path), "major": device.major, "minor": device.minor,
+        "bytes": device.bytes, "uris": device.uris.iter().map(|uri| uri.uri.clone()).collect::<Vec<_>>(),
+        "sync_percent": sync.sync_percent, "estimated_time": sync.estimated_time,
+        "is_degraded": sync.is_degraded, "ldisk_status": sync.ldisk_status as u8,
+    })
+}
+
+/// Parameters, without the values of those that are secret.
+pub(crate) fn params(params: &Object) -> Object {
+    let value = |(key, value): (&String, &Value)| match gnt_extstorage::is_secret(key) {
+        true => (key.clone(), REDACTED.into()),
+        false => (key.clone(), value.clone()),
+    };
+    params.iter().map(value).collect()
+}
+
+/// What people are told of disks that were made or changed, a line each.
+pub(crate) fn disk_lines(disks: &[Disk]) -> String {
+    let line = |disk: &Disk| {
+        let name = disk.iv_name.as_ref().unwrap_or(&disk.uuid).clone();
+        let mode = disk.mode.map_or(String::new(), |mode| mode.to_string());
+        let mut line = vec![name, disk.dev_type.to_string(), disk.size.to_string(), mode];
+        line.push(disk.logical_id.to_string());
+        line.push(disk.name.clone().unwrap_or_default());
+        line
+    };
+    let lines: Vec<_> = disks.iter().map(line).collect();
+    columns(&lines, |column| column == 2)
+}
+
+/// An operation of the journal.
+pub(crate) fn operation(record: &OperationRecord) -> Object {
+    let done = record
+        .steps
+        .iter()
+        .filter(|step| step.state == StepState::Done)
+        .count();
+    let current = match record.state.is_finished() {
+        true => None,
+        false => record.steps.get(record.next_step()).map(|step| &step.name),
+    };
+    object(json!({
+        "id": record.id, "kind": record.kind, "instance": record.instance, "state": record.state.to_string(),
+        "step": current, "steps_done": done, "steps_total": record.steps.len(),
+        "interrupted": record.interrupted, "started": record.started, "finished": record.finished,
+        "pid": record.owner.pid, "host": record.owner.host, "command": record.owner.command,
+        "reason": record.reason, "message": record.message,
+    }))
+}
+
+/// A step of an operation; what it does is told without the secrets that it may have.
+pub(crate) fn step(record: &StepRecord) -> Object {
+    let action = serde_json::from_value::<Step>(record.data.clone()).map(|step| step.to_string());
+    object(json!({"name": record.name, "state": record.state.to_string(), "action": action.ok()}))
+}
+
+/// An operation at length.
+pub(crate) fn operation_details(record: &OperationRecord) -> Details {
+    let step = |record: &StepRecord| {
+        let action = serde_json::from_value::<Step>(record.data.clone());
+        let action = action.map_or(record.name.clone(), |step| step.to_string());
+        format!("{}: {action}", record.state)
+    };
+    let state = match record.interrupted {
+        true => format!("{}, interrupted", record.state),
+        false => record.state.to_string(),
+    };
+    let owner = &record.owner;
+    Details::map([
+        ("Operation", Details::text(&record.id)),
+        ("Kind", Details::text(&record.kind)),
+        ("Instance", Details::text(&record.instance)),
+        ("State", Details::text(state)),
+        ("Started", Details::text(time(record.started))),
+        ("Finished", Details::maybe(record.finished.map(time))),
+        (
+            "Process",
+            Details::text(format!("{} on {}: {}", owner.pid, owner.host, owner.command)),
+        ),
+        ("Undone because", Details::maybe(record.reason.as_ref())),
+        ("Message", Details::maybe(record.message.as_ref())),
+        ("Steps", Details::list(record.steps.iter().map(step))),
+    ])
+}
+
+/// A path, as JSON.
+pub(crate) fn path(path: &Path) -> Value {
+    path.to_string_lossy().into()
+}
+
+/// A size in bytes, exactly where it is a whole number of mebibytes.
+pub(crate) fn bytes(bytes: u64) -> String {
+    match bytes % (1 << 20) {
+        0 => Mebibytes::from_bytes(bytes).to_string(),
+        _ => format!("{bytes} bytes"),
+    }
+}
+
+fn object(value: Value) -> Object {
+    match value {
+        Value::Object(object) => object,
+        _ => Object::new(),
+    }
+}
