@@ -1,6 +1,6 @@
 //! What one node does with one disk tree.
 //!
-//! A [`Driver`] knows one type of device; [`driver`] finds it. [`tree`] works on a whole disk, with the devices below it, and
+//! A [`Driver`] knows one type of device; [`driver()`] finds it. [`tree`] works on a whole disk, with the devices below it, and
 //! is what operations call. A [`Host`] is the node that all this happens on: its programs, its file storage, its links.
 
 pub mod dev_map;
