@@ -46,7 +46,7 @@ impl Origin {
     }
 
     /// What was read, in order of the keys.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
         self.raw.iter()
     }
 

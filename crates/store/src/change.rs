@@ -11,7 +11,7 @@ use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::drbd::{self, PortOwner};
+use crate::drbd::{self, PortOwner, Ports};
 use crate::error::{DiskHolder, Result, StoreError};
 use crate::read::{CLUSTER, REVISION, SETTINGS, Stored, singleton, text, to_json};
 use crate::store::{Durability, Store, now};
@@ -76,24 +76,29 @@ pub(crate) fn apply(connection: &Connection, changes: &[Change]) -> Result<()> {
         .into_iter()
         .map(|change| change.touched(mtime))
         .collect();
-    let mut released = BTreeSet::new();
-    for change in &changes {
-        change.release(connection, &mut released)?;
-    }
-    let mut claimed = BTreeSet::new();
-    for change in &changes {
-        change.claim(connection, &mut claimed)?;
-    }
-    for change in &changes {
-        change.check(connection)?;
-    }
-    drbd::update_pool(connection, &released, &claimed)?;
+    let ports = write(connection, &changes)?;
+    drbd::update_pool(connection, &ports)?;
     let serial_no = singleton::<Revision>(connection, REVISION)?.map_or(0, |revision| revision.serial_no);
     let revision = Revision {
         serial_no: serial_no + 1,
         mtime,
     };
     put_singleton(connection, REVISION, &revision)
+}
+
+/// Makes changes of different objects, and takes these as they are.
+pub(crate) fn write(connection: &Connection, changes: &[Change]) -> Result<Ports> {
+    let mut ports = Ports::default();
+    for change in changes {
+        change.release(connection, &mut ports)?;
+    }
+    for change in changes {
+        change.claim(connection, &mut ports)?;
+    }
+    for change in changes {
+        change.check(connection)?;
+    }
+    Ok(ports)
 }
 
 /// Of several changes of one object only the last counts.
@@ -143,7 +148,7 @@ impl Change {
     }
 
     /// Takes from the object what no other may have; `ports` receives the ports.
-    fn release(&self, connection: &Connection, ports: &mut BTreeSet<u16>) -> Result<()> {
+    fn release(&self, connection: &Connection, ports: &mut Ports) -> Result<()> {
         match self {
             Self::Cluster(_) | Self::Settings(_) => Ok(()),
             Self::Node(node) => release_name::<Node>(connection, &node.uuid, &node.name),
@@ -177,7 +182,7 @@ impl Change {
     }
 
     /// Writes the object and gives it what it asks for; `ports` receives the ports.
-    fn claim(&self, connection: &Connection, ports: &mut BTreeSet<u16>) -> Result<()> {
+    fn claim(&self, connection: &Connection, ports: &mut Ports) -> Result<()> {
         let (kind, uuid) = self.object();
         match self {
             Self::Cluster(cluster) => {
@@ -203,16 +208,16 @@ impl Change {
     /// Whether all that the object names is there, and nothing names one that was removed.
     fn check(&self, connection: &Connection) -> Result<()> {
         match self {
-            Self::Cluster(_)
-            | Self::Settings(_)
-            | Self::Group(_)
-            | Self::Disk(_)
-            | Self::RemoveInstance(_) => Ok(()),
+            Self::Cluster(_) | Self::Settings(_) | Self::Group(_) | Self::RemoveInstance(_) => Ok(()),
             Self::Node(node) if exists::<NodeGroup>(connection, &node.group)? => Ok(()),
             Self::Node(node) => Err(StoreError::UnknownGroup {
                 node: node.name.clone(),
                 group: node.group.clone(),
             }),
+            Self::Disk(disk) => {
+                let mut nodes = nodes_of(disk).into_iter();
+                nodes.try_for_each(|node| check_node(connection, node, || format!("disk {}", disk.uuid)))
+            }
             Self::Instance(instance) => check_instance(connection, instance),
             Self::RemoveNode(uuid) => match user_of_node(connection, uuid)? {
                 None => Ok(()),
@@ -314,7 +319,7 @@ fn put_node(connection: &Connection, node: &Node) -> Result<()> {
     Ok(())
 }
 
-fn put_instance(connection: &Connection, instance: &Instance, ports: &mut BTreeSet<u16>) -> Result<()> {
+fn put_instance(connection: &Connection, instance: &Instance, ports: &mut Ports) -> Result<()> {
     let Instance { uuid, name, .. } = instance;
     check_name::<Instance>(connection, uuid, name)?;
     let data = to_json(Instance::KIND, uuid, instance)?;
@@ -344,7 +349,7 @@ fn put_instance(connection: &Connection, instance: &Instance, ports: &mut BTreeS
     }
 }
 
-fn put_disk(connection: &Connection, disk: &Disk, ports: &mut BTreeSet<u16>) -> Result<()> {
+fn put_disk(connection: &Connection, disk: &Disk, ports: &mut Ports) -> Result<()> {
     let uuid = &disk.uuid;
     let data = to_json(Disk::KIND, uuid, disk)?;
     connection
@@ -362,14 +367,8 @@ fn put_disk(connection: &Connection, disk: &Disk, ports: &mut BTreeSet<u16>) -> 
             return Err(StoreError::VolumeTaken { key, holder });
         }
     }
-    let nodes: BTreeSet<_> = disk
-        .nodes
-        .iter()
-        .map(String::as_str)
-        .chain(disk.all_nodes())
-        .collect();
     let mut insert_node = connection.prepare_cached("INSERT INTO disk_node (node, disk) VALUES (?1, ?2)")?;
-    for node in nodes {
+    for node in nodes_of(disk) {
         insert_node.execute([node, uuid])?;
     }
     for (node, minor) in disk.drbd_minors() {
@@ -391,12 +390,28 @@ fn check_instance(connection: &Connection, instance: &Instance) -> Result<()> {
         }
     }
     match &instance.primary_node {
-        Some(node) if !exists::<Node>(connection, node)? => Err(StoreError::UnknownNode {
-            object: format!("instance {}", instance.name),
-            node: node.clone(),
-        }),
-        _ => Ok(()),
+        Some(node) => check_node(connection, node, || format!("instance {}", instance.name)),
+        None => Ok(()),
     }
+}
+
+fn check_node(connection: &Connection, node: &str, object: impl FnOnce() -> String) -> Result<()> {
+    if exists::<Node>(connection, node)? {
+        return Ok(());
+    }
+    Err(StoreError::UnknownNode {
+        object: object(),
+        node: node.to_owned(),
+    })
+}
+
+/// UUIDs of all nodes that the disk names.
+fn nodes_of(disk: &Disk) -> BTreeSet<&str> {
+    disk.nodes
+        .iter()
+        .map(String::as_str)
+        .chain(disk.all_nodes())
+        .collect()
 }
 
 /// What is on the node, in words.

@@ -172,6 +172,15 @@ fn holder(connection: &Connection, query: &str, params: impl Params) -> Result<D
     })
 }
 
+/// The TCP ports that the objects of a commit have.
+#[derive(Default)]
+pub(crate) struct Ports {
+    /// Those that they had before.
+    released: BTreeSet<u16>,
+    /// Those that they have now.
+    claimed: BTreeSet<u16>,
+}
+
 /// An object that TCP ports can belong to, by UUID.
 #[derive(Clone, Copy)]
 pub(crate) enum PortOwner<'a> {
@@ -188,19 +197,19 @@ impl PortOwner<'_> {
         }
     }
 
-    /// Takes all its ports away, and adds them to `released`.
-    pub(crate) fn release(self, connection: &Connection, released: &mut BTreeSet<u16>) -> Result<()> {
+    /// Takes all its ports away.
+    pub(crate) fn release(self, connection: &Connection, ports: &mut Ports) -> Result<()> {
         let (column, uuid) = self.column_and_uuid();
         let mut delete =
             connection.prepare_cached(&format!("DELETE FROM port WHERE {column} = ?1 RETURNING port"))?;
         for port in delete.query_map([uuid], |row| row.get(0))? {
-            released.insert(port?);
+            ports.released.insert(port?);
         }
         Ok(())
     }
 
-    /// Gives it the port, which may have been reserved for it, and adds that to `claimed`.
-    pub(crate) fn claim(self, connection: &Connection, port: u16, claimed: &mut BTreeSet<u16>) -> Result<()> {
+    /// Gives it the port, which may have been reserved for it.
+    pub(crate) fn claim(self, connection: &Connection, port: u16, ports: &mut Ports) -> Result<()> {
         let (column, uuid) = self.column_and_uuid();
         let changed = connection
             .prepare_cached(&format!(
@@ -209,7 +218,7 @@ impl PortOwner<'_> {
             ))?
             .execute(params![port, uuid])?;
         if changed == 1 {
-            claimed.insert(port);
+            ports.claimed.insert(port);
             return Ok(());
         }
         let query = "SELECT disk, instance, operation, reserved_for FROM port WHERE port = ?1";
@@ -220,11 +229,8 @@ impl PortOwner<'_> {
 
 /// Puts ports that nobody has any more into the cluster's pool, and takes those out that somebody has now
 /// (`AddTcpUdpPort`, `AllocatePort`).
-pub(crate) fn update_pool(
-    connection: &Connection,
-    released: &BTreeSet<u16>,
-    claimed: &BTreeSet<u16>,
-) -> Result<()> {
+pub(crate) fn update_pool(connection: &Connection, ports: &Ports) -> Result<()> {
+    let Ports { released, claimed } = ports;
     if released.is_empty() && claimed.is_empty() {
         return Ok(());
     }

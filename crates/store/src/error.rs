@@ -121,6 +121,22 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
     },
+    /// A configuration to be imported contradicts itself.
+    #[error("the configuration cannot be imported")]
+    Inconsistent(#[from] gnt_config::ganeti::Inconsistent),
+    /// A configuration would be replaced.
+    #[error("the store {path} holds {instances} instances and {disks} disks already", path = path.display())]
+    NotEmpty {
+        /// The database.
+        path: PathBuf,
+        /// How many instances there are.
+        instances: u32,
+        /// How many disks there are.
+        disks: u32,
+    },
+    /// The configuration cannot be replaced under an operation.
+    #[error("operation {0} is not finished")]
+    UnderWay(String),
 
     /// An object to be stored has no UUID.
     #[error("a {kind} without a UUID cannot be stored")]
@@ -167,7 +183,7 @@ pub enum StoreError {
     /// An object names a node that is not there.
     #[error("{object} names node {node}, which does not exist")]
     UnknownNode {
-        /// `instance NAME`.
+        /// `instance NAME`, `disk UUID`.
         object: String,
         /// UUID of the node.
         node: String,
@@ -356,6 +372,12 @@ impl StoreError {
                 "finish it with `gnt-disk operation resume {id}`, or unwind it with `gnt-disk operation abort {id}`",
                 id = operation.operation
             ),
+            Self::NotEmpty { .. } => {
+                "say that it is to be replaced, or use another directory with --state".to_owned()
+            }
+            Self::UnderWay(id) => {
+                format!("wait until it is done; if it was interrupted: `gnt-disk operation resume {id}`")
+            }
             Self::UnknownOperation(_) | Self::AmbiguousOperation { .. } => {
                 "`gnt-disk operation list` shows those that there are".to_owned()
             }

@@ -241,11 +241,7 @@ impl Store {
 
     /// Operations, the oldest first.
     pub fn operations(&self, filter: Filter) -> Result<Vec<OperationRecord>> {
-        let condition = match filter {
-            Filter::Unfinished => "finished IS NULL",
-            Filter::All => "TRUE",
-        };
-        self.read(|connection| OperationRecord::select(connection, condition, []))
+        self.read(|connection| OperationRecord::list(connection, filter))
     }
 }
 

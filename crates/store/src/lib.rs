@@ -17,6 +17,7 @@ mod schema;
 mod store;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 pub use change::{Change, Revision};
 pub use drbd::{DrbdReservation, FIRST_DRBD_PORT, LAST_DRBD_PORT};

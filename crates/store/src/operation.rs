@@ -160,12 +160,16 @@ impl OperationRecord {
             .ok_or_else(|| StoreError::UnknownOperation(id.to_owned()))
     }
 
-    /// Reads the operations that satisfy `condition`, the oldest first.
-    pub(crate) fn select(
-        connection: &Connection,
-        condition: &str,
-        params: impl rusqlite::Params,
-    ) -> Result<Vec<Self>> {
+    /// Reads operations, the oldest first.
+    pub(crate) fn list(connection: &Connection, filter: Filter) -> Result<Vec<Self>> {
+        let condition = match filter {
+            Filter::Unfinished => "finished IS NULL",
+            Filter::All => "TRUE",
+        };
+        Self::select(connection, condition, [])
+    }
+
+    fn select(connection: &Connection, condition: &str, params: impl rusqlite::Params) -> Result<Vec<Self>> {
         let mut select = connection.prepare_cached(&format!(
             "SELECT id, kind, instance, state, started, finished, owner, abandoned, reason, message
              FROM operation WHERE {condition} ORDER BY seq"

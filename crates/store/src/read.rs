@@ -36,6 +36,8 @@ stored! {
 pub(crate) const CLUSTER: &str = "cluster";
 /// Where the settings are among the singletons.
 pub(crate) const SETTINGS: &str = "settings";
+/// Where that part of an imported `config.data` is that we do not know.
+pub(crate) const FILE: &str = "file";
 /// Where the revision is among the singletons.
 pub(crate) const REVISION: &str = "revision";
 
@@ -52,20 +54,18 @@ impl Store {
 
     /// Settings of the whole cluster.
     pub fn cluster(&self) -> Result<Cluster> {
-        self.initialised(CLUSTER)
-    }
-
-    /// Settings of this program.
-    pub fn settings(&self) -> Result<Settings> {
-        self.initialised(SETTINGS)
-    }
-
-    fn initialised<T: DeserializeOwned>(&self, key: &'static str) -> Result<T> {
         self.read(|connection| {
-            singleton(connection, key)?.ok_or_else(|| StoreError::NotInitialised {
+            singleton(connection, CLUSTER)?.ok_or_else(|| StoreError::NotInitialised {
                 path: self.path().to_owned(),
             })
         })
+    }
+
+    /// Settings of this program; until they are put, those of a new cluster in this state directory.
+    pub fn settings(&self) -> Result<Settings> {
+        let state = self.path().parent().unwrap_or(self.path());
+        let stored = self.read(|connection| singleton(connection, SETTINGS))?;
+        Ok(stored.unwrap_or_else(|| Settings::under(state)))
     }
 
     /// The node of that name or UUID.

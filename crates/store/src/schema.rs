@@ -21,7 +21,7 @@ const VERSION_1: &str = "
 PRAGMA application_id = 0x676e7464;
 
 CREATE TABLE singleton (
-    key  TEXT PRIMARY KEY,  -- cluster, settings, revision
+    key  TEXT PRIMARY KEY,  -- cluster, settings, revision, file
     data TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 

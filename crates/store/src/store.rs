@@ -9,10 +9,14 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::error::{Result, StoreError};
+use crate::operation::Filter;
 use crate::schema;
 
 /// How long a process waits for others to let go of the database.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// To how many bytes the write-ahead log is cut once it is written back: an import can make it large.
+const LARGEST_IDLE_WAL: i64 = 16 << 20;
 
 /// Where the configuration and the operation journal live.
 pub struct Store {
@@ -69,18 +73,30 @@ impl Store {
     /// Reads the whole database and reports what is damaged in it.
     pub fn check(&self) -> Result<()> {
         self.read(|connection| {
-            let mut statement = connection.prepare("PRAGMA integrity_check(5)")?;
-            let findings: Vec<String> = statement
+            let mut findings: Vec<String> = connection
+                .prepare("PRAGMA integrity_check(5)")?
                 .query_map([], |row| row.get(0))?
                 .collect::<rusqlite::Result<_>>()?;
-            if findings == ["ok"] {
+            findings.retain(|finding| finding != "ok");
+            if findings.is_empty() {
+                findings = connection
+                    .prepare("SELECT DISTINCT \"table\" || ' refers to a missing ' || parent FROM pragma_foreign_key_check")?
+                    .query_map([], |row| row.get(0))?
+                    .collect::<rusqlite::Result<_>>()?;
+            }
+            if findings.is_empty() {
                 return Ok(());
             }
             Err(StoreError::Damaged {
                 path: self.path.clone(),
                 detail: findings.join("; "),
             })
-        })
+        })?;
+        self.groups()?;
+        self.nodes()?;
+        self.instances()?;
+        self.disks()?;
+        self.operations(Filter::All).map(drop)
     }
 
     /// A panic elsewhere has rolled its transaction back: the connection is good.
@@ -146,7 +162,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    connection.pragma_update(None, "journal_size_limit", LARGEST_IDLE_WAL)?;
+    connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
 }
 

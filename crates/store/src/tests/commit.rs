@@ -256,6 +256,8 @@ fn what_is_named_must_be_there() {
     let store = two_instances();
     let mut homeless = instance("inst3", &[]);
     homeless.primary_node = Some("node-x".into());
+    let mut elsewhere = ext("d9", "v");
+    elsewhere.nodes = vec!["node-a".into(), "node-y".into()];
     let mut groupless = node("d");
     groupless.group = "group-x".into();
     store.commit(&[Change::Disk(drbd("m", 11000, [0, 0]))]).unwrap();

@@ -168,14 +168,12 @@ impl Model {
             }
         }
         after.is_sound()?;
-        for change in changes {
-            if let Change::RemoveNode(uuid) = change
-                && !after.nodes.contains_key(uuid)
-                && (after.disks.values().any(|disk| disk.nodes.contains(uuid))
-                    || after.has_cluster && cluster().master_node == *uuid)
-            {
-                return None;
-            }
+        let master = cluster().master_node;
+        let removes_master = changes
+            .iter()
+            .any(|change| matches!(change, Change::RemoveNode(uuid) if *uuid == master));
+        if after.has_cluster && removes_master && !after.nodes.contains_key(&master) {
+            return None;
         }
         if after.has_cluster {
             let (released, claimed) = (self.ports(&touched), after.ports(&touched));
@@ -198,17 +196,18 @@ impl Model {
         distinct(self.disks.values().flat_map(Disk::volume_keys))?;
         distinct(self.taken_minors())?;
         distinct(self.taken_ports())?;
+        let has_node = |node: &String| self.nodes.contains_key(node);
         let sound = attached.into_iter().all(|disk| self.disks.contains_key(disk))
             && self
                 .nodes
                 .values()
                 .all(|node| self.groups.contains_key(&node.group))
-            && self.instances.values().all(|instance| {
-                instance
-                    .primary_node
-                    .as_ref()
-                    .is_some_and(|node| self.nodes.contains_key(node))
-            });
+            && self.disks.values().flat_map(|disk| &disk.nodes).all(has_node)
+            && self
+                .instances
+                .values()
+                .flat_map(|instance| &instance.primary_node)
+                .all(has_node);
         sound.then_some(())
     }
 

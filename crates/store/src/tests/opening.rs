@@ -166,6 +166,24 @@ fn damage_is_reported() {
 }
 
 #[test]
+fn a_missing_object_is_damage() {
+    let directory = TempDir::new().unwrap();
+    let store = filled(directory.path());
+    store.check().unwrap();
+    let other = Connection::open(store.path()).unwrap();
+    other
+        .execute_batch("PRAGMA foreign_keys = off; DELETE FROM node_group")
+        .unwrap();
+    let refused = error(store.check());
+    assert!(
+        refused
+            .to_string()
+            .ends_with("is damaged: node refers to a missing node_group"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn an_object_of_unknown_form_is_named() {
     let directory = TempDir::new().unwrap();
     let store = filled(directory.path());
@@ -175,6 +193,7 @@ fn an_object_of_unknown_form_is_named() {
         .unwrap();
     let refused = error(store.nodes());
     assert_eq!(refused.to_string(), "the stored node node-b cannot be read");
+    assert!(matches!(store.check(), Err(StoreError::BadObject { .. })));
     assert!(store.node("a").unwrap().is_some());
 }
 
