@@ -82,14 +82,22 @@ get_node() {
 # Locks the data file $1 until we exit. False if it is no longer the file of that name: while we waited, a
 # rename took it away.
 lock_file() {
-    command exec 9<>"$1" || return 1
+    if ! { command exec 9<>"$1"; } 2>/dev/null; then # `command`, as a failing exec would end the shell
+        [ ! -e "$1" ] || die "can't open $1 for writing"
+        return 1
+    fi
     flock --timeout 60 9 || die "another action has had it locked for a minute"
     # shellcheck disable=SC3013  # POSIX has -ef since 2024; every sh had it before
     [ "$1" -ef /proc/self/fd/9 ]
 }
 
+# False if there's no such volume, or no longer once it is our turn.
 lock() {
-    lock_file "$volume/data" || die "can't be locked (removed meanwhile?)"
+    exists && lock_file "$volume/data"
+}
+
+must_lock() {
+    lock || die "no such volume"
 }
 
 # Starts the volume $1 out of sight: $new/data is empty and locked. False if somebody else just finished one.
