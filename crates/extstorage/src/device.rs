@@ -1,12 +1,13 @@
 //! Block devices of this node.
 
-use std::fs::{self, FileType};
-use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::FileType;
+use rustix::io::Errno;
 use thiserror::Error;
 
 /// How long after its detach script a device may take to go: one that udev is just looking at goes when udev is done.
@@ -23,8 +24,6 @@ pub struct Device {
     pub minor: u32,
     /// Its size in bytes.
     pub size: u64,
-    /// Counts what was ever put into any device of this node (Linux 5.15).
-    diskseq: Option<u64>,
 }
 
 /// A path that does not lead to a usable block device.
@@ -61,34 +60,27 @@ impl Device {
     /// # Errors
     /// When there is none, or nothing is in it.
     pub fn at(path: &Path) -> Result<Device, DeviceError> {
-        let metadata = fs::metadata(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => DeviceError::Missing(path.to_owned()),
-            _ => DeviceError::Io {
-                path: path.to_owned(),
-                source,
-            },
+        let stat = rustix::fs::stat(path).map_err(|error| match error {
+            Errno::NOENT | Errno::NOTDIR => DeviceError::Missing(path.to_owned()),
+            _ => unreadable(path, error),
         })?;
-        if !metadata.file_type().is_block_device() {
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        if !file_type.is_block_device() {
             return Err(DeviceError::NotABlockDevice {
                 path: path.to_owned(),
-                kind: kind(metadata.file_type()),
+                kind: kind(file_type),
             });
         }
-        let (major, minor) = (
-            rustix::fs::major(metadata.rdev()),
-            rustix::fs::minor(metadata.rdev()),
-        );
-        let size = read_size(major, minor)?;
-        if size == 0 {
-            return Err(DeviceError::Empty(path.to_owned()));
-        }
-        Ok(Device {
+        let device = Device {
             path: path.to_owned(),
-            major,
-            minor,
-            size,
-            diskseq: read_diskseq(major, minor),
-        })
+            major: rustix::fs::major(stat.st_rdev),
+            minor: rustix::fs::minor(stat.st_rdev),
+            size: 0,
+        };
+        match device.read_size()? {
+            0 => Err(DeviceError::Empty(device.path)),
+            size => Ok(Device { size, ..device }),
+        }
     }
 
     /// Whether it is the same device, whatever path leads to it.
@@ -96,8 +88,42 @@ impl Device {
         (self.major, self.minor) == (other.major, other.minor)
     }
 
-    /// Waits for what was in the device to be no longer there; false if it stays. The device itself may stay, empty, as
-    /// loop devices do, or already have something else in it.
+    /// Marks what is in the device now, so that it can be seen to go.
+    pub(crate) fn content(&self) -> Content<'_> {
+        Content {
+            device: self,
+            sequence: self.read_attribute("diskseq").ok(),
+        }
+    }
+
+    /// In bytes.
+    fn read_size(&self) -> Result<u64, DeviceError> {
+        const SECTOR: u64 = 512;
+        Ok(self.read_attribute("size")? * SECTOR)
+    }
+
+    /// A number from sysfs; to open the device could act on it.
+    fn read_attribute(&self, name: &str) -> Result<u64, DeviceError> {
+        let path = format!("/sys/dev/block/{}:{}/{name}", self.major, self.minor);
+        let mut buffer = [0; 32];
+        let read = File::open(&path).and_then(|mut file| file.read(&mut buffer));
+        let length = read.map_err(|error| unreadable(path.as_ref(), error))?;
+        let text = str::from_utf8(&buffer[..length]).unwrap_or_default();
+        let number = text.trim().parse::<u64>();
+        number.map_err(|error| unreadable(path.as_ref(), io::Error::other(error)))
+    }
+}
+
+/// What is in a device at some moment.
+pub(crate) struct Content<'a> {
+    device: &'a Device,
+    /// Counts what was ever put into any device of this node (`diskseq`, Linux 5.15).
+    sequence: Option<u64>,
+}
+
+impl Content<'_> {
+    /// Waits for it to be no longer there; false if it stays. The device itself may stay, empty, as loop devices do, or
+    /// already have something else in it.
     pub(crate) fn wait_until_gone(&self) -> bool {
         let deadline = Instant::now() + SETTLE;
         let mut pause = Duration::from_millis(1);
@@ -112,49 +138,29 @@ impl Device {
     }
 
     fn is_gone(&self) -> bool {
-        !self.path.exists()
-            || read_size(self.major, self.minor).map_or(true, |size| size == 0)
-            || read_diskseq(self.major, self.minor) != self.diskseq
+        !self.device.path.exists()
+            || self.device.read_size().map_or(true, |size| size == 0)
+            || self.device.read_attribute("diskseq").ok() != self.sequence
     }
 }
 
-/// From sysfs, because opening a device may act on it.
-fn read_size(major: u32, minor: u32) -> Result<u64, DeviceError> {
-    const SECTOR: u64 = 512;
-    let path = attribute(major, minor, "size");
-    let number = |text: String| text.trim().parse::<u64>().map_err(io::Error::other);
-    match fs::read_to_string(&path).and_then(number) {
-        Ok(sectors) => Ok(sectors * SECTOR),
-        Err(source) => Err(DeviceError::Io { path, source }),
+fn unreadable(path: &Path, error: impl Into<io::Error>) -> DeviceError {
+    DeviceError::Io {
+        path: path.to_owned(),
+        source: error.into(),
     }
-}
-
-fn read_diskseq(major: u32, minor: u32) -> Option<u64> {
-    let text = fs::read_to_string(attribute(major, minor, "diskseq")).ok()?;
-    text.trim().parse().ok()
-}
-
-fn attribute(major: u32, minor: u32, name: &str) -> PathBuf {
-    PathBuf::from(format!("/sys/dev/block/{major}:{minor}/{name}"))
 }
 
 /// What a file is, in words.
 pub(crate) fn kind(file_type: FileType) -> &'static str {
-    if file_type.is_file() {
-        "a regular file"
-    } else if file_type.is_dir() {
-        "a directory"
-    } else if file_type.is_symlink() {
-        "a symbolic link"
-    } else if file_type.is_block_device() {
-        "a block device"
-    } else if file_type.is_char_device() {
-        "a character device"
-    } else if file_type.is_fifo() {
-        "a named pipe"
-    } else if file_type.is_socket() {
-        "a socket"
-    } else {
-        "something unknown"
+    match file_type {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::BlockDevice => "a block device",
+        FileType::CharacterDevice => "a character device",
+        FileType::Fifo => "a named pipe",
+        FileType::Socket => "a socket",
+        FileType::Unknown => "something unknown",
     }
 }

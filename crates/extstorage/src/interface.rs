@@ -171,7 +171,7 @@ impl ExtStorage {
             }
         };
         let size = attachment.check_size(volume.size_mib);
-        let detached = self.run_detach(&provider, volume, attachment.device);
+        let detached = self.run_detach(&provider, volume, attachment.device.as_ref());
         match size {
             Ok(()) => detached,
             Err(reason) => Err(self.engine.refute(&call, reason, created.output)),
@@ -198,7 +198,7 @@ impl ExtStorage {
             Some(path) => Device::at(path).ok(),
             None => self.device_by_info(&provider, volume),
         };
-        self.run_detach(&provider, volume, device)
+        self.run_detach(&provider, volume, device.as_ref())
     }
 
     /// Deletes a volume and its data. Ganeti's callers detach it first, and providers may rely on that.
@@ -349,14 +349,17 @@ impl ExtStorage {
         Ok(self.engine.act(&call, Attachment::from_output)?.value)
     }
 
-    fn run_detach(&self, provider: &Provider, volume: &Volume<'_>, device: Option<Device>) -> Result<()> {
+    fn run_detach(&self, provider: &Provider, volume: &Volume<'_>, device: Option<&Device>) -> Result<()> {
         let call = Call::on(provider, Action::Detach, volume);
+        let content = device.map(Device::content);
         let detached = self.engine.act(&call, |_| Ok(()))?;
-        match device {
-            Some(device)
-                if !device.wait_until_gone() && self.is_still_attached(provider, volume, &device) =>
+        match (device, content) {
+            (Some(device), Some(content))
+                if !content.wait_until_gone() && self.is_still_attached(provider, volume, device) =>
             {
-                let reason = Reason::StillAttached { device: device.path };
+                let reason = Reason::StillAttached {
+                    device: device.path.clone(),
+                };
                 Err(self.engine.refute(&call, reason, detached.output))
             }
             _ => Ok(()),
@@ -373,8 +376,9 @@ impl ExtStorage {
             return true;
         }
         let call = Call::on(provider, Action::Detach, volume);
+        let content = now.as_ref().map(Device::content);
         let detached = self.engine.act(&call, |_| Ok(())).is_ok();
-        !detached || now.is_some_and(|now| !now.wait_until_gone())
+        !detached || content.is_some_and(|content| !content.wait_until_gone())
     }
 
     fn device_by_info(&self, provider: &Provider, volume: &Volume<'_>) -> Option<Device> {

@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use enumset::EnumSet;
+use rustix::fs::FileType;
 use thiserror::Error;
 
 use crate::action::Action;
 use crate::device::kind;
 use crate::error::with_causes;
 use crate::parameters::{PARAMETERS_FILE, Parameter, parse_parameters};
-use crate::trust::{self, TrustError, Trusted};
+use crate::trust::{self, TrustError, Trusted, TrustedDirectory};
 
 /// The directories in which providers are searched for, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -217,17 +217,16 @@ impl Inspection {
     pub(crate) fn of(dir: &Path) -> Inspection {
         let user = rustix::process::geteuid().as_raw();
         let mut inspection = Inspection::default();
-        match trust::follow(dir, user).map_err(Fault::Untrusted) {
-            Ok(trusted) if trusted.metadata.is_dir() => inspection.look_into(&trusted, user),
-            Ok(trusted) => inspection.note(".", Fault::WrongKind(kind(trusted.metadata.file_type()))),
+        match open_directory(dir, user) {
+            Ok(dir) => inspection.look_into(&dir),
             Err(fault) => inspection.note(".", fault),
         }
         inspection
     }
 
-    fn look_into(&mut self, dir: &Trusted, user: u32) {
+    fn look_into(&mut self, dir: &TrustedDirectory) {
         for action in EnumSet::<Action>::all() {
-            match check_script(dir, action.script(), user) {
+            match check_script(dir, action.script()) {
                 Ok(()) => {
                     self.scripts.insert(action);
                 }
@@ -243,7 +242,7 @@ impl Inspection {
                 Err(fault) => self.note(action.script(), fault),
             }
         }
-        match read_parameters(dir, user) {
+        match read_parameters(dir) {
             Ok(parameters) => self.parameters = parameters,
             Err(fault) => self.note(PARAMETERS_FILE, fault),
         }
@@ -257,33 +256,40 @@ impl Inspection {
     }
 }
 
-fn check_script(dir: &Trusted, name: &str, user: u32) -> Result<(), Fault> {
-    let script = check_file(dir, name, user)?;
-    let mode = script.metadata.mode() & 0o7777;
+fn open_directory(dir: &Path, user: u32) -> Result<TrustedDirectory, Fault> {
+    let location = trust::follow(dir, user).map_err(Fault::Untrusted)?;
+    match location.file_type() {
+        FileType::Directory => TrustedDirectory::open(location, user).map_err(Fault::Untrusted),
+        other => Err(Fault::WrongKind(kind(other))),
+    }
+}
+
+fn check_script(dir: &TrustedDirectory, name: &str) -> Result<(), Fault> {
+    let mode = check_file(dir, name)?.mode();
     if mode & 0o100 == 0 {
         return Err(Fault::NotExecutable { mode });
     }
     Ok(())
 }
 
-fn read_parameters(dir: &Trusted, user: u32) -> Result<Vec<Parameter>, Fault> {
-    let file = check_file(dir, PARAMETERS_FILE, user)?;
+fn read_parameters(dir: &TrustedDirectory) -> Result<Vec<Parameter>, Fault> {
+    let file = check_file(dir, PARAMETERS_FILE)?;
     let bytes = fs::read(&file.path).map_err(Fault::Unreadable)?;
     Ok(parse_parameters(&String::from_utf8_lossy(&bytes)))
 }
 
-fn check_file(dir: &Trusted, name: &str, user: u32) -> Result<Trusted, Fault> {
-    let file = dir.follow(name, user).map_err(|error| match error {
-        TrustError::Io { path, .. } if error.is_not_found() && path != dir.path.join(name) => {
+fn check_file(dir: &TrustedDirectory, name: &str) -> Result<Trusted, Fault> {
+    let file = dir.follow(name).map_err(|error| match error {
+        TrustError::Io { path, .. } if error.is_not_found() && path != dir.path().join(name) => {
             Fault::Dangling(path)
         }
         error if error.is_not_found() => Fault::Missing,
         error => Fault::Untrusted(error),
     })?;
-    if !file.metadata.is_file() {
-        return Err(Fault::WrongKind(kind(file.metadata.file_type())));
+    match file.file_type() {
+        FileType::RegularFile => Ok(file),
+        other => Err(Fault::WrongKind(kind(other))),
     }
-    Ok(file)
 }
 
 pub(crate) fn check_name(name: &str) -> Result<(), ProviderError> {

@@ -4,11 +4,13 @@
 //! the way to it, not a symbolic link that it goes through.
 
 use std::ffi::OsString;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 use thiserror::Error;
 
 /// Others than root (or the user as whom we run) could change a file, or it cannot be told.
@@ -83,7 +85,19 @@ fn writers(mode: u32) -> &'static str {
 pub(crate) struct Trusted {
     /// Where it is, without symbolic links.
     pub(crate) path: PathBuf,
-    pub(crate) metadata: Metadata,
+    stat: Stat,
+}
+
+impl Trusted {
+    /// What it is; never a symbolic link.
+    pub(crate) fn file_type(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    /// Its permissions.
+    pub(crate) fn mode(&self) -> u32 {
+        self.stat.st_mode & 0o7777
+    }
 }
 
 /// Follows an absolute path to what it leads to, and looks at everything on the way.
@@ -91,19 +105,49 @@ pub(crate) struct Trusted {
 /// # Errors
 /// When others than root and `user` could make it lead elsewhere, or change what it leads to.
 pub(crate) fn follow(path: &Path, user: u32) -> Result<Trusted, TrustError> {
-    let root = PathBuf::from("/");
-    let metadata = examine(&root)?;
-    Walk { user, links: 0 }.go(Trusted { path: root, metadata }, path)
+    Walk { user, links: 0 }.go(located("/".into())?, path)
 }
 
-impl Trusted {
-    /// The same for a file in this directory, which itself needs no second look.
-    pub(crate) fn follow(&self, name: &str, user: u32) -> Result<Trusted, TrustError> {
-        let start = Trusted {
-            path: self.path.clone(),
-            metadata: self.metadata.clone(),
+/// A directory that only those could change whom we trust.
+pub(crate) struct TrustedDirectory {
+    location: Trusted,
+    fd: OwnedFd,
+    user: u32,
+}
+
+impl TrustedDirectory {
+    /// Opens what [`follow`] led to.
+    ///
+    /// # Errors
+    /// When it is no directory.
+    pub(crate) fn open(location: Trusted, user: u32) -> Result<TrustedDirectory, TrustError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::open(&location.path, flags, Mode::empty()) {
+            Ok(fd) => Ok(TrustedDirectory { location, fd, user }),
+            Err(error) => Err(unreadable(&location.path, error)),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.location.path
+    }
+
+    /// The same as [`follow`] for a file in this directory. Of a file that is no symbolic link only the file itself needs a
+    /// look.
+    pub(crate) fn follow(&self, name: &str) -> Result<Trusted, TrustError> {
+        let path = self.path().join(name);
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| unreadable(&path, error))?;
+        let file = Trusted { path, stat };
+        let walk = Walk {
+            user: self.user,
+            links: 0,
         };
-        Walk { user, links: 0 }.go(start, Path::new(name))
+        if file.file_type().is_symlink() {
+            return walk.go(located(self.path().to_owned())?, Path::new(name));
+        }
+        walk.check_end(&file)?;
+        Ok(file)
     }
 }
 
@@ -124,7 +168,7 @@ impl Walk {
                 Step::Name(name) => {
                     let next = located(at.path.join(name))?;
                     self.check_owner(&next)?;
-                    if next.metadata.is_symlink() {
+                    if next.file_type().is_symlink() {
                         ahead.extend(self.read_link(&next.path, path)?);
                     } else {
                         at = next;
@@ -143,12 +187,15 @@ impl Walk {
         }
         match fs::read_link(link) {
             Ok(target) => Ok(components(&target)),
-            Err(source) => Err(unreadable(link, source)),
+            Err(source) => Err(TrustError::Io {
+                path: link.to_owned(),
+                source,
+            }),
         }
     }
 
     fn check_owner(&self, file: &Trusted) -> Result<(), TrustError> {
-        let uid = file.metadata.uid();
+        let uid = file.stat.st_uid;
         if uid == 0 || uid == self.user {
             return Ok(());
         }
@@ -160,7 +207,7 @@ impl Walk {
 
     /// In a sticky directory, such as /tmp, others can make files but not replace ours.
     fn check_directory(&self, directory: &Trusted) -> Result<(), TrustError> {
-        if directory.metadata.mode() & STICKY != 0 {
+        if directory.mode() & STICKY != 0 {
             return self.check_owner(directory);
         }
         self.check_end(directory)
@@ -168,7 +215,7 @@ impl Walk {
 
     fn check_end(&self, file: &Trusted) -> Result<(), TrustError> {
         self.check_owner(file)?;
-        let mode = file.metadata.mode() & 0o7777;
+        let mode = file.mode();
         if mode & WRITABLE_BY_OTHERS == 0 {
             return Ok(());
         }
@@ -197,18 +244,16 @@ fn components(path: &Path) -> Vec<Step> {
 }
 
 fn located(path: PathBuf) -> Result<Trusted, TrustError> {
-    let metadata = examine(&path)?;
-    Ok(Trusted { path, metadata })
+    match rustix::fs::lstat(&path) {
+        Ok(stat) => Ok(Trusted { path, stat }),
+        Err(error) => Err(unreadable(&path, error)),
+    }
 }
 
-fn examine(path: &Path) -> Result<Metadata, TrustError> {
-    fs::symlink_metadata(path).map_err(|source| unreadable(path, source))
-}
-
-fn unreadable(path: &Path, source: io::Error) -> TrustError {
+fn unreadable(path: &Path, error: Errno) -> TrustError {
     TrustError::Io {
         path: path.to_owned(),
-        source,
+        source: error.into(),
     }
 }
 
