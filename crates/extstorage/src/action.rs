@@ -51,8 +51,8 @@ impl Action {
     /// The scripts that a provider may have.
     pub const OPTIONAL: EnumSet<Action> = enum_set!(Action::Snapshot | Action::Open | Action::Close);
 
-    /// The scripts that a provider may have for us; Ganeti does not know them. A file of that name which is no
-    /// executable means something else to its author, and does not count.
+    /// The scripts that a provider may have for us; Ganeti does not know them. A file of that name which is
+    /// no executable means something else to its author, and does not count.
     pub const EXTENSIONS: EnumSet<Action> = enum_set!(Action::List | Action::Info);
 
     /// The actions that only look.

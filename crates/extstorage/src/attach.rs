@@ -45,7 +45,8 @@ impl AttachOutputError {
 }
 
 /// Parses what an attach script printed: the path of the device or an empty line, then any number of lines
-/// `hypervisor:uri`. The last newline need not be there, and empty lines between URIs count as none, as in Ganeti.
+/// `hypervisor:uri`. The last newline need not be there, and empty lines between URIs count as none, as in
+/// Ganeti.
 ///
 /// # Errors
 /// When there is neither a path nor a URI, or anything else.

@@ -10,7 +10,8 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// How long after its detach script a device may take to go: one that udev is just looking at goes when udev is done.
+/// How long after its detach script a device may take to go: one that udev is just looking at goes when udev
+/// is done.
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// A block device with something in it.
@@ -122,8 +123,8 @@ pub(crate) struct Content<'a> {
 }
 
 impl Content<'_> {
-    /// Waits for it to be no longer there; false if it stays. The device itself may stay, empty, as loop devices do, or
-    /// already have something else in it.
+    /// Waits for it to be no longer there; false if it stays. The device itself may stay, empty, as loop
+    /// devices do, or already have something else in it.
     pub(crate) fn wait_until_gone(&self) -> bool {
         let deadline = Instant::now() + SETTLE;
         let mut pause = Duration::from_millis(1);

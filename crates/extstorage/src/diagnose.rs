@@ -12,7 +12,8 @@ use crate::provider::{Fault, FileProblem, Inspection, SearchPath, check_name};
 /// What is to say about one entry of a directory of the search path.
 #[derive(Debug)]
 pub struct Diagnosis {
-    /// The name that a provider in it has. For a directory of the search path that cannot be listed, its path.
+    /// The name that a provider in it has. For a directory of the search path that cannot be listed, its
+    /// path.
     pub name: String,
     /// Where it is.
     pub dir: PathBuf,
@@ -47,8 +48,9 @@ impl Diagnosis {
     }
 }
 
-/// Everything in the search path that is or could be a provider (`backend.DiagnoseExtStorage`): in the order of the search
-/// path, by name within a directory. Hidden entries do not count; a directory of the search path need not exist.
+/// Everything in the search path that is or could be a provider (`backend.DiagnoseExtStorage`): in the order
+/// of the search path, by name within a directory. Hidden entries do not count; a directory of the search
+/// path need not exist.
 pub fn diagnose(search_path: &SearchPath) -> Vec<Diagnosis> {
     let mut diagnoses: Vec<Diagnosis> = Vec::new();
     for directory in search_path.directories() {

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use crate::volume::Volume;
 
-/// The variable that names the state directory of this cluster: providers keep by default below it what they keep on the
-/// node.
+/// The variable that names the state directory of this cluster: providers keep by default below it what they
+/// keep on the node.
 pub const STATE_VARIABLE: &str = "GNT_DISK_STATE";
 
 /// What stands before a parameter's name, in capitals, in the name of its variable.
@@ -71,8 +71,8 @@ pub enum EnvironmentError {
     },
 }
 
-/// The environment of a script, as Ganeti's `_ExtStorageEnvironment` makes it, and `EXTP_PROVIDER`, `VOL_INSTANCE` and
-/// `VOL_INDEX`. A volume's own parameters are `params`.
+/// The environment of a script, as Ganeti's `_ExtStorageEnvironment` makes it, and `EXTP_PROVIDER`,
+/// `VOL_INSTANCE` and `VOL_INDEX`. A volume's own parameters are `params`.
 ///
 /// # Errors
 /// When a value cannot be passed.
@@ -184,8 +184,8 @@ pub(crate) fn python_str(value: &Value) -> Result<String, &'static str> {
     }
 }
 
-/// Integers as they are; other numbers as `repr(float)`: the shortest digits that mean this number, with an exponent
-/// below 1e-4 and from 1e16 on.
+/// Integers as they are; other numbers as `repr(float)`: the shortest digits that mean this number, with an
+/// exponent below 1e-4 and from 1e16 on.
 fn python_number(number: &Number) -> String {
     let Some(value) = number.as_f64().filter(|_| number.is_f64()) else {
         return number.to_string();

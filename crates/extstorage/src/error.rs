@@ -77,7 +77,8 @@ fn on(volume: Option<&str>) -> String {
 
 /// A script that failed, or that did not do what it should.
 ///
-/// Its message has several lines: what failed and how, the last lines that the script printed, and where more is found.
+/// Its message has several lines: what failed and how, the last lines that the script printed, and where more
+/// is found.
 #[derive(Debug)]
 pub struct Failure {
     /// The action.
@@ -90,7 +91,8 @@ pub struct Failure {
     pub instance: Option<String>,
     /// How it failed.
     pub reason: Reason,
-    /// The last lines that the script printed on standard output, then on standard error, 20 at most, fit for a terminal.
+    /// The last lines that the script printed on standard output, then on standard error, 20 at most, fit for
+    /// a terminal.
     pub output: Vec<String>,
     /// The provider's log.
     pub log: PathBuf,
@@ -240,7 +242,8 @@ impl Reason {
             Reason::AttachOutput(error) => Some(error.hint().to_owned()),
             Reason::NotAttachable(error) => error.hint(),
             Reason::TooSmall { .. } => Some(
-                "the provider may round sizes down, or take one unit for another: ask for a multiple of 1 GiB".to_owned(),
+                "the provider may round sizes down, take one unit for another, or not grow volumes at all"
+                    .to_owned(),
             ),
             Reason::StillAttached { device } => Some(format!(
                 "something on this node may use it: `lsblk {0}`, `fuser -v {0}`",

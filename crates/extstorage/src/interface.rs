@@ -23,8 +23,8 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// The volumes of all providers, as one node reaches them.
 ///
-/// Every action finds and checks the provider, runs its script, logs that, and then looks at what was done, because many a
-/// script exits with 0 whatever happens: see the single actions. Cheap to clone.
+/// Every action finds and checks the provider, runs its script, logs that, and then looks at what was done,
+/// because many a script exits with 0 whatever happens: see the single actions. Cheap to clone.
 #[derive(Clone)]
 pub struct ExtStorage {
     search_path: SearchPath,
@@ -80,8 +80,8 @@ pub enum Performed {
 }
 
 impl ExtStorage {
-    /// Finds providers in `search_path`, logs to `PROVIDER.log` in `log_dir`, which is made when it is needed, and tells
-    /// scripts `state_dir` as `GNT_DISK_STATE`.
+    /// Finds providers in `search_path`, logs to `PROVIDER.log` in `log_dir`, which is made when it is
+    /// needed, and tells scripts `state_dir` as `GNT_DISK_STATE`.
     pub fn new(
         runner: Arc<dyn Runner>,
         search_path: SearchPath,
@@ -116,7 +116,8 @@ impl ExtStorage {
         self
     }
 
-    /// What to do when an action cannot be logged, which does not keep it from being done; nothing by default.
+    /// What to do when an action cannot be logged, which does not keep it from being done; nothing by
+    /// default.
     #[must_use]
     pub fn on_log_error(mut self, report: impl Fn(&LogError) + Send + Sync + 'static) -> ExtStorage {
         self.engine.on_log_error = Arc::new(report);
@@ -143,12 +144,13 @@ impl ExtStorage {
 
     /// Makes a volume, detached, of at least `size_mib`.
     ///
-    /// The volume is then attached, measured and detached again. A provider's own word (`info`) would be cheaper, but it is
-    /// the word of the same author whose exit status is in doubt: only the device shows that the volume is there, that this
-    /// node reaches it, and how large it really is.
+    /// The volume is then attached, measured and detached again. A provider's own word (`info`) would be
+    /// cheaper, but it is the word of the same author whose exit status is in doubt: only the device shows
+    /// that the volume is there, that this node reaches it, and how large it really is.
     ///
     /// # Errors
-    /// Also when the volume cannot be attached or is too small. It may exist nevertheless: whoever gives up removes it.
+    /// Also when the volume cannot be attached or is too small. It may exist nevertheless: whoever gives up
+    /// removes it.
     pub fn create(&self, volume: &Volume<'_>) -> Result<()> {
         let provider = self.find(volume.provider)?;
         let call = Call::on(&provider, Action::Create, volume).with(Arguments {
@@ -163,7 +165,8 @@ impl ExtStorage {
             Ok(attachment) => attachment,
             Err(error) => {
                 if error.reason().is_some_and(Reason::script_succeeded) {
-                    // It may have attached something nevertheless. What matters is the first error; this is in the log.
+                    // It may have attached something nevertheless. What matters is the first error; this is
+                    // in the log.
                     let _ = self.run_detach(&provider, volume, None);
                 }
                 let reason = Reason::NotAttachable(Box::new(error));
@@ -186,8 +189,8 @@ impl ExtStorage {
         self.run_attach(&self.find(volume.provider)?, volume)
     }
 
-    /// Undoes attach; fine if the volume is not attached. `known` is the device as far as the caller knows it, so that it can
-    /// be seen to go; if he does not know, the provider's `info` is asked, if it has that.
+    /// Undoes attach; fine if the volume is not attached. `known` is the device as far as the caller knows
+    /// it, so that it can be seen to go; if not known, the provider's `info` is asked, if it has that.
     ///
     /// # Errors
     /// Also when the device is still there five seconds later.
@@ -204,7 +207,8 @@ impl ExtStorage {
     /// Deletes a volume and its data. Ganeti's callers detach it first, and providers may rely on that.
     ///
     /// # Errors
-    /// Also when the provider's `info` or `list` still shows the volume. That one of them fails now proves nothing.
+    /// Also when the provider's `info` or `list` still shows the volume. That one of them fails now proves
+    /// nothing.
     pub fn remove(&self, volume: &Volume<'_>) -> Result<()> {
         let provider = self.find(volume.provider)?;
         let call = Call::on(&provider, Action::Remove, volume);
@@ -215,8 +219,8 @@ impl ExtStorage {
         Ok(())
     }
 
-    /// Grows a volume to `new_mib`, and leaves it attached. A volume that has this size, and is known to, is fine; its
-    /// provider is not asked, because Ganeti promises providers a larger size.
+    /// Grows a volume to `new_mib`, and leaves it attached. A volume that has this size, and is known to, is
+    /// fine; its provider is not asked, because Ganeti promises providers a larger size.
     ///
     /// # Errors
     /// Also when the device is smaller than `new_mib` afterwards.
@@ -266,7 +270,8 @@ impl ExtStorage {
         self.engine.act(&call, |_| Ok(())).map(drop)
     }
 
-    /// Copies a volume as it is now. Ganeti's name for the copy is that of the volume and `.snap`, its size the volume's.
+    /// Copies a volume as it is now. Ganeti's name for the copy is that of the volume and `.snap`, its size
+    /// the volume's.
     ///
     /// # Errors
     /// [`Error::Unsupported`](crate::Error::Unsupported) when the provider has no script for it.
@@ -281,7 +286,8 @@ impl ExtStorage {
         self.engine.act(&call, |_| Ok(())).map(drop)
     }
 
-    /// Makes a volume ready for I/O from this node, `exclusive`ly or, during a migration, from another one too.
+    /// Makes a volume ready for I/O from this node, `exclusive`ly or, during a migration, from another one
+    /// too.
     ///
     /// # Errors
     /// When the script fails.
@@ -301,7 +307,8 @@ impl ExtStorage {
         self.act_if_supported(volume, Action::Close, Arguments::default())
     }
 
-    /// All volumes that a provider has, as far as these parameters lead; `None` when it has no script for that.
+    /// All volumes that a provider has, as far as these parameters lead; `None` when it has no script for
+    /// that.
     ///
     /// # Errors
     /// When the script fails or prints anything else.
@@ -313,7 +320,8 @@ impl ExtStorage {
         self.run_list(&provider, params).map(Some)
     }
 
-    /// What a provider knows of a volume: `Some(None)` when there is no such volume, `None` when it has no script for that.
+    /// What a provider knows of a volume: `Some(None)` when there is no such volume, `None` when it has no
+    /// script for that.
     ///
     /// # Errors
     /// When the script fails or prints anything else.
@@ -366,8 +374,8 @@ impl ExtStorage {
         }
     }
 
-    /// Whether a device that stays is the volume's. What the caller knew may be out of date, and the device somebody else's
-    /// by now; attach tells which one the volume has.
+    /// Whether a device that stays is the volume's. What the caller knew may be out of date, and the device
+    /// somebody else's by now; attach tells which one the volume has.
     fn is_still_attached(&self, provider: &Provider, volume: &Volume<'_>, device: &Device) -> bool {
         let Ok(Attachment { device: now, .. }) = self.run_attach(provider, volume) else {
             return true;

@@ -1,9 +1,9 @@
 //! The External Storage Interface: find a provider, run an action, make sure of what it did.
 //!
-//! A *provider* is a directory of scripts, one per [`Action`], that a storage vendor or an administrator writes, and that
-//! make *volumes* of some storage block devices of this node. Providers written for Ganeti (ganeti-extstorage-interface(7))
-//! run unmodified. [`ExtStorage`] does actions on a [`Volume`]; [`diagnose`] says what is wrong with the providers that are
-//! installed.
+//! A *provider* is a directory of scripts, one per [`Action`], that a storage vendor or an administrator
+//! writes, and that make *volumes* of some storage block devices of this node. Providers written for Ganeti
+//! (ganeti-extstorage-interface(7)) run unmodified. [`ExtStorage`] does actions on a [`Volume`]; [`diagnose`]
+//! says what is wrong with the providers that are installed.
 //!
 //! What it knows of instances is what it is told to pass on.
 

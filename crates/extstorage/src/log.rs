@@ -1,7 +1,7 @@
 //! The log of a provider: one file, one entry per action, rotated by size.
 //!
-//! Several processes may write at once: each entry is one write at the end of the file, and whoever writes or rotates holds
-//! the file's lock (flock(2)).
+//! Several processes may write at once: each entry is one write at the end of the file, and whoever writes or
+//! rotates holds the file's lock (flock(2)).
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -19,8 +19,8 @@ use crate::text::escape;
 /// How many bytes a file holds before a new one is begun.
 pub const LOG_FILE_SIZE: u64 = 1 << 20;
 
-/// How many files of a provider are kept: `PROVIDER.log`, which is being written, then `PROVIDER.log.1`, and so on, the
-/// oldest last.
+/// How many files of a provider are kept: `PROVIDER.log`, which is being written, then `PROVIDER.log.1`, and
+/// so on, the oldest last.
 pub const LOG_FILES: usize = 5;
 
 /// How long another process may hold the lock. It holds it for one write.
@@ -86,7 +86,8 @@ impl Entry<'_> {
     }
 }
 
-/// Adds lines; what would begin a line of its own at the margin is indented, so that no output looks like an entry.
+/// Adds lines; what would begin a line of its own at the margin is indented, so that no output looks like an
+/// entry.
 fn push_lines(text: &mut String, first: &str, further: &str, lines: &str) {
     let mut prefix = first;
     for line in lines.lines() {
@@ -176,9 +177,12 @@ fn is_still(path: &Path, held: &fs::Metadata) -> bool {
 }
 
 fn rotate(path: &Path) -> io::Result<()> {
-    let older = |age: usize| match age {
-        0 => path.to_owned(),
-        _ => PathBuf::from(format!("{}.{age}", path.display())),
+    let older = |age: usize| {
+        let mut name = path.as_os_str().to_owned();
+        if age > 0 {
+            name.push(format!(".{age}"));
+        }
+        name
     };
     for age in (0..LOG_FILES - 1).rev() {
         match fs::rename(older(age), older(age + 1)) {

@@ -3,7 +3,8 @@
 /// The file in a provider's directory that declares its parameters (`constants.ES_PARAMETERS_FILE`).
 pub const PARAMETERS_FILE: &str = "parameters.list";
 
-/// A parameter that a provider declares. It says what is useful, not what is allowed: others are passed all the same.
+/// A parameter that a provider declares. It says what is useful, not what is allowed: others are passed all
+/// the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
     /// Its name; some providers write a pattern.

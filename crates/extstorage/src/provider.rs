@@ -36,8 +36,8 @@ impl SearchPath {
         &self.0
     }
 
-    /// The directory of a provider: the first of that name. One that cannot be used is not passed over in favour of
-    /// another further on.
+    /// The directory of a provider: the first of that name. One that cannot be used is not passed over in
+    /// favour of another further on.
     ///
     /// # Errors
     /// When the name is none, or there is no directory of that name.
@@ -67,7 +67,8 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Finds a provider and checks its files. This is done before every action, so it costs a few microseconds only.
+    /// Finds a provider and checks its files. This is done before every action, so it costs a few
+    /// microseconds only.
     ///
     /// # Errors
     /// When there is no such provider, or one of its files is not as it should be.
@@ -94,8 +95,8 @@ impl Provider {
         self.scripts.contains(action)
     }
 
-    /// The script for this, if it has one: its path as given, because a provider may be one program that all names link to
-    /// and that looks at how it was called.
+    /// The script for this, if it has one: its path as given, because a provider may be one program that all
+    /// names link to and that looks at how it was called.
     pub fn script(&self, action: Action) -> Option<PathBuf> {
         self.supports(action).then(|| self.dir.join(action.script()))
     }

@@ -93,8 +93,8 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Runs a script. Exit status 0 is not enough: `judge` has the last word. In a dry run, in which changes are not made,
-    /// nothing comes of them.
+    /// Runs a script. Exit status 0 is not enough: `judge` has the last word. In a dry run, in which changes
+    /// are not made, nothing comes of them.
     pub(crate) fn act<T: Default>(
         &self,
         call: &Call<'_>,
@@ -247,7 +247,8 @@ struct Printed {
 }
 
 impl Printed {
-    /// Standard error goes first if there is not room for both, but is shown last, where the cause is looked for.
+    /// Standard error goes first if there is not room for both, but is shown last, where the cause is looked
+    /// for.
     fn last_lines(&self) -> Vec<String> {
         let stderr = last_lines(&self.stderr, LAST_LINES);
         let mut lines = last_lines(&self.stdout, LAST_LINES - stderr.len());

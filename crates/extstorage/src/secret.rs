@@ -1,6 +1,7 @@
 //! Parameters that are not for everybody's eyes.
 
-/// Whether the value of a parameter is shown nowhere, neither in a log nor in an error: its name says that it is a secret.
+/// Whether the value of a parameter is shown nowhere, neither in a log nor in an error: its name says that it
+/// is a secret.
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_lowercase();
     ["secret", "password", "passwd", "token", "key"]

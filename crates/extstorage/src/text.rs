@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// Control characters, invisible ones and those that change the direction of writing are escaped as in Rust; line feeds
-/// and tabs stay.
+/// Control characters, invisible ones and those that change the direction of writing are escaped as in Rust;
+/// line feeds and tabs stay.
 pub(crate) fn escape(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     push_escaped(&mut shown, text, "\n\t'\"\\");

@@ -1,7 +1,7 @@
 //! Who could change a file.
 //!
-//! A provider's scripts run as root, so nobody else may be able to change what they are: not the file, not a directory on
-//! the way to it, not a symbolic link that it goes through.
+//! A provider's scripts run as root, so nobody else may be able to change what they are: not the file, not a
+//! directory on the way to it, not a symbolic link that it goes through.
 
 use std::ffi::OsString;
 use std::fs;
@@ -24,8 +24,8 @@ pub enum TrustError {
         /// Who owns it.
         uid: u32,
     },
-    /// Others may write to it. A group's right counts even if it has no members today; an access control list that lets
-    /// anybody else write shows as the group's.
+    /// Others may write to it. A group's right counts even if it has no members today; an access control list
+    /// that lets anybody else write shows as the group's.
     #[error("{} can be changed by {} (mode {mode:04o})", path.display(), writers(*.mode))]
     Writable {
         /// The file or directory.
@@ -132,8 +132,8 @@ impl TrustedDirectory {
         &self.location.path
     }
 
-    /// The same as [`follow`] for a file in this directory. Of a file that is no symbolic link only the file itself needs a
-    /// look.
+    /// The same as [`follow`] for a file in this directory. Of a file that is no symbolic link only the file
+    /// itself needs a look.
     pub(crate) fn follow(&self, name: &str) -> Result<Trusted, TrustError> {
         let path = self.path().join(name);
         let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)

@@ -1,4 +1,5 @@
-//! A script may print as much as it likes. Alone in its file, because it looks at the memory of the whole process.
+//! A script may print as much as it likes. Alone in its file, because it looks at the memory of the whole
+//! process.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -19,8 +19,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// With the providers in a folder of the repository. Nobody but the owner may change a provider, so they are copied
-    /// into a directory of our own.
+    /// With the providers in a folder of the repository. Nobody but the owner may change a provider, so they
+    /// are copied into a directory of our own.
     pub(crate) fn with(folder: &str) -> io::Result<World> {
         let temp = tempfile::tempdir()?;
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
