@@ -2,24 +2,26 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
+use gnt_config::{DiskTemplate, FileDriver, template};
 
 use crate::commands::{
-    activate, add, cluster, deactivate, documents, grow, info, list, modify, operation, provider, remove,
-    rename, snapshot, verify,
+    activate, add, cluster, config_data, deactivate, documents, grow, info, list, modify, operation,
+    provider, remove, rename, snapshot, verify,
 };
 
 const EXAMPLES: &str = "\
 Examples:
-  gnt-disk add web1 --disk 0:size=10G        make an instance with one disk
-  gnt-disk activate web1                     make it a block device, and print which
-  gnt-disk grow web1 0 5G                    enlarge it
-  gnt-disk list                              see what there is
-  gnt-disk --dry-run remove web1             see which commands would run
+  gnt-disk add web1 --disk 0:size=10G  make an instance with one disk
+  gnt-disk activate web1               make it a block device, and print which
+  gnt-disk grow web1 0 5G              enlarge it
+  gnt-disk list                        see what there is
+  gnt-disk --dry-run remove web1       see which commands would run
 
 Exit status:
   0  done
-  1  the operation failed; what it had done was undone, unless it says otherwise
+  1  the operation failed; what it did was undone, unless it says otherwise
   2  wrong usage
   3  done, but something needs attention: a warning, a degraded disk, a finding";
 
@@ -76,10 +78,24 @@ pub(crate) enum Command {
     Snapshot(snapshot::Args),
     Rename(rename::Args),
     Verify(verify::Args),
+    Import(config_data::ImportArgs),
+    Export(config_data::ExportArgs),
     #[command(subcommand)]
     Operation(operation::Command),
     #[command(subcommand)]
     Provider(provider::Command),
     Completions(documents::CompletionsArgs),
     Man(documents::ManArgs),
+}
+
+/// Reads a disk template; help and completions name all of them.
+pub(crate) fn template_parser() -> impl TypedValueParser<Value = DiskTemplate> {
+    let names = template::ALL.iter().map(DiskTemplate::as_str);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<DiskTemplate>())
+}
+
+/// Reads a file driver.
+pub(crate) fn file_driver_parser() -> impl TypedValueParser<Value = FileDriver> {
+    let names = [FileDriver::Loop, FileDriver::Blktap, FileDriver::Blktap2].map(<&str>::from);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<FileDriver>())
 }

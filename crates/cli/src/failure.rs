@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use gnt_cmdlib::Error;
+use gnt_config::ganeti::ConfigError;
 use gnt_store::StoreError;
 
 use crate::disk_arg::DiskArgError;
@@ -29,6 +30,9 @@ pub(crate) enum Failure {
     /// The External Storage Interface failed.
     #[error(transparent)]
     ExtStorage(Box<gnt_extstorage::Error>),
+    /// A `config.data` cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// There is no such provider, or it cannot be used.
     #[error(transparent)]
     Provider(#[from] gnt_extstorage::ProviderError),
@@ -107,6 +111,7 @@ impl Failure {
             Self::Operation(error) => error.hint(),
             Self::ExtStorage(error) => error.hint(),
             Self::Provider(error) => error.hint(),
+            Self::Config(error) => error.hint().map(str::to_owned),
             Self::Initialised { .. } => Some(
                 "'gnt-disk cluster modify' changes it; --state DIR makes another one elsewhere".to_owned(),
             ),

@@ -10,7 +10,7 @@ use crate::output::Answer;
 use crate::view::{self, Links, NodeNames};
 
 const HELP: &str = "\
-Each disk becomes a device of this node, and a link INSTANCE:INDEX in the directory of device links leads to it: the
+Each disk becomes a device of this node, and a link INSTANCE:INDEX in the directory of device links leads to it: the \
 device may be another one next time, the link is always the same. Disks that are in use already stay so.
 
 A line is printed for each disk, NODE:disk/INDEX:DEVICE, as gnt-instance does.

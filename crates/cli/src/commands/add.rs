@@ -3,6 +3,7 @@
 use gnt_cmdlib::ops::add::{AddRequest, add};
 use gnt_config::{DiskTemplate, FileDriver};
 
+use crate::args::{file_driver_parser, template_parser};
 use crate::commands::changed;
 use crate::context::Context;
 use crate::disk_arg;
@@ -10,28 +11,28 @@ use crate::failure::Failure;
 use crate::output::Answer;
 
 const HELP: &str = "\
-A disk is described by KEY=VALUE pairs, separated by commas; \\, is a comma in a value. An index and a colon may be in
+A disk is described by KEY=VALUE pairs, separated by commas; \\, is a comma in a value. An index and a colon may be in \
 front, as with gnt-instance: 0 for the first disk, 1 for the second, …
 
-  size=SIZE          512 and 512M are mebibytes, 1.5G gibibytes, 2T tebibytes
-  mode=rw|ro         whether the instance may write
-  name=NAME          a name, by which other commands know the disk as well as by its index
-  provider=NAME      ext: the External Storage provider, by default the one shipped, ext
-  adopt=PATH         blockdev: the device that becomes the disk, such as /dev/disk/by-id/…; plain: the volume
-  vg=NAME            plain, drbd: the volume group of the data
-  metavg=NAME        drbd: the volume group of the metadata
-  access=userspace   ext, rbd, gluster: the hypervisor reaches the disk without the kernel
-  KEY=VALUE          ext: anything else is passed to the provider, see 'gnt-disk provider info NAME'
+  size=SIZE        512 and 512M are mebibytes, 1.5G gibibytes, 2T tebibytes
+  mode=rw|ro       whether the instance may write
+  name=NAME        a name, which other commands take in place of the index
+  provider=NAME    ext: the External Storage provider; by default ext, which is shipped
+  adopt=PATH       blockdev: the device that becomes the disk; plain: the volume
+  vg=NAME          plain, drbd: the volume group of the data
+  metavg=NAME      drbd: the volume group of the metadata
+  access=userspace ext, rbd, gluster: for a hypervisor that needs no kernel device
+  KEY=VALUE        ext: a parameter of the provider ('gnt-disk provider info NAME')
 
-The disks are made, but not in use: 'gnt-disk activate' does that. If anything fails, or the process is killed, all
+The disks are made, but not in use: 'gnt-disk activate' does that. If anything fails, or the process is killed, all \
 that was made is removed again.
 
 Examples:
   gnt-disk add web1 --disk 0:size=10G
       one disk in the cluster's default way: a volume of the provider ext
 
-  gnt-disk add web1 --disk 0:size=10G,name=root --disk 1:size=100G,name=data,mode=ro
-      two disks with names
+  gnt-disk add web1 --disk 0:size=10G,name=root --disk 1:size=9G,mode=ro
+      two disks, the first with a name, the second read-only
 
   gnt-disk add db1 -t ext --disk 0:size=50G,provider=nas,pool=fast
       a volume of the provider nas, which gets the parameter pool
@@ -52,13 +53,13 @@ pub(crate) struct Args {
     #[arg(long = "disk", value_name = "DISK")]
     disks: Vec<String>,
     /// How the disks are stored; by default the first of the cluster's enabled templates
-    #[arg(short = 't', long, value_name = "TEMPLATE")]
+    #[arg(short = 't', long, value_name = "TEMPLATE", value_parser = template_parser())]
     disk_template: Option<DiskTemplate>,
     /// Node that the instance runs on, and the one that its disks are mirrored to; by default the master node
     #[arg(short, long, value_name = "PRIMARY[:SECONDARY]")]
     node: Option<String>,
-    /// How files are presented to the hypervisor: loop, blktap or blktap2
-    #[arg(long, value_name = "DRIVER", default_value_t = FileDriver::Loop)]
+    /// How files are presented to the hypervisor
+    #[arg(long, value_name = "DRIVER", default_value_t = FileDriver::Loop, value_parser = file_driver_parser())]
     file_driver: FileDriver,
     /// Directory below the cluster's file storage directory to make the instance's in
     #[arg(long, value_name = "DIR")]

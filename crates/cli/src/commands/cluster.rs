@@ -9,7 +9,7 @@ use gnt_config::{DiskTemplate, Object, names, template};
 use gnt_store::Store;
 use serde_json::{Value, json};
 
-use crate::args::Global;
+use crate::args::{Global, template_parser};
 use crate::context::{Context, DEFAULT_CLUSTER, host_name, state_directory};
 use crate::disk_arg;
 use crate::failure::Failure;
@@ -25,12 +25,12 @@ pub(crate) enum Command {
 }
 
 const INIT_HELP: &str = "\
-Any other command makes a cluster too, if there is none, with a name and settings that do for one machine. All that is
+Any other command makes a cluster too, if there is none, with a name and settings that do for one machine. All that is \
 written lies below the state directory, unless you choose other directories.
 
 Examples:
   gnt-disk cluster init
-  gnt-disk cluster init --name lab.example.com --file-storage-dir /srv/instances
+  gnt-disk cluster init --name lab --file-storage-dir /srv/instances
   gnt-disk --state /tmp/try cluster init";
 
 /// Make a cluster of this node in the state directory
@@ -55,9 +55,9 @@ const MODIFY_HELP: &str = "\
 Several changes are made together, or none.
 
 Examples:
-  gnt-disk cluster modify --search-path /usr/share/ganeti/extstorage:/srv/providers
+  gnt-disk cluster modify --search-path /srv/ganeti/extstorage:/opt/es
   gnt-disk cluster modify --enabled-disk-templates file,ext
-  gnt-disk cluster modify --add-file-storage-path /srv --file-storage-dir /srv/instances
+  gnt-disk cluster modify --add-file-storage-path /srv --file-storage-dir /srv/i
   gnt-disk cluster modify -D drbd:resync-rate=100000,metavg=fast";
 
 /// Change the cluster's settings
@@ -67,10 +67,10 @@ pub(crate) struct ModifyArgs {
     #[command(flatten)]
     settings: SettingsArgs,
     /// Enable one more disk template
-    #[arg(long, value_name = "TEMPLATE")]
+    #[arg(long, value_name = "TEMPLATE", value_parser = template_parser())]
     enable_template: Vec<DiskTemplate>,
     /// Disable a disk template that no disk has
-    #[arg(long, value_name = "TEMPLATE")]
+    #[arg(long, value_name = "TEMPLATE", value_parser = template_parser())]
     disable_template: Vec<DiskTemplate>,
     /// Allow file-based disks below this directory no longer
     #[arg(long, value_name = "DIR")]
@@ -84,7 +84,7 @@ struct SettingsArgs {
     #[arg(long, value_name = "DIR:DIR…")]
     search_path: Option<String>,
     /// Disk templates that new disks may have; the first is the default
-    #[arg(long, value_name = "TEMPLATE,…", value_delimiter = ',')]
+    #[arg(long, value_name = "TEMPLATE,…", value_delimiter = ',', value_parser = template_parser())]
     enabled_disk_templates: Option<Vec<DiskTemplate>>,
     /// Default volume group of plain and drbd disks
     #[arg(long, value_name = "VG")]

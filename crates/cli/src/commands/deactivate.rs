@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::output::Answer;
 
 const HELP: &str = "\
-Nothing may use the devices any more: a mounted file system makes this fail, and the disks that were taken out of use
+Nothing may use the devices any more: a mounted file system makes this fail, and the disks that were taken out of use \
 before it are put into use again.
 
 Example:

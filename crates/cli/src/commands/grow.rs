@@ -14,8 +14,11 @@ const HELP: &str = "\
 A disk in use stays so. What is on it, a file system for example, is not enlarged.
 
 Examples:
-  gnt-disk grow web1 0 5G                add five gibibytes to the first disk
-  gnt-disk grow web1 data 50G --absolute make the disk called data fifty gibibytes large; fine if it is already";
+  gnt-disk grow web1 0 5G
+      add five gibibytes to the first disk
+
+  gnt-disk grow web1 data 50G --absolute
+      make the disk called data fifty gibibytes large; fine if it is already";
 
 /// Enlarge a disk by an amount, or to a size
 #[derive(Debug, clap::Args)]

@@ -1,7 +1,6 @@
 //! `info`: an instance and its disks, as configured and as they really are.
 
 use gnt_bdev::Status;
-use gnt_cmdlib::node::NodeError;
 use gnt_cmdlib::ops::Subject;
 use gnt_cmdlib::{Node as _, Nodes as _};
 use gnt_config::{Disk, Object};
@@ -37,20 +36,13 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
     let subject = Subject::load(&context.store, &args.instance)?;
     let names = NodeNames::new(context.store.nodes()?);
     let interrupted = context.warn_of_interrupted()?;
-    let links = match (args.only_static, context.nodes.node(&subject.node.uuid)) {
-        (false, Ok(node)) => Links::new(
-            &context.settings,
-            node.links().await.map_err(gnt_cmdlib::Error::from)?,
+    let (looked, links) = match args.only_static {
+        true => (
+            subject.disks.iter().map(|_| Look::Not).collect(),
+            Links::default(),
         ),
-        _ => Links::default(),
+        false => look(context, &subject).await?,
     };
-    let mut looked = Vec::new();
-    for disk in &subject.disks {
-        looked.push(match args.only_static {
-            true => Look::Not,
-            false => look(context, &subject, disk).await?,
-        });
-    }
     let attention = looked.iter().any(Look::needs_attention);
     let shown = subject.disks.iter().zip(&looked).map(|(disk, look)| {
         let mut fields = view::attached_disk(&subject.instance.name, disk, &names, &links);
@@ -74,23 +66,30 @@ enum Look {
     Unknown(String),
 }
 
-async fn look(context: &Context, subject: &Subject, disk: &Disk) -> Result<Look, Failure> {
-    let place = subject.place(disk)?;
-    let found = match context.nodes.node(&place.node) {
-        Ok(node) => node.find(&place.disk, &place.instance).await,
+/// Looks at each disk on its node. What keeps one from being seen is told, and does not keep the others from it.
+async fn look(context: &Context, subject: &Subject) -> Result<(Vec<Look>, Links), Failure> {
+    let node = match context.nodes.node(&subject.node.uuid) {
+        Ok(node) => node,
         Err(error) => {
-            warn(&error);
-            return Ok(Look::Unknown(error.to_string()));
+            let why = told(&error);
+            let looked = subject.disks.iter().map(|_| Look::Unknown(why.clone()));
+            return Ok((looked.collect(), Links::default()));
         }
     };
-    Ok(match found {
-        Ok(Some(status)) => Look::Found(status),
-        Ok(None) => Look::Missing,
-        Err(error) => Look::Unknown(told(&error)),
-    })
+    let mut looked = Vec::new();
+    for disk in &subject.disks {
+        let place = subject.place(disk)?;
+        looked.push(match node.find(&place.disk, &place.instance).await {
+            Ok(Some(status)) => Look::Found(status),
+            Ok(None) => Look::Missing,
+            Err(error) => Look::Unknown(told(&error)),
+        });
+    }
+    let links = node.links().await.map_err(gnt_cmdlib::Error::from)?;
+    Ok((looked, Links::new(&context.settings, links)))
 }
 
-fn told(error: &NodeError) -> String {
+fn told(error: &dyn std::error::Error) -> String {
     let message = gnt_cmdlib::error::chain(error);
     warn(&message);
     message

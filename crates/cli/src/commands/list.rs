@@ -13,7 +13,7 @@ use crate::output::{Answer, Field, Kind, ListOptions};
 use crate::view::{self, Links, NodeNames};
 
 const HELP: &str = "\
-Fields of instances: name, uuid, disk_template, pnode, snodes, disks, disk.count, disk.sizes, disks_active.
+Fields of instances: name, uuid, disk_template, pnode, snodes, disks, disk.count, disk.sizes, disks_active. \
 Fields of detached disks: uuid, name, dev_type, size, mode, volume, logical_id, nodes, params, children, spindles.
 
 Examples:

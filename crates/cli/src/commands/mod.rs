@@ -3,6 +3,7 @@
 pub(crate) mod activate;
 pub(crate) mod add;
 pub(crate) mod cluster;
+pub(crate) mod config_data;
 pub(crate) mod deactivate;
 pub(crate) mod documents;
 pub(crate) mod grow;
@@ -41,10 +42,12 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::Snapshot(args) => snapshot::run(&open()?, args).await,
         Command::Rename(args) => rename::run(&open()?, args).await,
         Command::Verify(args) => verify::run(&open()?, args).await,
+        Command::Import(args) => config_data::import(&open()?, &args),
+        Command::Export(args) => config_data::export(&open()?, &args),
         Command::Operation(command) => operation::run(&open()?, command).await,
         Command::Provider(command) => provider::run(&open()?, command),
         Command::Completions(args) => Ok(documents::completions(&args)),
-        Command::Man(args) => documents::man(&args),
+        Command::Man(args) => documents::man(global, &args),
     }
 }
 

@@ -10,15 +10,15 @@ use crate::failure::Failure;
 use crate::output::Answer;
 
 const HELP: &str = "\
-N is a disk's index, name or UUID; -1 is the last disk. Several changes are made in their order, all or none.
+N is a disk's index, name or UUID; -1, or nothing where a disk is removed or detached, is the last disk. Several changes are made in their order, all or none.
 
-  --disk add:size=SIZE,…         make a disk, after the last; see 'gnt-disk add --help' for what it may be
-  --disk N:add,size=SIZE,…       make a disk with index N; those from there on move up
-  --disk N:remove                remove a disk, with its data; without 'N:' the last
-  --disk N:detach                take a disk away from the instance, but keep it; without 'N:' the last
-  --disk attach:NAME             give the instance a detached disk, by name or UUID; also name=NAME or uuid=UUID
-  --disk N:attach,name=NAME      the same, with index N
-  --disk N:name=NAME,mode=ro     change a disk's name, 'none' for no name, or access mode
+  add:size=SIZE,…       make a disk, the last; 'gnt-disk add --help' has the keys
+  N:add,size=SIZE,…     make a disk with index N; those from there on move up
+  N:remove              remove a disk with its data
+  N:detach              take a disk away from the instance and keep it
+  attach:NAME           give the instance a detached disk, by name or UUID
+  N:attach,name=NAME    the same, with index N; also uuid=UUID
+  N:name=NAME,mode=ro   change a disk's name ('none' for no name) or access mode
 
 If the instance's disks are in use, a new disk is put into use too.
 

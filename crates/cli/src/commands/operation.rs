@@ -10,8 +10,8 @@ use crate::output::{Answer, Field, Kind, ListOptions, say};
 use crate::view;
 
 const HELP: &str = "\
-An operation is a list of steps. Each is written down before it acts, so that nothing is lost when the process dies:
-the operation is then interrupted, and keeps its instance locked until it is finished or undone. The next command that
+An operation is a list of steps. Each is written down before it acts, so that nothing is lost when the process dies: \
+the operation is then interrupted, and keeps its instance locked until it is finished or undone. The next command that \
 changes the instance does that by itself.
 
 An operation is named by its id, or by enough of its beginning.

@@ -14,7 +14,7 @@ use crate::output::{Answer, Details, Field, Kind, ListOptions, columns};
 use crate::view;
 
 const HELP: &str = "\
-A provider is a directory of scripts, named after it, in one of the directories of the search path, which 'gnt-disk
+A provider is a directory of scripts, named after it, in one of the directories of the search path, which 'gnt-disk \
 cluster info' shows and 'gnt-disk cluster modify --search-path' sets. Providers written for Ganeti work as they are.
 
 Examples:

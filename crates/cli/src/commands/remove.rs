@@ -10,7 +10,7 @@ use crate::output::Answer;
 use crate::view::{self, NodeNames};
 
 const HELP: &str = "\
-The data is gone afterwards; there is no question. Disks in use are taken out of use first. If one cannot be removed,
+The data is gone afterwards; there is no question. Disks in use are taken out of use first. If one cannot be removed, \
 the instance is left with those that are still there. To keep a disk, detach it before:
 
   gnt-disk modify web1 --disk 1:detach

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::output::Answer;
 
 const HELP: &str = "\
-Its disks must not be in use. Directories that have the instance's name are renamed, and every volume that can keep whose
+Its disks must not be in use. Directories that have the instance's name are renamed, and every volume that can keep whose \
 it is is told.
 
 Example:

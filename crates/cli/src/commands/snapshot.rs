@@ -13,12 +13,12 @@ use crate::output::{Answer, columns};
 use crate::view::{self, NodeNames};
 
 const HELP: &str = "\
-A snapshot is a volume of its own. It becomes a detached disk: 'gnt-disk list --detached' shows it, 'gnt-disk modify
-INSTANCE --disk attach:UUID' gives it to an instance. Of a disk that is being written to, it is what a power cut would
+A snapshot is a volume of its own. It becomes a detached disk: 'gnt-disk list --detached' shows it, 'gnt-disk modify \
+INSTANCE --disk attach:UUID' gives it to an instance. Of a disk that is being written to, it is what a power cut would \
 leave: freeze the file system before, with fsfreeze.
 
-  --disk N:snapshot_name=NAME    name of the snapshot's volume
-  --disk N:snapshot_size=SIZE    room for what will differ, where the storage needs to know
+  N:snapshot_name=NAME    name of the snapshot's volume
+  N:snapshot_size=SIZE    room for what will differ, where that must be given
 
 Example:
   gnt-disk snapshot web1 --disk 0:snapshot_name=before-upgrade";

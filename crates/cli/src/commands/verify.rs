@@ -8,10 +8,10 @@ use crate::failure::Failure;
 use crate::output::Answer;
 
 const HELP: &str = "\
-Nothing is changed. Each finding comes with the command that mends it, where there is one. The exit status is 3 if
+Nothing is changed. Each finding comes with the command that mends it, where there is one. The exit status is 3 if \
 anything was found.
 
-Finds disks that are missing, degraded or too small, disks that should be in use and are not, links that are left
+Finds disks that are missing, degraded or too small, disks that should be in use and are not, links that are left \
 over, volumes that no disk is, and operations that were interrupted.";
 
 /// Compare the configuration with the storage
