@@ -334,7 +334,7 @@ impl ExtStorage {
     }
 
     fn find(&self, provider: &str) -> Result<Provider> {
-        Ok(Provider::find(provider, &self.search_path)?)
+        Ok(Provider::find_scripts(provider, &self.search_path)?)
     }
 
     fn act_if_supported(

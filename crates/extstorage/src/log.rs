@@ -125,18 +125,15 @@ fn write_entry(path: &Path, entry: &[u8], file_size: u64) -> io::Result<()> {
         let mut file = open(path)?;
         lock(&file, deadline)?;
         let held = file.metadata()?;
-        if !is_still(path, &held) {
-            // Somebody rotated it while we waited.
-            if Instant::now() >= deadline {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            continue;
+        if held.len() == 0 || held.len() + entry.len() as u64 <= file_size {
+            return file.write_all(entry);
         }
-        if held.len() > 0 && held.len() + entry.len() as u64 > file_size {
+        // Somebody else may have rotated it while we waited.
+        if is_still(path, &held) {
             rotate(path)?;
-            continue;
+        } else if Instant::now() >= deadline {
+            return Err(io::ErrorKind::TimedOut.into());
         }
-        return file.write_all(entry);
     }
 }
 

@@ -53,7 +53,7 @@ fn cut(line: &str) -> String {
 
 fn push_escaped(shown: &mut String, text: &str, kept: &str) {
     for c in text.chars() {
-        if kept.contains(c) {
+        if c.is_ascii_alphanumeric() || kept.contains(c) {
             shown.push(c);
         } else {
             shown.extend(c.escape_debug());
