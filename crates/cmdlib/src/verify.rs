@@ -81,6 +81,7 @@ pub async fn verify<N: Nodes>(store: &Store, nodes: &N) -> Result<Vec<Finding>> 
         }
     }
     findings.sort();
+    findings.dedup();
     Ok(findings)
 }
 
@@ -201,7 +202,7 @@ fn check_links(store: &Store, node: &config::Node, links: &[Link]) -> Result<Vec
     Ok(findings)
 }
 
-/// Volumes that no disk is, and that no operation under way is making.
+/// Volumes that no disk is, and that no operation is about to make.
 async fn orphans(store: &Store, node: &config::Node, asked: &impl Node) -> Result<Vec<Finding>> {
     let in_making = in_making(store)?;
     let mut findings = Vec::new();
@@ -246,13 +247,10 @@ fn places(store: &Store) -> Result<Vec<(LogicalDevice, Object)>> {
     Ok(places)
 }
 
-/// Keys of the volumes that operations under way have planned to make.
+/// Keys of the volumes that operations are making, or have begun to; interrupted ones are told of by themselves.
 fn in_making(store: &Store) -> Result<BTreeSet<String>> {
-    let running = store
-        .operations(Filter::Unfinished)?
-        .into_iter()
-        .filter(|record| !record.interrupted);
-    let steps = running
+    let unfinished = store.operations(Filter::Unfinished)?.into_iter();
+    let steps = unfinished
         .flat_map(|record| record.steps)
         .filter_map(|step| serde_json::from_value(step.data).ok());
     Ok(steps
