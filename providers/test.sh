@@ -402,6 +402,23 @@ killed_everywhere() {
     done
 }
 
+# A reader sees the old meta or the new, never half of one.
+readers() {
+    quietly create VOL_SIZE=4 VOL_INSTANCE=web
+    # shellcheck disable=SC2086
+    while EXTP_DIR=$vols VOL_NAME=$name VOL_METADATA=m $shell "$ext/setinfo"; do :; done 2>/dev/null &
+    writer=$!
+    round=0
+    while [ "$round" -lt 100 ]; do
+        round=$((round + 1))
+        check 'info while setinfo writes' whole
+    done
+    kill $writer
+    wait $writer 2>/dev/null
+    check 'remove' quietly remove
+    check 'nothing is left' nothing_in "$vols"
+}
+
 # Is $name either not there at all, or complete?
 whole_or_absent() {
     run info || return 1
@@ -602,6 +619,7 @@ for shell in dash 'busybox sh' 'bash --posix'; do
     in_use
     nodes
     at_once
+    readers
     crashes
     fuzzy_snapshot
     check 'no device is left' no_devices
