@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gnt_bdev::tree::{self, Activation, Assembled, Layer, Status};
-use gnt_bdev::{Change, FoundVolume, Host, Link, Target};
+use gnt_bdev::{Change, FileStorageError, FoundVolume, Host, Link, Target};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 
 use crate::error::{Error, Result};
@@ -137,8 +137,12 @@ impl Node for LocalNode {
 
     async fn remove_storage_dir(&self, path: &str) -> NodeResult<Change> {
         let path = path.to_owned();
-        self.call(move |host| Ok(host.file_storage.remove_directory(path.as_ref())?))
-            .await
+        self.call(move |host| match host.file_storage.remove_directory(path.as_ref()) {
+            // Whatever else is in it stays, and so does the directory.
+            Err(FileStorageError::NotEmpty { .. }) => Ok(Change::AlreadyThere),
+            removed => Ok(removed?),
+        })
+        .await
     }
 
     async fn rename_storage_dir(&self, from: &str, to: &str) -> NodeResult<Change> {

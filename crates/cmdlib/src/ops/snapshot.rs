@@ -1,7 +1,7 @@
 //! Snapshots of disks.
 
 use gnt_config::template::SNAPSHOT_CAPABLE;
-use gnt_config::{Disk, Mebibytes};
+use gnt_config::{Disk, DiskTemplate, Mebibytes};
 use gnt_store::Change;
 
 use crate::error::{Error, Result};
@@ -67,9 +67,10 @@ pub async fn snapshot<N: Nodes>(
 fn snapshot_source(disk: &Disk) -> Result<&Disk> {
     let template = disk.dev_type.template();
     if !SNAPSHOT_CAPABLE.contains(template) {
+        let capable: Vec<_> = SNAPSHOT_CAPABLE.iter().map(DiskTemplate::as_str).collect();
         return Err(Error::Unfit {
-            what: format!("{disk} cannot be snapshot: disks of template {template} have no snapshots"),
-            hint: "README shows what each template can do",
+            what: format!("{disk} cannot be snapshot: only {} disks have snapshots", capable.join(", ")),
+            hint: "copy the data while the disk is not in use",
         });
     }
     Ok(disk.children.first().unwrap_or(disk))
