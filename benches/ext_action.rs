@@ -11,7 +11,7 @@ use std::sync::Arc;
 use enumset::EnumSet;
 use gnt_benches::{Comparison, quick};
 use gnt_extstorage::{Action, ExtStorage, SearchPath, Volume};
-use gnt_process::System;
+use gnt_process::{DEFAULT_PATH, System};
 use serde_json::Map;
 
 const ROUNDS: usize = 400;
@@ -71,7 +71,8 @@ fn report(action: &str, cost: Comparison) {
 }
 
 fn bare(script: &Path) -> std::io::Result<std::process::Output> {
-    Command::new(script).stdin(Stdio::null()).output()
+    // As small an environment as the action's, which the shell would otherwise have to read.
+    Command::new(script).env_clear().env("PATH", DEFAULT_PATH).stdin(Stdio::null()).output()
 }
 
 fn write_provider(directory: &Path, device: &Path) -> std::io::Result<()> {
