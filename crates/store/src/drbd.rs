@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Params, params};
 use crate::change::{holding_disk, name_of_instance, put_singleton};
 use crate::error::{DiskHolder, Result, StoreError};
 use crate::journal;
+use crate::operation::State;
 use crate::read::{CLUSTER, singleton};
 use crate::store::{Durability, Store};
 
@@ -57,8 +58,12 @@ impl Store {
     }
 
     fn reserve<T>(&self, operation: &str, reserve: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        // A power cut that undoes this undoes the operation's plan too, or finds the disk put already.
-        self.write(Durability::Process, |transaction| {
+        // While it is planned nothing has been done with them: a power cut that undoes this undoes the operation too.
+        let durability = match self.read(|connection| journal::state(connection, operation))? {
+            State::Planning => Durability::Process,
+            _ => Durability::Power,
+        };
+        self.write(durability, |transaction| {
             journal::expect(transaction, operation, "reserve for it", |state| {
                 !state.is_finished()
             })?;

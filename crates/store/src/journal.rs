@@ -14,7 +14,7 @@
 //! An operation holds its locks and reservations until one of the states on the right. Its process may die at any point:
 //! the operation is then *interrupted*, and stays as it is until another process [adopts](Store::adopt) it.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
 use crate::change::{self, Change};
@@ -285,18 +285,22 @@ fn wrong_state(operation: &str, state: State, action: &'static str) -> StoreErro
     }
 }
 
+pub(crate) fn state(connection: &Connection, operation: &str) -> Result<State> {
+    connection
+        .prepare_cached("SELECT state FROM operation WHERE id = ?1")?
+        .query_row([operation], |row| row.get(0))
+        .optional()?
+        .ok_or_else(|| StoreError::UnknownOperation(operation.to_owned()))
+}
+
 /// The operation's state, if it is one of those `allowed`.
 pub(crate) fn expect(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     operation: &str,
     action: &'static str,
     allowed: impl FnOnce(State) -> bool,
 ) -> Result<State> {
-    let state = transaction
-        .prepare_cached("SELECT state FROM operation WHERE id = ?1")?
-        .query_row([operation], |row| row.get(0))
-        .optional()?
-        .ok_or_else(|| StoreError::UnknownOperation(operation.to_owned()))?;
+    let state = state(connection, operation)?;
     if allowed(state) {
         Ok(state)
     } else {

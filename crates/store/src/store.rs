@@ -19,6 +19,7 @@ pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 const LARGEST_IDLE_WAL: i64 = 16 << 20;
 
 /// Where the configuration and the operation journal live.
+#[derive(Debug)]
 pub struct Store {
     connection: Mutex<Connection>,
     path: PathBuf,

@@ -1,5 +1,6 @@
 //! Operations: their steps, locks and owners.
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use crate::tests::objects::{ext, instance, store};
@@ -322,4 +323,129 @@ fn only_the_last_of_history_are_kept() {
     assert_eq!(kept.len(), HISTORY + 1);
     assert_eq!(kept[0], stuck);
     assert_eq!(kept[1..], ids[5..]);
+}
+
+#[derive(Debug, Clone)]
+enum Call {
+    Plan(usize),
+    Done(usize),
+    StartUndo,
+    Undone(usize),
+    Fail,
+    Finish(Outcome),
+    Abandon,
+    Adopt,
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    prop_oneof![
+        1 => (0..4usize).prop_map(Call::Plan),
+        8 => (0..4usize).prop_map(Call::Done),
+        1 => Just(Call::StartUndo),
+        8 => (0..4usize).prop_map(Call::Undone),
+        1 => Just(Call::Fail),
+        1 => Just(Call::Finish(Outcome::Done)),
+        1 => Just(Call::Finish(Outcome::Undone)),
+        1 => Just(Call::Finish(Outcome::Failed("given up".into()))),
+        1 => Just(Call::Abandon),
+        1 => Just(Call::Adopt),
+    ]
+}
+
+/// What an operation should be like.
+#[derive(Debug, Clone, PartialEq)]
+struct Expected {
+    state: State,
+    steps: Vec<StepState>,
+    abandoned: bool,
+}
+
+impl Expected {
+    /// After the call, or none if that is to be refused.
+    fn after(&self, call: &Call) -> Option<Self> {
+        let mut after = self.clone();
+        let is_done = |index: usize| self.steps.get(index) == Some(&StepState::Done);
+        let unfinished = !self.state.is_finished();
+        let allowed = match call {
+            Call::Plan(count) => {
+                after.steps = vec![StepState::Pending; *count];
+                after.state = if *count == 0 { State::Done } else { State::Running };
+                self.state == State::Planning
+            }
+            Call::Done(index) => {
+                *after.steps.get_mut(*index)? = StepState::Done;
+                if index + 1 == self.steps.len() {
+                    after.state = State::Done;
+                }
+                self.state == State::Running && (0..*index).all(is_done)
+            }
+            Call::StartUndo => {
+                after.state = State::Undoing;
+                unfinished
+            }
+            Call::Undone(index) => {
+                *after.steps.get_mut(*index)? = StepState::Undone;
+                if *index == 0 {
+                    after.state = State::Undone;
+                }
+                self.state == State::Undoing && !(index + 1..self.steps.len()).any(is_done)
+            }
+            Call::Fail => {
+                after.state = State::Stuck;
+                unfinished
+            }
+            Call::Finish(outcome) => {
+                after.state = outcome.state();
+                let count = (0..self.steps.len()).filter(|index| is_done(*index)).count();
+                let is_so = match outcome {
+                    Outcome::Done => count == self.steps.len(),
+                    Outcome::Undone => count == 0,
+                    Outcome::Failed(_) => true,
+                };
+                (unfinished && is_so) || self.state == outcome.state()
+            }
+            Call::Abandon => {
+                after.abandoned = true;
+                unfinished
+            }
+            Call::Adopt => {
+                after.abandoned = false;
+                unfinished && self.abandoned
+            }
+        };
+        allowed.then_some(after)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn only_what_makes_sense_is_journalled(count in 1..4usize, calls in prop::collection::vec(call(), 1..30)) {
+        let store = store();
+        let me = Owner::current();
+        let id = begin(&store, &me);
+        let mut expected = Expected { state: State::Planning, steps: vec![], abandoned: false };
+        for call in [Call::Plan(count)].into_iter().chain(calls) {
+            let result = match &call {
+                Call::Plan(count) => store.plan(&id, &steps(*count)),
+                Call::Done(index) => store.step_done(&id, *index, &[]),
+                Call::StartUndo => store.start_undo(&id, "it went wrong"),
+                Call::Undone(index) => store.step_undone(&id, *index, &[]),
+                Call::Fail => store.fail(&id, "it is stuck"),
+                Call::Finish(outcome) => store.finish(&id, outcome),
+                Call::Abandon => store.abandon(&id),
+                Call::Adopt => store.adopt(&id, &me).map(drop),
+            };
+            let after = expected.after(&call);
+            prop_assert_eq!(result.is_ok(), after.is_some(), "{:?} on {:?}: {:?}", call, expected, result);
+            expected = after.unwrap_or(expected);
+            let record = store.operation(&id).unwrap();
+            prop_assert_eq!(record.state, expected.state);
+            prop_assert_eq!(record.interrupted, expected.abandoned && !expected.state.is_finished());
+            prop_assert_eq!(record.finished.is_some(), expected.state.is_finished());
+            prop_assert_eq!(record.steps.into_iter().map(|step| step.state).collect::<Vec<_>>(), expected.steps.clone());
+            prop_assert_eq!(is_free(&store), expected.state.is_finished());
+        }
+    }
 }

@@ -52,6 +52,12 @@ fn a_new_store_is_made_with_its_directory_and_kept() {
 }
 
 #[test]
+fn a_store_can_be_shared_by_threads() {
+    fn is_shared<T: Send + Sync>(_: &T) {}
+    is_shared(&Store::in_memory().unwrap());
+}
+
+#[test]
 fn many_may_open_a_new_store_at_once() {
     for _ in 0..20 {
         let directory = TempDir::new().unwrap();
