@@ -243,12 +243,9 @@ pub(crate) fn update_pool(connection: &Connection, ports: &Ports) -> Result<()> 
         return Ok(());
     };
     let before = (cluster.tcpudp_port_pool.clone(), cluster.highest_used_port);
-    cluster.tcpudp_port_pool.retain(|port| !claimed.contains(port));
-    for port in released.difference(claimed) {
-        if !cluster.tcpudp_port_pool.contains(port) {
-            cluster.tcpudp_port_pool.insert(0, *port);
-        }
-    }
+    let pool = &mut cluster.tcpudp_port_pool;
+    pool.retain(|port| !claimed.contains(port) && !released.contains(port));
+    pool.splice(..0, released.difference(claimed).copied());
     cluster.highest_used_port = cluster.highest_used_port.max(claimed.last().copied());
     if before == (cluster.tcpudp_port_pool.clone(), cluster.highest_used_port) {
         return Ok(());

@@ -42,7 +42,7 @@ impl Store {
         make_directory(state).map_err(|error| StoreError::file(error, state))?;
         make_file(&path).map_err(|error| StoreError::file(error, &path))?;
         let mut connection = connect(&path).map_err(|error| StoreError::from(error).at(&path))?;
-        if prepare(&connection, &path)? < schema::LATEST {
+        if schema_version(&connection, &path)? < schema::LATEST {
             // One process at a time, as the version is read before the transaction that changes it.
             let directory = File::open(state).map_err(|error| StoreError::file(error, state))?;
             rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive)
@@ -59,6 +59,7 @@ impl Store {
     pub fn in_memory() -> Result<Self> {
         let path = PathBuf::from(":memory:");
         let mut connection = Connection::open_in_memory()?;
+        configure(&connection)?;
         migrate(&mut connection, &path)?;
         Ok(Self {
             connection: Mutex::new(connection),
@@ -162,16 +163,20 @@ fn make_file(path: &Path) -> std::io::Result<()> {
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "journal_size_limit", LARGEST_IDLE_WAL)?;
-    connection.set_prepared_statement_cache_capacity(128);
+    configure(&connection)?;
     Ok(connection)
 }
 
-/// Settings of this connection; returns the database's schema version.
-fn prepare(connection: &Connection, path: &Path) -> Result<i64> {
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "journal_size_limit", LARGEST_IDLE_WAL)
+}
+
+/// The database's schema version, if it is a store that this program knows.
+fn schema_version(connection: &Connection, path: &Path) -> Result<i64> {
     let run = || -> Result<i64> {
-        connection.pragma_update(None, "foreign_keys", true)?;
         // One look, as another process may be making the tables.
         let look = connection.unchecked_transaction()?;
         let version = look.query_row("PRAGMA user_version", [], |row| row.get(0))?;

@@ -60,6 +60,19 @@ fn what_was_put_is_read_back() {
 }
 
 #[test]
+fn an_object_is_found_by_its_uuid_before_another_by_its_name() {
+    let store = store();
+    for (uuid, name) in [("x", "y"), ("y", "x")] {
+        let mut named = instance(name, &[]);
+        named.uuid = uuid.into();
+        store.commit(&[Change::Instance(named)]).unwrap();
+    }
+    for uuid in ["x", "y"] {
+        assert_eq!(store.instance(uuid).unwrap().unwrap().uuid, uuid);
+    }
+}
+
+#[test]
 fn what_is_on_a_node_is_found() {
     let store = two_instances();
     let mirrored = [

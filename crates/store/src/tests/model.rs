@@ -178,11 +178,8 @@ impl Model {
         if after.has_cluster {
             let (released, claimed) = (self.ports(&touched), after.ports(&touched));
             after.pool.retain(|port| !claimed.contains(port));
-            for port in released.difference(&claimed) {
-                if !after.pool.contains(port) {
-                    after.pool.insert(0, *port);
-                }
-            }
+            let freed: Vec<_> = released.difference(&claimed).copied().collect();
+            after.pool = [freed, after.pool].concat();
             after.highest = after.highest.max(claimed.last().copied());
         }
         Some(after)
