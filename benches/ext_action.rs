@@ -72,7 +72,11 @@ fn report(action: &str, cost: Comparison) {
 
 fn bare(script: &Path) -> std::io::Result<std::process::Output> {
     // As small an environment as the action's, which the shell would otherwise have to read.
-    Command::new(script).env_clear().env("PATH", DEFAULT_PATH).stdin(Stdio::null()).output()
+    Command::new(script)
+        .env_clear()
+        .env("PATH", DEFAULT_PATH)
+        .stdin(Stdio::null())
+        .output()
 }
 
 fn write_provider(directory: &Path, device: &Path) -> std::io::Result<()> {

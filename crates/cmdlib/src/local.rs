@@ -137,11 +137,13 @@ impl Node for LocalNode {
 
     async fn remove_storage_dir(&self, path: &str) -> NodeResult<Change> {
         let path = path.to_owned();
-        self.call(move |host| match host.file_storage.remove_directory(path.as_ref()) {
-            // Whatever else is in it stays, and so does the directory.
-            Err(FileStorageError::NotEmpty { .. }) => Ok(Change::AlreadyThere),
-            removed => Ok(removed?),
-        })
+        self.call(
+            move |host| match host.file_storage.remove_directory(path.as_ref()) {
+                // Whatever else is in it stays, and so does the directory.
+                Err(FileStorageError::NotEmpty { .. }) => Ok(Change::AlreadyThere),
+                removed => Ok(removed?),
+            },
+        )
         .await
     }
 

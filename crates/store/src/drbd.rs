@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use gnt_config::Cluster;
-use rusqlite::{Connection, OptionalExtension, Params, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::change::{holding_disk, name_of_instance, put_singleton};
-use crate::error::{DiskHolder, Result, StoreError};
+use crate::error::{Result, StoreError};
+use crate::holder::DiskHolder;
 use crate::journal;
 use crate::operation::State;
+use crate::put::put_singleton;
 use crate::read::{CLUSTER, singleton};
 use crate::store::{Durability, Store};
 
@@ -154,26 +155,11 @@ pub(crate) fn claim_minor(connection: &Connection, disk: &str, node: &str, minor
         return Ok(());
     }
     let query = "SELECT disk, NULL, operation, reserved_for FROM drbd_minor WHERE node = ?1 AND minor = ?2";
-    let holder = holder(connection, query, params![node, minor])?;
+    let holder = DiskHolder::select(connection, query, params![node, minor])?;
     Err(StoreError::MinorTaken {
         node: node.to_owned(),
         minor,
         holder,
-    })
-}
-
-/// Who has a minor or a port; `query` gives disk, instance, operation and the disk for which that has reserved it.
-fn holder(connection: &Connection, query: &str, params: impl Params) -> Result<DiskHolder> {
-    type Columns = (Option<String>, Option<String>, Option<String>, Option<String>);
-    let columns: Columns = connection
-        .prepare_cached(query)?
-        .query_row(params, |row| row.try_into())?;
-    Ok(match columns {
-        (Some(disk), ..) => holding_disk(connection, disk)?,
-        (_, Some(instance), ..) => DiskHolder::Instance(name_of_instance(connection, instance)?),
-        (_, _, operation, disk) => {
-            DiskHolder::Operation(operation.unwrap_or_default(), disk.unwrap_or_default())
-        }
     })
 }
 
@@ -227,7 +213,7 @@ impl PortOwner<'_> {
             return Ok(());
         }
         let query = "SELECT disk, instance, operation, reserved_for FROM port WHERE port = ?1";
-        let holder = holder(connection, query, [port])?;
+        let holder = DiskHolder::select(connection, query, [port])?;
         Err(StoreError::PortTaken { port, holder })
     }
 }

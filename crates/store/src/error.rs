@@ -3,12 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::ErrorCode;
-use rustix::fs::Access;
-
+use crate::classify::classify;
+use crate::holder::DiskHolder;
 use crate::lock::{Holder, Interruption};
 use crate::operation::State;
-use crate::store::BUSY_TIMEOUT;
 
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -308,30 +306,6 @@ pub enum StoreError {
     },
 }
 
-/// Who has a volume, a minor or a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DiskHolder {
-    /// A disk, by UUID, and the name of the instance that it is attached to.
-    Disk(String, Option<String>),
-    /// An instance itself, by name.
-    Instance(String),
-    /// The operation has reserved it for the disk.
-    Operation(String, String),
-}
-
-impl std::fmt::Display for DiskHolder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Disk(disk, Some(instance)) => write!(f, "disk {disk} of instance {instance}"),
-            Self::Disk(disk, None) => write!(f, "disk {disk}, which is attached to no instance"),
-            Self::Instance(instance) => write!(f, "instance {instance}"),
-            Self::Operation(operation, disk) => {
-                write!(f, "operation {operation}, which has reserved it for disk {disk}")
-            }
-        }
-    }
-}
-
 impl StoreError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
@@ -403,57 +377,4 @@ impl StoreError {
             _ => Self::Open { path, source },
         }
     }
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(source: rusqlite::Error) -> Self {
-        Self::Database {
-            path: PathBuf::new(),
-            source,
-        }
-    }
-}
-
-fn classify(source: rusqlite::Error, path: &Path) -> StoreError {
-    let location = path.to_owned();
-    match source.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => StoreError::DiskFull { path: location },
-        Some(ErrorCode::NotADatabase) => StoreError::NotAStore { path: location },
-        Some(ErrorCode::DatabaseCorrupt) => StoreError::Damaged {
-            path: location,
-            detail: source.to_string(),
-        },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy {
-            path: location,
-            seconds: BUSY_TIMEOUT.as_secs(),
-        },
-        Some(
-            ErrorCode::PermissionDenied
-            | ErrorCode::CannotOpen
-            | ErrorCode::ReadOnly
-            | ErrorCode::SystemIoFailure,
-        ) => obstacle(path).unwrap_or(StoreError::Database {
-            path: location,
-            source,
-        }),
-        _ => StoreError::Database {
-            path: location,
-            source,
-        },
-    }
-}
-
-/// Why files beside `path` can't be written: SQLite does not tell what the system said.
-fn obstacle(path: &Path) -> Option<StoreError> {
-    let directory = path.parent()?;
-    let writable = rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)
-        .and_then(|()| rustix::fs::access(path, Access::WRITE_OK));
-    if let Err(error) = writable {
-        return Some(StoreError::file(error.into(), path));
-    }
-    let file_system = rustix::fs::statvfs(directory).ok()?;
-    let is_full = file_system.f_bavail == 0 || (file_system.f_files > 0 && file_system.f_favail == 0);
-    is_full.then(|| StoreError::DiskFull {
-        path: path.to_owned(),
-    })
 }

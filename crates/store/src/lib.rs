@@ -6,12 +6,15 @@
 //! half done. What a step does is not known here: its data is opaque.
 
 mod change;
+mod classify;
 mod drbd;
 mod error;
+mod holder;
 mod journal;
 mod lock;
 mod operation;
 mod owner;
+mod put;
 mod read;
 mod schema;
 mod store;
@@ -21,7 +24,8 @@ mod transfer;
 
 pub use change::{Change, Revision};
 pub use drbd::{DrbdReservation, FIRST_DRBD_PORT, LAST_DRBD_PORT};
-pub use error::{DiskHolder, Result, StoreError};
+pub use error::{Result, StoreError};
+pub use holder::DiskHolder;
 pub use journal::HISTORY;
 pub use lock::{Holder, Interruption};
 pub use operation::{Filter, OperationRecord, Outcome, PlannedStep, State, StepRecord, StepState};

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::change::{self, Change, Revision};
 use crate::error::{Result, StoreError};
 use crate::operation::{Filter, OperationRecord};
+use crate::put::put_singleton;
 use crate::read::{CLUSTER, FILE, REVISION, Stored, select, singleton};
 use crate::store::{Durability, Store};
 
@@ -57,9 +58,9 @@ impl Store {
                 .iter()
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect();
-            change::put_singleton(transaction, REVISION, &imported(&file))?;
+            put_singleton(transaction, REVISION, &imported(&file))?;
             file.insert("version".to_owned(), config.version.number().into());
-            change::put_singleton(transaction, FILE, &file)
+            put_singleton(transaction, FILE, &file)
         })
     }
 

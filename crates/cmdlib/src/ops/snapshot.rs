@@ -69,7 +69,10 @@ fn snapshot_source(disk: &Disk) -> Result<&Disk> {
     if !SNAPSHOT_CAPABLE.contains(template) {
         let capable: Vec<_> = SNAPSHOT_CAPABLE.iter().map(DiskTemplate::as_str).collect();
         return Err(Error::Unfit {
-            what: format!("{disk} cannot be snapshot: only {} disks have snapshots", capable.join(", ")),
+            what: format!(
+                "{disk} cannot be snapshot: only {} disks have snapshots",
+                capable.join(", ")
+            ),
             hint: "copy the data while the disk is not in use",
         });
     }
