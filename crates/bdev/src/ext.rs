@@ -209,30 +209,36 @@ impl Driver for ExtDriver {
     }
 
     /// Of the provider that `params` name, or else of all that can be used. Those without a script `list` cannot tell.
+    /// Without a provider in `params`, all are asked, and those that cannot answer are passed over: one that wants to
+    /// know where to look cannot be asked like this.
     fn volumes(&self, host: &Host, params: &Object) -> Result<Vec<FoundVolume>, Error> {
-        let mut found = Vec::new();
-        for provider in providers(host, params) {
-            let listed = host.ext.list(&provider, params).map_err(|error| Error::Volumes {
+        let list = |provider: &str| {
+            let listed = host.ext.list(provider, params)?.unwrap_or_default();
+            Ok(listed
+                .into_iter()
+                .map(|info| found_volume(provider, info))
+                .collect())
+        };
+        match params.get("provider").and_then(|provider| provider.as_str()) {
+            Some(provider) => list(provider).map_err(|error: gnt_extstorage::Error| Error::Volumes {
                 device: self.device(),
                 node: host.name.clone(),
                 cause: Box::new(error.into()),
-            })?;
-            let volumes = listed.unwrap_or_default();
-            found.extend(volumes.into_iter().map(|info| found_volume(&provider, info)));
+            }),
+            None => {
+                let listed = providers(host).filter_map(|provider| list(&provider).ok());
+                Ok(listed.flat_map(|volumes: Vec<_>| volumes).collect())
+            }
         }
-        Ok(found)
     }
 }
 
-fn providers(host: &Host, params: &Object) -> Vec<String> {
-    if let Some(provider) = params.get("provider").and_then(|provider| provider.as_str()) {
-        return vec![provider.to_owned()];
-    }
+/// Those that can be used.
+fn providers(host: &Host) -> impl Iterator<Item = String> {
     let found = diagnose(host.ext.search_path()).into_iter();
     found
         .filter(|provider| provider.is_usable() && provider.shadowed_by.is_none())
         .map(|provider| provider.name)
-        .collect()
 }
 
 /// The volume that is a target's.

@@ -6,14 +6,12 @@ use std::path::{Path, PathBuf};
 use gnt_bdev::{Link, Status};
 use gnt_cmdlib::ops::common_template;
 use gnt_cmdlib::step::Step;
+use gnt_config::secret::REDACTED;
 use gnt_config::{Disk, Instance, Mebibytes, Node, Object, Settings};
 use gnt_store::{OperationRecord, StepRecord, StepState};
 use serde_json::{Value, json};
 
 use crate::output::{Details, columns, time};
-
-/// What stands for a value that nobody is to see.
-const REDACTED: &str = "<redacted>";
 
 /// The names of nodes, by UUID.
 #[derive(Debug)]

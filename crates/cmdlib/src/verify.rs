@@ -207,7 +207,18 @@ async fn orphans(store: &Store, node: &config::Node, asked: &impl Node) -> Resul
     let in_making = in_making(store)?;
     let mut findings = Vec::new();
     for (device, params) in places(store)? {
-        for volume in asked.volumes(device, &params).await? {
+        let volumes = match asked.volumes(device, &params).await {
+            Ok(volumes) => volumes,
+            Err(error) => {
+                findings.push(Finding {
+                    node: Some(node.name.clone()),
+                    mend: error.hint(),
+                    ..Finding::new(FindingKind::Unknown, crate::error::chain(&error))
+                });
+                continue;
+            }
+        };
+        for volume in volumes {
             let mut disk = Disk::new(volume.device, volume.logical_id.clone(), Mebibytes(0));
             disk.nodes = vec![node.uuid.clone()];
             let mut known = false;

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// What stands for a secret wherever it would be shown.
+pub const REDACTED: &str = "<redacted>";
+
 /// A secret: prints and logs as `<redacted>`. Only [`expose`](Secret::expose), for the wire and the store, shows it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
@@ -20,12 +23,12 @@ impl Secret {
 
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<redacted>")
+        f.write_str(REDACTED)
     }
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<redacted>")
+        f.write_str(REDACTED)
     }
 }

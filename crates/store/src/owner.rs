@@ -19,7 +19,7 @@ pub struct Owner {
     pub pid: u32,
     /// When the process started, in clock ticks since boot (`/proc/PID/stat`, field 22).
     pub start_time: u64,
-    /// Its command line, for people.
+    /// Its command line, for people; of values behind a `=`, which may be secret, only that there are some.
     pub command: String,
 }
 
@@ -42,7 +42,7 @@ impl Owner {
     pub fn current() -> Self {
         let pid = std::process::id();
         let arguments: Vec<_> = std::env::args_os()
-            .map(|argument| argument.to_string_lossy().into_owned())
+            .map(|argument| without_value(&argument.to_string_lossy()))
             .collect();
         Self {
             host: HERE.host.clone(),
@@ -61,6 +61,14 @@ impl Owner {
             return self.host != HERE.host;
         }
         self.pid_namespace != HERE.pid_namespace || start_time(self.pid) == Some(self.start_time)
+    }
+}
+
+/// `0:size=1G,password=secret` becomes `0:size=…`.
+fn without_value(argument: &str) -> String {
+    match argument.split_once('=') {
+        Some((key, _)) => format!("{key}=…"),
+        None => argument.to_owned(),
     }
 }
 
@@ -129,6 +137,12 @@ mod tests {
         assert!(!owner.is_alive());
         child.wait().unwrap();
         assert!(!owner.is_alive());
+    }
+
+    #[test]
+    fn a_command_line_is_kept_without_values() {
+        let shown = ["grow", "0:size=1G,nas_password=a=b", "--token=x"].map(without_value);
+        assert_eq!(shown, ["grow", "0:size=…", "--token=…"]);
     }
 
     #[test]

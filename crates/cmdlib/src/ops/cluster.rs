@@ -10,7 +10,9 @@ use gnt_store::{Change, Outcome, Owner, Store, StoreError};
 use crate::error::{Error, Result};
 use crate::node::NodeError;
 
-/// What an operation on the cluster itself is called in the journal, and the lock that it takes.
+/// What changing the cluster is called in the journal.
+const KIND: &str = "cluster-modify";
+/// The lock that it takes.
 const LOCK: &str = "cluster";
 
 /// One change of the cluster's settings.
@@ -230,7 +232,7 @@ pub fn modify(store: &Store, changes: &[ClusterChange], dry_run: bool) -> Result
         return changed(store, changes);
     }
     let operation = lock(store)?;
-    let result = changed(store, changes).and_then(|after| {
+    let made = changed(store, changes).and_then(|after| {
         let changes = [
             Change::Cluster(after.cluster.clone()),
             Change::Settings(after.settings.clone()),
@@ -238,9 +240,12 @@ pub fn modify(store: &Store, changes: &[ClusterChange], dry_run: bool) -> Result
         store.commit(&changes)?;
         Ok(after)
     });
-    // There are no steps: either everything is committed, or nothing.
-    store.finish(&operation, &Outcome::Undone)?;
-    result
+    match &made {
+        // An operation without steps is done.
+        Ok(_) => store.plan(&operation, &[])?,
+        Err(_) => store.finish(&operation, &Outcome::Undone)?,
+    }
+    made
 }
 
 fn changed(store: &Store, changes: &[ClusterChange]) -> Result<ClusterSettings> {
@@ -251,7 +256,7 @@ fn changed(store: &Store, changes: &[ClusterChange]) -> Result<ClusterSettings> 
 
 fn lock(store: &Store) -> Result<String> {
     loop {
-        match store.begin(LOCK, "", &[LOCK.to_owned()], &Owner::current()) {
+        match store.begin(KIND, "", &[LOCK.to_owned()], &Owner::current()) {
             Err(StoreError::Interrupted { operation, .. }) => {
                 let dead = store.adopt(&operation.operation, &Owner::current())?;
                 store.finish(&dead.id, &Outcome::Undone)?;
@@ -427,7 +432,7 @@ mod tests {
             start_time: 0,
             ..Owner::current()
         };
-        store.begin(LOCK, "", &[LOCK.to_owned()], &dead).unwrap();
+        store.begin(KIND, "", &[LOCK.to_owned()], &dead).unwrap();
         modify(&store, &[ClusterChange::EsTimeout(5)], false).unwrap();
         assert_eq!(store.settings().unwrap().es_timeout, 5);
         assert!(

@@ -1,0 +1,289 @@
+//! What goes wrong: interrupted operations, damaged and unreachable stores, readers that go away; and that nothing of it
+//! shows a secret.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use support::{Run, Sandbox, text};
+
+/// Starts an `add` whose provider hangs or is slow, and kills it when it is there.
+fn interrupted(sandbox: &Sandbox, provider: &str, more: &str) -> Value {
+    let dir = sandbox.path("volumes");
+    let disk = format!("1:size=1M,provider={provider},dir={},{more}", dir.display());
+    let mut child = sandbox.start(&format!("add web --disk 0:size=1M --disk {disk}"));
+    let running = |operation: &Value| operation["state"] == "running" && operation["steps_done"] == 1;
+    let operation = sandbox.wait_for_operation(running);
+    kill(&mut child);
+    operation
+}
+
+fn kill(child: &mut Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn an_interrupted_operation_is_told_and_can_be_aborted() {
+    let sandbox = Sandbox::new().with_odd_providers();
+    let operation = interrupted(&sandbox, "hangs", "on=create");
+    let id = text(&operation, "id");
+    let listed = sandbox.json("operation list");
+    assert_eq!(
+        json!([listed[0]["interrupted"], listed[0]["step"]]),
+        json!([true, "create-disk"])
+    );
+
+    let list = sandbox.run("list");
+    assert_eq!(list.status, 3);
+    let warning = format!(
+        "warning: operation {id} (add web) was interrupted: run gnt-disk operation resume {id}, or abort\n"
+    );
+    assert_eq!(list.stderr, warning);
+    let verify = sandbox.run("verify");
+    assert_eq!(verify.status, 3);
+    assert!(verify.stdout.contains("interrupted: web: "), "{verify:?}");
+
+    sandbox.ok(&format!("--dry-run operation abort {id}"));
+    let aborted = sandbox.ok(&format!("operation abort {}", &id[..6]));
+    assert_eq!(aborted.stdout, format!("operation {id} (add web) was undone\n"));
+    assert_eq!(sandbox.json("operation list"), json!([]));
+    assert_eq!(sandbox.json("list"), json!([]));
+    assert_eq!(sandbox.json("verify"), json!([]));
+    sandbox.assert_empty();
+    assert_eq!(fs::read_dir(sandbox.path("volumes")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_interrupted_operation_can_be_resumed() {
+    let sandbox = Sandbox::new().with_odd_providers();
+    interrupted(&sandbox, "slow", "sleep=0.5");
+    let resumed = sandbox.json("operation resume --all");
+    assert_eq!(resumed["operations"][0]["state"], "done");
+    assert_eq!(sandbox.json("list")[0]["disk.sizes"], json!([1, 1]));
+    sandbox.ok("activate web");
+    sandbox.ok("remove web");
+    sandbox.assert_empty();
+}
+
+#[test]
+fn the_next_command_heals_what_was_interrupted() {
+    let sandbox = Sandbox::new().with_odd_providers();
+    let operation = interrupted(&sandbox, "hangs", "on=create");
+    let added = sandbox.run("add web --disk 0:size=2M");
+    assert_eq!(added.status, 0, "{added:?}");
+    assert!(added.stderr.contains(text(&operation, "id")), "{added:?}");
+    assert_eq!(sandbox.json("list")[0]["disk.sizes"], json!([2]));
+    sandbox.ok("remove web");
+    sandbox.assert_empty();
+}
+
+#[test]
+fn an_operation_can_be_given_up_and_verify_shows_what_is_left() {
+    let sandbox = Sandbox::new().with_odd_providers();
+    interrupted(&sandbox, "hangs", "on=create");
+    sandbox.ok("operation abort --all --force");
+    assert_eq!(sandbox.json("operation list --all")[1]["state"], "failed");
+    let verify = sandbox.run("--json verify");
+    assert_eq!(verify.status, 3);
+    let findings: Value = serde_json::from_str(&verify.stdout).unwrap();
+    assert_eq!(
+        json!([findings[0]["kind"], findings[0]["instance"]]),
+        json!(["orphan", "web"])
+    );
+    assert_eq!(sandbox.run("list").status, 0);
+}
+
+#[test]
+fn a_running_operation_keeps_others_out_and_says_who_it_is() {
+    let sandbox = Sandbox::new().with_odd_providers();
+    let dir = sandbox.path("volumes");
+    let disk = format!("size=1M,provider=slow,sleep=2,dir={}", dir.display());
+    let mut child = sandbox.start(&format!("add web --disk {disk}"));
+    let operation = sandbox.wait_for_operation(|operation| operation["state"] == "running");
+    assert_eq!(operation["interrupted"], false);
+    let error = sandbox.fails(1, "add web --disk 0:size=1M");
+    assert!(error.contains(&format!("process {} on", child.id())), "{error}");
+    assert!(error.contains("hint: wait until it is done"), "{error}");
+    let error = sandbox.fails(1, &format!("operation abort {}", text(&operation, "id")));
+    assert!(error.contains("is run by"), "{error}");
+    sandbox.ok("add other --disk 0:size=1M");
+    assert!(child.wait().unwrap().success());
+    sandbox.ok("remove web");
+    sandbox.ok("remove other");
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_named_with_advice() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.state(), "").unwrap();
+    let error = sandbox.fails(1, "list");
+    assert!(error.contains(sandbox.state().to_str().unwrap()), "{error}");
+    let error = sandbox.fails(1, "--state /proc/nowhere/state list");
+    assert!(
+        error.contains("error: cannot open the store /proc/nowhere/state\n  because: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_user_who_may_not_is_told_so() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("list");
+    // Where the program was built, that user may not be allowed to go.
+    let program = sandbox.path("gnt-disk");
+    // Not by this process: a program that another thread's child has open for writing cannot be run.
+    let copy = Command::new("cp")
+        .args([Path::new(env!("CARGO_BIN_EXE_gnt-disk")), &program])
+        .status();
+    assert!(copy.unwrap().success());
+    fs::set_permissions(program.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    let nobody = |state: &Path| -> Run {
+        let mut command = Command::new(&program);
+        command.args(["list", "--state"]).arg(state).uid(65534).gid(65534);
+        command.output().unwrap().into()
+    };
+    for state in [sandbox.state(), sandbox.path("not-there")] {
+        let run = nobody(&state);
+        assert_eq!(run.status, 1, "{run:?}");
+        assert!(
+            run.stderr.contains("no permission") && run.stderr.contains("hint: run as root"),
+            "{run:?}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_store_is_told_from_another_file() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("add web -t diskless");
+    let database = sandbox.state().join("store.db");
+    let good = fs::read(&database).unwrap();
+    fs::write(
+        &database,
+        "this is a letter to my aunt, who has no database\n".repeat(100),
+    )
+    .unwrap();
+    let error = sandbox.fails(1, "list");
+    assert!(error.contains("is not a store of gnt-disk\n  hint: "), "{error}");
+
+    fs::write(&database, good).unwrap();
+    let mut file = File::options().write(true).open(&database).unwrap();
+    file.seek(SeekFrom::Start(4096)).unwrap();
+    file.write_all(&[0xa5; 64 << 10]).unwrap();
+    let error = sandbox.fails(1, "list");
+    assert!(
+        error.contains("damaged") && error.contains("hint: restore"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("list");
+    for arguments in ["list", "completions bash", "--help", "--json cluster info"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = sandbox.command();
+        command
+            .args(arguments.split_whitespace())
+            .stdout(writer)
+            .stderr(Stdio::piped());
+        let run: Run = command.output().unwrap().into();
+        assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{arguments}");
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = sandbox
+        .command()
+        .args(["info", "nobody"])
+        .stderr(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error() {
+    let sandbox = Sandbox::new();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut command = sandbox.command();
+    let run: Run = command
+        .arg("list")
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+        .wait_with_output()
+        .unwrap()
+        .into();
+    assert_eq!(run.status, 1, "{run:?}");
+    assert!(
+        run.stderr
+            .contains("error: cannot write to standard output\n  because: No space left"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn secrets_are_shown_nowhere() {
+    let sandbox = Sandbox::new();
+    let disk = "0:size=1M,nas_password=hunter2secret";
+    let added = sandbox.json(&format!("add web --disk {disk}"));
+    assert_eq!(added["disks"][0]["params"]["nas_password"], "<redacted>");
+    sandbox.ok("snapshot web --disk 0:snapshot_name=copy");
+    let operation = text(&added, "operation").to_owned();
+    for arguments in [
+        "-v activate web",
+        "info web",
+        "--json info web",
+        "--json list",
+        "list --detached -o +params",
+        "--json list --detached",
+        "--dry-run grow web 0 1M",
+        "-v grow web 0 1M",
+        "--json verify",
+        "operation list --all",
+        &format!("operation show {operation}"),
+        &format!("--json operation show {operation}"),
+        "-v --json remove web",
+    ] {
+        let run = sandbox.ok(arguments);
+        assert!(
+            !format!("{run:?}").contains("hunter2secret"),
+            "{arguments}: {run:?}"
+        );
+    }
+    let log = fs::read_to_string(sandbox.state().join("log/extstorage/ext.log")).unwrap();
+    assert!(log.contains("create") && !log.contains("hunter2secret"), "{log}");
+}
+
+#[test]
+fn secrets_of_drbd_are_only_exported() {
+    let sandbox = Sandbox::new();
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/config/config.data");
+    sandbox.ok(&format!("import {}", config.display()));
+    let secret = "7e8f54ba7ac9e91eb11e206f0868ef4f1f166459";
+    assert!(sandbox.ok("export").stdout.contains(secret));
+    for arguments in [
+        "--json list",
+        "info inst5.rn",
+        "--json info inst5.rn",
+        "-v activate inst5.rn",
+        "verify",
+    ] {
+        let run = sandbox.run(arguments);
+        assert!(!format!("{run:?}").contains(secret), "{arguments}: {run:?}");
+    }
+    let info = sandbox.run("--json info inst5.rn").stdout;
+    assert!(info.contains("<redacted>"), "{info}");
+}
