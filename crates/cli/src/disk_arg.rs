@@ -1,12 +1,15 @@
 //! What `--disk` says, in the language of `gnt-instance`: `N:KEY=VALUE,…`, with `\,` for a comma in a value.
 
-use std::fmt;
+mod error;
+
 use std::ops::Range;
 
 use gnt_cmdlib::ops::modify::DiskChange;
 use gnt_cmdlib::ops::snapshot::SnapshotRequest;
-use gnt_config::size::SizeError;
 use gnt_config::{AccessMode, DiskTemplate, Mebibytes, Object};
+
+pub(crate) use error::DiskArgError;
+use error::Problem;
 
 /// The last disk (`gnt-instance modify --disk -1:…`).
 const LAST: &str = "-1";
@@ -20,71 +23,6 @@ const SIZE: &str = "size";
 const SPINDLES: &str = "spindles";
 const SNAPSHOT_NAME: &str = "snapshot_name";
 const SNAPSHOT_SIZE: &str = "snapshot_size";
-
-/// A `--disk`, or another option like it, that cannot be understood: the argument, the part of it, and what was expected there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DiskArgError {
-    option: &'static str,
-    argument: String,
-    /// Bytes of the argument.
-    at: Range<usize>,
-    problem: Problem,
-}
-
-impl std::error::Error for DiskArgError {}
-
-/// The problem, and below it the argument with the part marked.
-impl fmt::Display for DiskArgError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |range: Range<usize>| self.argument.get(range).unwrap_or_default().escape_debug();
-        let indent = shown(0..self.at.start).count();
-        let width = shown(self.at.clone()).count().max(1);
-        let argument = shown(0..self.argument.len());
-        writeln!(f, "{}", self.problem)?;
-        writeln!(f, "  {} {argument}", self.option)?;
-        let indent = indent + self.option.len();
-        write!(f, "   {:indent$}{:^<width$}", "", "")
-    }
-}
-
-/// What is wrong with the part.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum Problem {
-    #[error("nothing is said of the disk: expected KEY=VALUE,…, such as size=2G")]
-    Empty,
-    #[error("a key is missing: expected KEY=VALUE")]
-    NoKey,
-    #[error("'{0}' has no value: expected {0}=VALUE")]
-    NoValue(String),
-    #[error("'{0}' is given twice: expected each key once")]
-    Duplicate(String),
-    #[error("'{0}' is not the index of a disk: expected 0 for the first disk, 1 for the second, …")]
-    Index(String),
-    #[error("index {index} leaves a gap: expected each index from 0 to {last} once")]
-    Gap { index: usize, last: usize },
-    #[error("disk {0} is given twice: expected each index once")]
-    Repeated(usize),
-    #[error("no disk template is named: expected TEMPLATE:KEY=VALUE")]
-    NoTemplate,
-    #[error("'{0}' is not a disk template")]
-    Template(String),
-    #[error("no disk is named: expected an index, name or UUID and a colon, such as 0:{0}")]
-    NoDisk(&'static str),
-    #[error("{0}")]
-    Size(SizeError),
-    #[error("'{0}' is not a number of spindles: expected a whole number")]
-    Spindles(String),
-    #[error("'{0}' is not an access mode: expected rw or ro")]
-    Mode(String),
-    #[error("'{0}' and '{1}' cannot both be done to one disk: expected one of them")]
-    TwoActions(&'static str, &'static str),
-    #[error("'{0}' takes nothing else: expected N:{0}")]
-    Bare(&'static str),
-    #[error("which disk to attach is not said: expected name=NAME or uuid=UUID")]
-    NothingToAttach,
-    #[error("'{found}' is not known here: expected {expected}")]
-    Unknown { found: String, expected: &'static str },
-}
 
 /// The disks of a new instance, in the order of their indexes. Without an index, a disk has the place of its argument.
 pub(crate) fn new_disks(arguments: &[String]) -> Result<Vec<Object>, DiskArgError> {

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod context;
+mod details;
 mod disk_arg;
 mod embedded;
 mod failure;

@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
-use gnt_config::Mebibytes;
+use gnt_config::{Mebibytes, Object};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -95,16 +95,36 @@ pub(crate) enum Kind {
     Count,
 }
 
-/// A field of the rows `R` of a list: a column of the table and a key of the JSON objects.
-pub(crate) struct Field<R: ?Sized> {
+/// A column of a list's table and a key of its JSON objects.
+#[derive(Debug)]
+pub(crate) struct Field {
     /// As gnt-* call it with `-o`.
-    pub(crate) name: &'static str,
+    name: &'static str,
     /// Heading of the column.
-    pub(crate) title: &'static str,
-    pub(crate) kind: Kind,
+    title: &'static str,
+    kind: Kind,
     /// Whether it is shown unless other fields are asked for.
-    pub(crate) default: bool,
-    pub(crate) value: fn(&R) -> Value,
+    default: bool,
+}
+
+impl Field {
+    /// One that is shown.
+    pub(crate) const fn shown(name: &'static str, title: &'static str, kind: Kind) -> Self {
+        Self {
+            name,
+            title,
+            kind,
+            default: true,
+        }
+    }
+
+    /// One that is shown when it is asked for.
+    pub(crate) const fn more(name: &'static str, title: &'static str, kind: Kind) -> Self {
+        Self {
+            default: false,
+            ..Self::shown(name, title, kind)
+        }
+    }
 }
 
 /// What every listing command understands (`gnt-instance list`).
@@ -123,23 +143,15 @@ pub(crate) struct ListOptions {
 }
 
 impl ListOptions {
-    /// The rows as a JSON array of objects and as a table. JSON objects have all fields, unless some were asked for.
-    pub(crate) fn answer<R>(&self, fields: &[Field<R>], rows: &[R]) -> Result<Answer, Failure> {
+    /// The rows as a JSON array of objects and as a table. JSON objects are complete, unless some fields were asked for.
+    pub(crate) fn answer(&self, fields: &[Field], rows: Vec<Object>) -> Result<Answer, Failure> {
         let shown = self.select(fields)?;
-        let keys: Vec<&Field<R>> = match self.fields {
-            Some(_) => shown.clone(),
-            None => fields.iter().collect(),
-        };
-        let object = |row: &R| {
-            let fields = keys
+        let value = |row: &Object, field: &Field| row.get(field.name).cloned().unwrap_or_default();
+        let cells = |row: &Object| {
+            shown
                 .iter()
-                .map(|field| (field.name.to_owned(), (field.value)(row)));
-            Value::Object(fields.collect())
-        };
-        let json = rows.iter().map(object).collect();
-        let cells = |row: &R| {
-            let cell = |field: &&Field<R>| self.cell(field.kind, &(field.value)(row));
-            shown.iter().map(cell).collect::<Vec<_>>()
+                .map(|field| self.cell(field.kind, &value(row, field)))
+                .collect()
         };
         let titles = (!self.no_headers).then(|| shown.iter().map(|field| field.title.to_owned()).collect());
         let lines: Vec<Vec<String>> = titles.into_iter().chain(rows.iter().map(cells)).collect();
@@ -149,10 +161,20 @@ impl ListOptions {
                 matches!(shown[column].kind, Kind::Size | Kind::Count)
             }),
         };
+        let asked_for = |row: &Object| -> Object {
+            shown
+                .iter()
+                .map(|field| (field.name.to_owned(), value(row, field)))
+                .collect()
+        };
+        let json = match self.fields {
+            Some(_) => rows.iter().map(|row| Value::Object(asked_for(row))).collect(),
+            None => rows.into_iter().map(Value::Object).collect(),
+        };
         Ok(Answer::new(json, text))
     }
 
-    fn select<'f, R>(&self, fields: &'f [Field<R>]) -> Result<Vec<&'f Field<R>>, Failure> {
+    fn select<'f>(&self, fields: &'f [Field]) -> Result<Vec<&'f Field>, Failure> {
         let defaults = || fields.iter().filter(|field| field.default);
         let Some(wanted) = &self.fields else {
             return Ok(defaults().collect());
@@ -227,117 +249,6 @@ pub(crate) fn columns(lines: &[Vec<String>], right_aligned: impl Fn(usize) -> bo
         .collect()
 }
 
-/// Something shown at length, in the manner of `gnt-instance info`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Details {
-    /// A value.
-    Text(String),
-    /// Labelled values.
-    Map(Vec<(String, Details)>),
-    /// Values of one kind.
-    List(Vec<Details>),
-}
-
-impl Details {
-    /// A value; nothing is shown as a dash.
-    pub(crate) fn text(value: impl ToString) -> Self {
-        Self::Text(value.to_string())
-    }
-
-    /// A value that may be missing.
-    pub(crate) fn maybe(value: Option<impl ToString>) -> Self {
-        Self::Text(value.map_or(String::new(), |value| value.to_string()))
-    }
-
-    /// Labelled values.
-    pub(crate) fn map<L: Into<String>>(entries: impl IntoIterator<Item = (L, Details)>) -> Self {
-        Self::Map(
-            entries
-                .into_iter()
-                .map(|(label, value)| (label.into(), value))
-                .collect(),
-        )
-    }
-
-    /// Several values.
-    pub(crate) fn list(items: impl IntoIterator<Item = impl ToString>) -> Self {
-        Self::List(items.into_iter().map(Self::text).collect())
-    }
-
-    /// A JSON value, each level of objects and arrays one level of this.
-    pub(crate) fn json(value: &Value) -> Self {
-        match value {
-            Value::Object(object) => {
-                Self::map(object.iter().map(|(key, value)| (key.clone(), Self::json(value))))
-            }
-            Value::Array(items) => Self::List(items.iter().map(Self::json).collect()),
-            Value::Null => Self::Text(String::new()),
-            Value::String(text) => Self::text(text),
-            other => Self::text(other),
-        }
-    }
-
-    /// The whole, with its line ends.
-    pub(crate) fn render(&self) -> String {
-        let mut text = String::new();
-        match self {
-            Self::Text(value) => text.push_str(&shown(value)),
-            other => other.write(&mut text, 0),
-        }
-        text
-    }
-
-    fn write(&self, text: &mut String, indent: usize) {
-        match self {
-            Self::Text(value) => {
-                text.push_str(&shown(value));
-                text.push('\n');
-            }
-            Self::Map(entries) => {
-                for (position, (label, value)) in entries.iter().enumerate() {
-                    // The first is where its list's dash is.
-                    if position > 0 || !text.ends_with("- ") {
-                        text.push_str(&" ".repeat(indent));
-                    }
-                    text.push_str(&printable(label));
-                    text.push(':');
-                    value.write_below(text, indent);
-                }
-            }
-            Self::List(items) => {
-                for item in items {
-                    text.push_str(&" ".repeat(indent));
-                    text.push_str("- ");
-                    item.write(text, indent + 2);
-                }
-            }
-        }
-    }
-
-    /// What stands behind a label.
-    fn write_below(&self, text: &mut String, indent: usize) {
-        match self {
-            Self::Text(_) => {
-                text.push(' ');
-                self.write(text, indent);
-            }
-            Self::Map(entries) if entries.is_empty() => text.push_str(" -\n"),
-            Self::List(items) if items.is_empty() => text.push_str(" -\n"),
-            nested => {
-                text.push('\n');
-                nested.write(text, indent + 2);
-            }
-        }
-    }
-}
-
-fn shown(value: &str) -> String {
-    match value {
-        "" => "-".to_owned(),
-        value => printable(value),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,49 +260,13 @@ mod tests {
         list: ListOptions,
     }
 
-    const FIELDS: &[Field<Value>] = &[
-        Field {
-            name: "name",
-            title: "Instance",
-            kind: Kind::Text,
-            default: true,
-            value: |row| row["name"].clone(),
-        },
-        Field {
-            name: "size",
-            title: "Size",
-            kind: Kind::Size,
-            default: true,
-            value: |row| row["size"].clone(),
-        },
-        Field {
-            name: "disks",
-            title: "Disks",
-            kind: Kind::Count,
-            default: false,
-            value: |row| row["disks"].clone(),
-        },
-        Field {
-            name: "active",
-            title: "Active",
-            kind: Kind::Flag,
-            default: false,
-            value: |row| row["active"].clone(),
-        },
-        Field {
-            name: "since",
-            title: "Since",
-            kind: Kind::Time,
-            default: false,
-            value: |row| row["since"].clone(),
-        },
-        Field {
-            name: "snodes",
-            title: "Secondaries",
-            kind: Kind::Text,
-            default: false,
-            value: |row| row["snodes"].clone(),
-        },
+    const FIELDS: &[Field] = &[
+        Field::shown("name", "Instance", Kind::Text),
+        Field::shown("size", "Size", Kind::Size),
+        Field::more("disks", "Disks", Kind::Count),
+        Field::more("active", "Active", Kind::Flag),
+        Field::more("since", "Since", Kind::Time),
+        Field::more("snodes", "Secondaries", Kind::Text),
     ];
 
     fn list(arguments: &[&str]) -> Result<(Value, String), String> {
@@ -402,7 +277,10 @@ mod tests {
         let options = Options::parse_from([&["list"], arguments].concat());
         let answer = options
             .list
-            .answer(FIELDS, &rows)
+            .answer(
+                FIELDS,
+                rows.iter().filter_map(Value::as_object).cloned().collect(),
+            )
             .map_err(|failure| failure.to_string())?;
         match answer.body {
             Body::Both { json, text } => Ok((json, text)),
@@ -454,35 +332,5 @@ mod tests {
             );
         }
         assert_eq!(list(&["-o", ""]), Err("there is no field ''".to_owned()));
-    }
-
-    #[test]
-    fn details_are_nested_by_indentation() {
-        let details = Details::map([
-            ("Name", Details::text("web")),
-            ("Owner", Details::maybe(None::<&str>)),
-            ("Tags", Details::list(["a", "b"])),
-            ("None", Details::list(Vec::<String>::new())),
-            (
-                "Disks",
-                Details::List(vec![Details::map([
-                    ("disk/0", Details::text("1.0G")),
-                    ("params", Details::map([("key", Details::text("line\nline"))])),
-                ])]),
-            ),
-        ]);
-        assert_eq!(
-            details.render(),
-            "Name: web\n\
-             Owner: -\n\
-             Tags:\n\
-             \x20 - a\n\
-             \x20 - b\n\
-             None: -\n\
-             Disks:\n\
-             \x20 - disk/0: 1.0G\n\
-             \x20   params:\n\
-             \x20     key: line\\nline\n"
-        );
     }
 }

@@ -11,7 +11,8 @@ use gnt_config::{Disk, Instance, Mebibytes, Node, Object, Settings};
 use gnt_store::{OperationRecord, StepRecord, StepState};
 use serde_json::{Value, json};
 
-use crate::output::{Details, columns, time};
+use crate::details::Details;
+use crate::output::{columns, time};
 
 /// The names of nodes, by UUID.
 #[derive(Debug)]
@@ -94,11 +95,12 @@ pub(crate) fn instance(instance: &Instance, own: &[Disk], names: &NodeNames, dis
     secondaries.dedup();
     object(json!({
         "name": instance.name, "uuid": instance.uuid,
-        // Ganeti 3.1 says so of an instance whose disks differ.
+        // `constants.DT_MIXED`
         "disk_template": common_template(own).map_or("mixed", |template| template.as_str()),
         "pnode": primary.map(|node| names.of(node)),
         "snodes": secondaries.iter().map(|node| names.of(node)).collect::<Vec<_>>(),
-        "disks_active": instance.disks_active, "disks": disks,
+        "disks_active": instance.disks_active, "disks": disks, "disk.count": own.len(),
+        "disk.sizes": own.iter().map(|disk| disk.size).collect::<Vec<_>>(),
     }))
 }
 
@@ -204,7 +206,8 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
-fn object(value: Value) -> Object {
+/// The fields of what `json!` made of `{…}`.
+pub(crate) fn object(value: Value) -> Object {
     match value {
         Value::Object(object) => object,
         _ => Object::new(),

@@ -9,7 +9,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::{Sandbox, text};
+use support::{Run, Sandbox, text};
 
 const MARKER: &[u8] = b"written before everything else";
 
@@ -45,6 +45,21 @@ fn the_first_command_makes_a_cluster_and_says_so_once() {
     );
     assert_eq!(sandbox.ok("list").stderr, "");
     assert_eq!(sandbox.json("cluster info")["enabled_disk_templates"][0], "ext");
+}
+
+#[test]
+fn several_first_commands_at_once_make_one_cluster() {
+    let sandbox = Sandbox::new();
+    let first: Vec<_> = (0..4).map(|_| sandbox.start("--json cluster info")).collect();
+    let runs: Vec<Run> = first
+        .into_iter()
+        .map(|child| child.wait_with_output().unwrap().into())
+        .collect();
+    let told = |run: &&Run| run.stderr.contains("made a new cluster");
+    assert_eq!(runs.iter().filter(told).count(), 1, "{runs:?}");
+    for run in &runs {
+        assert_eq!((run.status, &run.stdout), (0, &runs[0].stdout), "{run:?}");
+    }
 }
 
 #[test]

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use crate::args::{Global, template_parser};
 use crate::context::{Context, DEFAULT_CLUSTER, host_name, state_directory};
+use crate::details::Details;
 use crate::disk_arg;
 use crate::failure::Failure;
-use crate::output::{Answer, Details};
+use crate::output::Answer;
 use crate::view::{self, NodeNames};
 
 /// Make, show or change the cluster

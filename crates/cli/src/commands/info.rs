@@ -7,8 +7,9 @@ use gnt_config::{Disk, Object};
 use serde_json::Value;
 
 use crate::context::{Context, warn};
+use crate::details::Details;
 use crate::failure::Failure;
-use crate::output::{Answer, Details};
+use crate::output::Answer;
 use crate::view::{self, Links, NodeNames};
 
 const HELP: &str = "\

@@ -1,11 +1,8 @@
 //! `list`: the instances, or the detached disks.
 
-use std::collections::BTreeMap;
-
 use gnt_cmdlib::node::NodeError;
 use gnt_cmdlib::{Node as _, Nodes as _};
-use gnt_config::{Disk, Instance};
-use serde_json::Value;
+use gnt_config::{Disk, Instance, Object};
 
 use crate::context::{Context, warn};
 use crate::failure::Failure;
@@ -37,96 +34,55 @@ pub(crate) struct Args {
     options: ListOptions,
 }
 
-const INSTANCES: &[Field<Value>] = &[
-    field("name", "Instance", Kind::Text, true, |row| row["name"].clone()),
-    field("uuid", "UUID", Kind::Text, false, |row| row["uuid"].clone()),
-    field("disk_template", "Disk_template", Kind::Text, true, |row| {
-        row["disk_template"].clone()
-    }),
-    field("pnode", "Primary_node", Kind::Text, true, |row| {
-        row["pnode"].clone()
-    }),
-    field("snodes", "Secondary_Nodes", Kind::Text, false, |row| {
-        row["snodes"].clone()
-    }),
-    field("disks", "Disks", Kind::Count, false, |row| row["disks"].clone()),
-    field("disk.count", "Disks", Kind::Count, false, |row| {
-        row["disks"].as_array().map_or(0, Vec::len).into()
-    }),
-    field("disk.sizes", "Disk_sizes", Kind::Size, true, |row| {
-        row["disks"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|disk| disk["size"].clone())
-            .collect()
-    }),
-    field("disks_active", "Active", Kind::Flag, true, |row| {
-        row["disks_active"].clone()
-    }),
+const INSTANCES: &[Field] = &[
+    Field::shown("name", "Instance", Kind::Text),
+    Field::more("uuid", "UUID", Kind::Text),
+    Field::shown("disk_template", "Disk_template", Kind::Text),
+    Field::shown("pnode", "Primary_node", Kind::Text),
+    Field::more("snodes", "Secondary_Nodes", Kind::Text),
+    Field::more("disks", "Disks", Kind::Count),
+    Field::more("disk.count", "Disks", Kind::Count),
+    Field::shown("disk.sizes", "Disk_sizes", Kind::Size),
+    Field::shown("disks_active", "Active", Kind::Flag),
 ];
 
-const DETACHED: &[Field<Value>] = &[
-    field("uuid", "UUID", Kind::Text, true, |row| row["uuid"].clone()),
-    field("name", "Name", Kind::Text, true, |row| row["name"].clone()),
-    field("dev_type", "Type", Kind::Text, true, |row| {
-        row["dev_type"].clone()
-    }),
-    field("size", "Size", Kind::Size, true, |row| row["size"].clone()),
-    field("mode", "Mode", Kind::Text, false, |row| row["mode"].clone()),
-    field("volume", "Volume", Kind::Text, true, |row| row["volume"].clone()),
-    field("logical_id", "Logical_id", Kind::Text, false, |row| {
-        row["logical_id"].clone()
-    }),
-    field("nodes", "Nodes", Kind::Text, false, |row| row["nodes"].clone()),
-    field("params", "Params", Kind::Text, false, |row| row["params"].clone()),
-    field("children", "Children", Kind::Count, false, |row| {
-        row["children"].clone()
-    }),
-    field("spindles", "Spindles", Kind::Text, false, |row| {
-        row["spindles"].clone()
-    }),
+const DETACHED: &[Field] = &[
+    Field::shown("uuid", "UUID", Kind::Text),
+    Field::shown("name", "Name", Kind::Text),
+    Field::shown("dev_type", "Type", Kind::Text),
+    Field::shown("size", "Size", Kind::Size),
+    Field::more("mode", "Mode", Kind::Text),
+    Field::shown("volume", "Volume", Kind::Text),
+    Field::more("logical_id", "Logical_id", Kind::Text),
+    Field::more("nodes", "Nodes", Kind::Text),
+    Field::more("params", "Params", Kind::Text),
+    Field::more("children", "Children", Kind::Count),
+    Field::more("spindles", "Spindles", Kind::Text),
 ];
-
-const fn field(
-    name: &'static str,
-    title: &'static str,
-    kind: Kind,
-    default: bool,
-    value: fn(&Value) -> Value,
-) -> Field<Value> {
-    Field {
-        name,
-        title,
-        kind,
-        default,
-        value,
-    }
-}
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
     let interrupted = context.warn_of_interrupted()?;
     if args.detached {
-        let answer = args.options.answer(DETACHED, &detached(context)?)?;
+        let answer = args.options.answer(DETACHED, detached(context)?)?;
         return Ok(answer.with_attention(interrupted));
     }
     let (rows, complete) = instances(context, &args.instances).await?;
-    let answer = args.options.answer(INSTANCES, &rows)?;
+    let answer = args.options.answer(INSTANCES, rows)?;
     Ok(answer.with_attention(interrupted || !complete))
 }
 
-fn detached(context: &Context) -> Result<Vec<Value>, Failure> {
+fn detached(context: &Context) -> Result<Vec<Object>, Failure> {
     let names = NodeNames::new(context.store.nodes()?);
     let show = |disk: &Disk| {
         let mut shown = view::disk(disk, &names);
         shown.insert("volume".to_owned(), disk.logical_id.to_string().into());
-        shown.into()
+        shown
     };
     Ok(context.store.detached_disks()?.iter().map(show).collect())
 }
 
 /// The instances, and whether all that there is to know of them is known.
-async fn instances(context: &Context, wanted: &[String]) -> Result<(Vec<Value>, bool), Failure> {
+async fn instances(context: &Context, wanted: &[String]) -> Result<(Vec<Object>, bool), Failure> {
     let store = &context.store;
     let names = NodeNames::new(store.nodes()?);
     let instances = match wanted {
@@ -136,8 +92,7 @@ async fn instances(context: &Context, wanted: &[String]) -> Result<(Vec<Value>, 
             .map(|name| find(context, name))
             .collect::<Result<_, _>>()?,
     };
-    let links = links(context, &instances).await;
-    let (links, complete) = match links {
+    let (links, complete) = match links(context, &instances).await {
         Ok(links) => (links, true),
         Err(error) => {
             warn(gnt_cmdlib::error::chain(&error));
@@ -145,27 +100,12 @@ async fn instances(context: &Context, wanted: &[String]) -> Result<(Vec<Value>, 
         }
     };
     let mut rows = Vec::new();
-    let mut all: BTreeMap<String, Disk> = match wanted {
-        [] => store
-            .disks()?
-            .into_iter()
-            .map(|disk| (disk.uuid.clone(), disk))
-            .collect(),
-        _ => BTreeMap::new(),
-    };
     for instance in &instances {
-        let own: Vec<Disk> = match wanted {
-            [] => instance
-                .disks
-                .iter()
-                .filter_map(|uuid| all.remove(uuid))
-                .collect(),
-            _ => store.disks_of(instance)?,
-        };
+        let own = store.disks_of(instance)?;
         let disks = own
             .iter()
             .map(|disk| view::attached_disk(&instance.name, disk, &names, &links));
-        rows.push(view::instance(instance, &own, &names, disks.collect()).into());
+        rows.push(view::instance(instance, &own, &names, disks.collect()));
     }
     Ok((rows, complete))
 }

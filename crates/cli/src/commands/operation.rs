@@ -86,29 +86,23 @@ pub(crate) struct AbortArgs {
     force: bool,
 }
 
-macro_rules! fields {
-    ($($name:literal $title:literal $kind:ident $default:literal;)*) => {
-        &[$(Field { name: $name, title: $title, kind: Kind::$kind, default: $default, value: |row| row[$name].clone() },)*]
-    };
-}
-
-const FIELDS: &[Field<Value>] = fields! {
-    "id" "ID" Text true;
-    "kind" "Kind" Text true;
-    "instance" "Instance" Text true;
-    "state" "State" Text true;
-    "step" "Step" Text true;
-    "steps_done" "Done" Text false;
-    "steps_total" "Steps" Text false;
-    "interrupted" "Interrupted" Flag true;
-    "started" "Started" Time true;
-    "finished" "Finished" Time false;
-    "pid" "PID" Text false;
-    "host" "Host" Text false;
-    "command" "Command" Text false;
-    "reason" "Reason" Text false;
-    "message" "Message" Text false;
-};
+const FIELDS: &[Field] = &[
+    Field::shown("id", "ID", Kind::Text),
+    Field::shown("kind", "Kind", Kind::Text),
+    Field::shown("instance", "Instance", Kind::Text),
+    Field::shown("state", "State", Kind::Text),
+    Field::shown("step", "Step", Kind::Text),
+    Field::more("steps_done", "Done", Kind::Text),
+    Field::more("steps_total", "Steps", Kind::Text),
+    Field::shown("interrupted", "Interrupted", Kind::Flag),
+    Field::shown("started", "Started", Kind::Time),
+    Field::more("finished", "Finished", Kind::Time),
+    Field::more("pid", "PID", Kind::Text),
+    Field::more("host", "Host", Kind::Text),
+    Field::more("command", "Command", Kind::Text),
+    Field::more("reason", "Reason", Kind::Text),
+    Field::more("message", "Message", Kind::Text),
+];
 
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Answer, Failure> {
     match command {
@@ -140,9 +134,9 @@ fn list(context: &Context, args: &ListArgs) -> Result<Answer, Failure> {
         true => Filter::All,
         false => Filter::Unfinished,
     };
-    let rows = context.store.operations(filter)?;
-    let rows: Vec<Value> = rows.iter().map(|record| view::operation(record).into()).collect();
-    args.options.answer(FIELDS, &rows)
+    let records = context.store.operations(filter)?;
+    args.options
+        .answer(FIELDS, records.iter().map(view::operation).collect())
 }
 
 fn show(context: &Context, args: &ShowArgs) -> Result<Answer, Failure> {

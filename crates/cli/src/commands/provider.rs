@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use enumset::EnumSet;
+use gnt_config::Object;
 use gnt_extstorage::{
     Action, Diagnosis, ExtStorage, FileProblem, Provider, SearchPath, VolumeInfo, diagnose,
 };
@@ -9,8 +11,9 @@ use gnt_process::System;
 use serde_json::{Value, json};
 
 use crate::context::{Context, warn};
+use crate::details::Details;
 use crate::failure::Failure;
-use crate::output::{Answer, Details, Field, Kind, ListOptions, columns};
+use crate::output::{Answer, Field, Kind, ListOptions, columns};
 use crate::view;
 
 const HELP: &str = "\
@@ -64,18 +67,35 @@ pub(crate) struct ActionsArgs {
     options: ListOptions,
 }
 
+const PROVIDERS: &[Field] = &[
+    Field::shown("name", "Name", Kind::Text),
+    Field::shown("dir", "Directory", Kind::Text),
+    Field::shown("status", "Status", Kind::Text),
+    Field::shown("parameters", "Parameters", Kind::Text),
+    Field::more("actions", "Actions", Kind::Text),
+];
+
+const ACTIONS: &[Field] = &[
+    Field::shown("action", "Action", Kind::Text),
+    Field::shown("kind", "Kind", Kind::Text),
+    Field::shown("present", "Present", Kind::Flag),
+];
+
 pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure> {
     match command {
-        Command::List(args) => args.options.answer(FIELDS, &diagnose(&search_path(context))),
+        Command::List(args) => {
+            let rows = diagnose(&search_path(context)).iter().map(row).collect();
+            args.options.answer(PROVIDERS, rows)
+        }
         Command::Diagnose(DiagnoseArgs {}) => Ok(diagnosis(&diagnose(&search_path(context)))),
         Command::Info(args) => info(context, &args.name),
         Command::Actions(args) => {
             let provider = Provider::find(&args.name, &search_path(context))?;
-            let rows: Vec<(Action, bool)> = enumset::EnumSet::<Action>::all()
+            let rows = EnumSet::<Action>::all()
                 .iter()
-                .map(|action| (action, provider.supports(action)))
+                .map(|action| action_row(&provider, action))
                 .collect();
-            args.options.answer(ACTIONS, &rows)
+            args.options.answer(ACTIONS, rows)
         }
     }
 }
@@ -84,77 +104,27 @@ fn search_path(context: &Context) -> SearchPath {
     SearchPath::new(&context.settings.es_search_path)
 }
 
-const FIELDS: &[Field<Diagnosis>] = &[
-    Field {
-        name: "name",
-        title: "Name",
-        kind: Kind::Text,
-        default: true,
-        value: |row| row.name.as_str().into(),
-    },
-    Field {
-        name: "dir",
-        title: "Directory",
-        kind: Kind::Text,
-        default: true,
-        value: |row| view::path(&row.dir),
-    },
-    Field {
-        name: "status",
-        title: "Status",
-        kind: Kind::Text,
-        default: true,
-        value: |row| status(row).into(),
-    },
-    Field {
-        name: "parameters",
-        title: "Parameters",
-        kind: Kind::Text,
-        default: true,
-        value: |row| {
-            row.parameters
-                .iter()
-                .map(|parameter| Value::from(parameter.name.as_str()))
-                .collect()
-        },
-    },
-    Field {
-        name: "actions",
-        title: "Actions",
-        kind: Kind::Text,
-        default: false,
-        value: |row| {
-            row.scripts
-                .iter()
-                .map(|action| Value::from(action.script()))
-                .collect()
-        },
-    },
-];
+fn row(diagnosis: &Diagnosis) -> Object {
+    let parameters: Vec<&str> = diagnosis
+        .parameters
+        .iter()
+        .map(|parameter| parameter.name.as_str())
+        .collect();
+    view::object(json!({
+        "name": diagnosis.name, "dir": view::path(&diagnosis.dir), "status": status(diagnosis),
+        "parameters": parameters, "actions": scripts(diagnosis.scripts),
+    }))
+}
 
-const ACTIONS: &[Field<(Action, bool)>] = &[
-    Field {
-        name: "action",
-        title: "Action",
-        kind: Kind::Text,
-        default: true,
-        value: |row| row.0.script().into(),
-    },
-    Field {
-        name: "kind",
-        title: "Kind",
-        kind: Kind::Text,
-        default: true,
-        value: |row| kind(row.0).into(),
-    },
-    Field {
-        name: "present",
-        title: "Present",
-        kind: Kind::Flag,
-        default: true,
-        value: |row| row.1.into(),
-    },
-];
+fn action_row(provider: &Provider, action: Action) -> Object {
+    view::object(
+        json!({"action": action.script(), "kind": kind(action), "present": provider.supports(action)}),
+    )
+}
+
+fn scripts(actions: EnumSet<Action>) -> Vec<&'static str> {
+    actions.iter().map(Action::script).collect()
+}
 
 /// Who knows of an action: Ganeti, which wants it or can do without, or only gnt-disk.
 fn kind(action: Action) -> &'static str {
@@ -229,7 +199,7 @@ fn info(context: &Context, name: &str) -> Result<Answer, Failure> {
         .collect();
     let json = json!({
         "name": provider.name, "dir": view::path(&provider.dir), "parameters": parameters,
-        "actions": provider.scripts.iter().map(Action::script).collect::<Vec<_>>(),
+        "actions": scripts(provider.scripts),
         "log": view::path(&storage.log_path(name)),
         "volumes": volumes.as_ref().map(|volumes| volumes.iter().map(volume).collect::<Vec<_>>()),
     });
@@ -254,12 +224,11 @@ fn info_text(
         .parameters
         .iter()
         .map(|parameter| (parameter.name.clone(), Details::text(&parameter.description)));
-    let actions: Vec<&str> = provider.scripts.iter().map(Action::script).collect();
     let head = Details::map([
         ("Provider", Details::text(&provider.name)),
         ("Directory", Details::text(provider.dir.display())),
         ("Log", Details::text(storage.log_path(&provider.name).display())),
-        ("Actions", Details::text(actions.join(", "))),
+        ("Actions", Details::text(scripts(provider.scripts).join(", "))),
         ("Parameters", Details::map(parameters)),
     ]);
     let mut text = head.render();
