@@ -1,7 +1,7 @@
 //! What the cluster does with an instance's disks: operations made of journalled steps, over any kind of node.
 //!
-//! A cluster manager links here at one of two heights. With [`generate`], [`compute`] and a [`Node`](node::Node) it lays disks out and
-//! works on them, and keeps its own configuration. With [`ops`] and the [`Engine`](saga::Engine) it gets whole operations, with
+//! A cluster manager links here at one of two heights. With [`generate`], [`compute`] and a [`Node`] it lays disks out and
+//! works on them, and keeps its own configuration. With [`ops`] and the [`Engine`] it gets whole operations, with
 //! their journal, locks and undo, over a [`Store`](gnt_store::Store).
 
 pub mod compute;

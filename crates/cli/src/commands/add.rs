@@ -49,7 +49,7 @@ Examples:
 pub(crate) struct Args {
     /// Name of the new instance
     instance: String,
-    /// A disk: [N:]KEY=VALUE,…; once for each
+    /// A disk, such as 0:size=10G; once for each
     #[arg(long = "disk", value_name = "DISK")]
     disks: Vec<String>,
     /// How the disks are stored; by default the first of the cluster's enabled templates
