@@ -1,4 +1,6 @@
 CARGO ?= cargo
+# Where a system's tools are; not every way to become root has them on the path.
+export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: demo test lint bench doc install packages
 

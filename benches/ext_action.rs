@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ext = ExtStorage::new(
         Arc::new(System),
         path,
-        &directory.path().join("log"),
+        directory.path().join("log"),
         directory.path(),
     );
     let params = Map::new();
