@@ -74,6 +74,16 @@ impl DeviceError {
     }
 }
 
+/// Major and minor number of the block device at `path`, if there is one.
+pub fn numbers(path: &Path) -> Option<(u32, u32)> {
+    let metadata = fs::metadata(path).ok()?;
+    let rdev = metadata.rdev();
+    metadata
+        .file_type()
+        .is_block_device()
+        .then(|| (major(rdev), minor(rdev)))
+}
+
 /// The block device at `path`, with its numbers and its size in bytes.
 pub fn at(path: &Path) -> Result<BlockDevice, DeviceError> {
     let metadata = fs::metadata(path).map_err(|error| DeviceError::io(path, error))?;

@@ -7,7 +7,8 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use crate::driver::Change;
+use crate::device;
+use crate::driver::{BlockDevice, Change};
 use crate::error::ErrorKind;
 use crate::host::Changes;
 
@@ -32,6 +33,16 @@ pub struct Link {
     pub index: u32,
     /// The device that it leads to, there or not.
     pub device: PathBuf,
+    /// Major and minor number of the block device that is there.
+    pub numbers: Option<(u32, u32)>,
+}
+
+impl Link {
+    /// Whether it leads to `device`, however that is called.
+    pub fn leads_to(&self, device: &BlockDevice) -> bool {
+        let numbers = device.major.zip(device.minor);
+        device.path.as_ref() == Some(&self.device) || (numbers.is_some() && numbers == self.numbers)
+    }
 }
 
 /// A link could not be read or changed.
@@ -44,9 +55,9 @@ pub enum LinkError {
         instance: String,
     },
     /// The operating system refused.
-    #[error("cannot {doing} the link {}", .path.display())]
+    #[error("cannot {doing} {}", .path.display())]
     Io {
-        /// `make`, `read`, `remove` or `list`.
+        /// `make the link`, `read the link`, `rename the link`, `remove the link` or `list the links in`.
         doing: &'static str,
         /// The link, or the directory.
         path: PathBuf,
@@ -93,7 +104,7 @@ impl DeviceLinks {
     pub fn set(&self, instance: &str, index: u32, device: &Path) -> Result<PathBuf, LinkError> {
         let path = self.path(instance, index)?;
         let error = |source| LinkError::Io {
-            doing: "make",
+            doing: "make the link",
             path: path.clone(),
             source,
         };
@@ -127,7 +138,7 @@ impl DeviceLinks {
             .only_noted(|| format!("rename the link {} to {}", path.display(), new.display()))
         {
             fs::rename(&path, &new).map_err(|source| LinkError::Io {
-                doing: "rename",
+                doing: "rename the link",
                 path,
                 source,
             })?;
@@ -142,7 +153,7 @@ impl DeviceLinks {
             Ok(device) => Ok(Some(device)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(LinkError::Io {
-                doing: "read",
+                doing: "read the link",
                 path,
                 source,
             }),
@@ -162,7 +173,7 @@ impl DeviceLinks {
             return Ok(Change::Made);
         }
         remove(&path).map_err(|source| LinkError::Io {
-            doing: "remove",
+            doing: "remove the link",
             path,
             source,
         })
@@ -180,7 +191,7 @@ impl DeviceLinks {
     /// Every link, in order; other files in the directory are left out.
     pub fn list(&self) -> Result<Vec<Link>, LinkError> {
         let error = |source| LinkError::Io {
-            doing: "list",
+            doing: "list the links in",
             path: self.dir.clone(),
             source,
         };
@@ -200,6 +211,7 @@ impl DeviceLinks {
                 links.push(Link {
                     instance,
                     index,
+                    numbers: device::numbers(&device),
                     device,
                 });
             }
@@ -273,6 +285,7 @@ mod tests {
             instance: instance.to_owned(),
             index,
             device: device.into(),
+            numbers: device::numbers(Path::new(device)),
         };
         let all = [
             link("a", 0, "/dev/loop0"),
@@ -286,6 +299,32 @@ mod tests {
             Change::AlreadyThere
         );
         assert_eq!(links.list().unwrap(), all[1..2]);
+    }
+
+    #[test]
+    fn a_link_leads_to_a_device_by_any_of_its_names() {
+        let link = Link {
+            instance: "web".to_owned(),
+            index: 0,
+            device: "/dev/mapper/web".into(),
+            numbers: Some((253, 0)),
+        };
+        let device = |path: &str, numbers: Option<(u32, u32)>| BlockDevice {
+            path: Some(path.into()),
+            major: numbers.map(|(major, _)| major),
+            minor: numbers.map(|(_, minor)| minor),
+            ..BlockDevice::default()
+        };
+        assert!(link.leads_to(&device("/dev/mapper/web", Some((253, 0)))));
+        assert!(link.leads_to(&device("/dev/dm-0", Some((253, 0)))));
+        assert!(!link.leads_to(&device("/dev/dm-1", Some((253, 1)))));
+        assert!(!link.leads_to(&BlockDevice::default()));
+        let file = Link {
+            numbers: None,
+            ..link
+        };
+        assert!(file.leads_to(&device("/dev/mapper/web", None)));
+        assert!(!file.leads_to(&device("/srv/web", None)));
     }
 
     #[test]

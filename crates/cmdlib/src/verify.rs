@@ -1,11 +1,13 @@
 //! The configuration held against what the nodes really have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use gnt_bdev::{FoundVolume, Link, Operation};
+use gnt_bdev::{FoundVolume, Link, Operation, Status};
+use gnt_config::template::GROWABLE;
 use gnt_config::{self as config, Disk, LogicalDevice, Mebibytes, Object};
 use gnt_store::{Filter, Store};
 use serde::Serialize;
+use serde_json::Value;
 use strum::Display;
 
 use crate::error::Result;
@@ -25,7 +27,7 @@ pub enum FindingKind {
     Degraded,
     /// It is smaller than the configuration says.
     WrongSize,
-    /// A disk that should be in use has no link to its device, or one to something else.
+    /// A disk that should be in use is not attached, or has no link to its device, or one to something else.
     NotActive,
     /// There is a link for a disk that is not in use.
     StaleLink,
@@ -53,31 +55,40 @@ pub struct Finding {
     pub disk: Option<String>,
     /// What was found.
     pub message: String,
-    /// The command that mends it.
+    /// What mends it: as a rule a command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mend: Option<String>,
 }
 
-/// Holds every instance, detached disk and volume against each other (`gnt-cluster verify-disks`). Nothing is changed.
+/// Holds every instance and volume against each other (`gnt-cluster verify-disks`). Nothing is changed.
 pub async fn verify<N: Nodes>(store: &Store, nodes: &N) -> Result<Vec<Finding>> {
     let mut findings = interrupted(store)?;
+    let mut links = BTreeMap::new();
+    for node in store.nodes()? {
+        let Ok(asked) = nodes.node(&node.uuid) else {
+            continue;
+        };
+        findings.extend(orphans(store, &node, asked).await?);
+        match asked.links().await {
+            Ok(found) => {
+                findings.extend(left_over_links(store, &node, &found)?);
+                links.insert(node.uuid, found);
+            }
+            Err(error) => findings.push(Finding::unknown(&error, error.hint()).on(&node)),
+        }
+    }
     for instance in store.instances()? {
         let subject = Subject::load(store, &instance.name)?;
         let node = match nodes.node(&subject.node.uuid) {
             Ok(node) => node,
             Err(error) => {
-                findings.push(Finding::new(FindingKind::Unknown, crate::error::chain(&error)).of(&subject));
+                findings.push(Finding::unknown(&error, error.hint()).of(&subject));
                 continue;
             }
         };
+        let links = links.get(&subject.node.uuid).map(Vec::as_slice);
         for disk in &subject.disks {
-            findings.extend(check_disk(&subject, disk, node).await?);
-        }
-    }
-    for node in store.nodes()? {
-        if let Ok(asked) = nodes.node(&node.uuid) {
-            findings.extend(orphans(store, &node, asked).await?);
-            findings.extend(check_links(store, &node, &asked.links().await?)?);
+            findings.extend(check_disk(&subject, disk, node, links).await?);
         }
     }
     findings.sort();
@@ -106,98 +117,113 @@ fn interrupted(store: &Store) -> Result<Vec<Finding>> {
         .collect())
 }
 
-async fn check_disk(subject: &Subject, disk: &Disk, node: &impl Node) -> Result<Option<Finding>> {
+/// `links` are those on the disk's node, if they are known.
+async fn check_disk(
+    subject: &Subject,
+    disk: &Disk,
+    node: &impl Node,
+    links: Option<&[Link]>,
+) -> Result<Vec<Finding>> {
     let place = subject.place(disk)?;
     let name = &subject.instance.name;
-    let finding = |kind, message: String, mend: Option<String>| {
-        Some(Finding {
-            disk: Some(disk.to_string()),
-            mend,
-            ..Finding::new(kind, message).of(subject)
-        })
+    let index = disk.index().unwrap_or_default();
+    let found = node.find(&place.disk, name).await;
+    let of_disk = |finding: Finding| Finding {
+        disk: Some(disk.to_string()),
+        ..finding.of(subject)
     };
-    let status = match node.find(&place.disk, name).await {
+    let status = match found {
         Ok(Some(status)) => status,
         Ok(None) => {
-            let index = disk.index().unwrap_or_default();
-            let mend = format!(
-                "gnt-disk modify {name} --disk {index}:remove, after its data was restored elsewhere"
-            );
-            return Ok(finding(
-                FindingKind::Missing,
-                format!("{disk} is not there"),
-                Some(mend),
-            ));
+            let forget =
+                format!("gnt-disk modify {name} --disk {index}:remove, if its volume cannot be brought back");
+            let missing =
+                Finding::new(FindingKind::Missing, format!("{disk} is not there")).mended_by(forget);
+            return Ok(vec![of_disk(missing)]);
         }
-        Err(error) => {
-            return Ok(finding(
-                FindingKind::Unknown,
-                crate::error::chain(&error),
-                error.hint(),
-            ));
-        }
+        Err(error) => return Ok(vec![of_disk(Finding::unknown(&error, error.hint()))]),
     };
+    let mut findings = Vec::new();
     if status.sync.is_degraded {
-        return Ok(finding(
-            FindingKind::Degraded,
-            format!("{disk} is degraded"),
-            None,
-        ));
+        findings.push(Finding::new(FindingKind::Degraded, format!("{disk} is degraded")));
     }
     let real = status.device.bytes.map(Mebibytes::from_bytes);
     if let Some(real) = real.filter(|real| *real < disk.size) {
         let message = format!("{disk} has {real}, the configuration says {}", disk.size);
-        let index = disk.index().unwrap_or_default();
-        let mend = format!("gnt-disk grow {name} {index} {} --absolute", disk.size.0);
-        return Ok(finding(FindingKind::WrongSize, message, Some(mend)));
+        let too_small = Finding::new(FindingKind::WrongSize, message);
+        findings.push(match GROWABLE.contains(disk.dev_type.template()) {
+            true => too_small.mended_by(format!("gnt-disk grow {name} {index} {} --absolute", disk.size.0)),
+            false => too_small,
+        });
     }
-    Ok(None)
-}
-
-/// The links on a node against the disks that should be in use there.
-fn check_links(store: &Store, node: &config::Node, links: &[Link]) -> Result<Vec<Finding>> {
-    let linked: BTreeSet<(String, u32)> = links
-        .iter()
-        .map(|link| (link.instance.clone(), link.index))
-        .collect();
-    let mut wanted = BTreeSet::new();
-    for instance in store
-        .primary_instances(&node.uuid)?
-        .into_iter()
-        .filter(|instance| instance.disks_active)
+    if let Some(links) = links.filter(|_| subject.instance.disks_active)
+        && let Some(why) = not_in_use(&place.disk, &status, link_of(links, name, disk))
     {
-        wanted.extend(
-            (0..)
-                .zip(&instance.disks)
-                .map(|(index, _)| (instance.name.clone(), index)),
+        findings.push(
+            Finding::new(
+                FindingKind::NotActive,
+                format!("{disk} should be active, and {why}"),
+            )
+            .mended_by(format!("gnt-disk activate {name}")),
         );
     }
-    let finding = |kind, (instance, index): &(String, u32), message: String, mend| Finding {
-        node: Some(node.name.clone()),
-        instance: Some(instance.clone()),
-        disk: Some(format!("disk/{index}")),
-        mend: Some(mend),
-        ..Finding::new(kind, message)
+    Ok(findings.into_iter().map(of_disk).collect())
+}
+
+/// The link to a disk of `instance`.
+pub fn link_of<'a>(links: &'a [Link], instance: &str, disk: &Disk) -> Option<&'a Link> {
+    let index = disk.index();
+    links
+        .iter()
+        .find(|link| link.instance == instance && Some(link.index) == index)
+}
+
+/// Why a disk of an active instance is not in use, if that is so: it is not attached, or its `link` does not lead to it, which after
+/// a restart of the node may lead to another disk. `disk` has its parameters filled in.
+pub fn not_in_use(disk: &Disk, status: &Status, link: Option<&Link>) -> Option<String> {
+    let access = disk.params.get("access").and_then(Value::as_str);
+    let path = match &status.device.path {
+        Some(path) => path.display(),
+        // It needs neither a path nor a link.
+        None if access == Some("userspace") || !status.device.uris.is_empty() => return None,
+        None => return Some("is not attached".to_owned()),
     };
-    let mut findings = Vec::new();
-    for link in linked.difference(&wanted) {
-        let (instance, index) = link;
-        let mend = match store.instance(instance)? {
-            Some(_) => format!("gnt-disk deactivate {instance}"),
-            None => format!("rm {instance}:{index} in the directory of device links"),
-        };
-        let message = format!("link {instance}:{index} is left over");
-        findings.push(finding(FindingKind::StaleLink, link, message, mend));
+    match link {
+        None => Some("has no link".to_owned()),
+        Some(link) if !link.leads_to(&status.device) => Some(format!(
+            "has a link that leads to {}, while it is {path}",
+            link.device.display()
+        )),
+        Some(_) => None,
     }
-    for link in wanted.difference(&linked) {
-        let (instance, index) = link;
-        let message = format!("disk/{index} of {instance} should be active and has no link");
-        findings.push(finding(
-            FindingKind::NotActive,
-            link,
-            message,
-            format!("gnt-disk activate {instance}"),
-        ));
+}
+
+/// The links on a node that are no active disk's.
+fn left_over_links(store: &Store, node: &config::Node, links: &[Link]) -> Result<Vec<Finding>> {
+    let dir = store.settings()?.disk_links_dir;
+    let mut findings = Vec::new();
+    for link in links {
+        let Link { instance, index, .. } = link;
+        let owner = store.instance(instance)?;
+        let wanted = owner.as_ref().is_some_and(|owner| {
+            let here = owner.primary_node.as_ref() == Some(&node.uuid);
+            here && owner.disks_active && (*index as usize) < owner.disks.len()
+        });
+        if wanted {
+            continue;
+        }
+        let name = format!("{instance}:{index}");
+        let mend = match owner {
+            Some(owner) if !owner.disks_active => format!("gnt-disk deactivate {instance}"),
+            _ => format!("rm {}", dir.join(&name).display()),
+        };
+        findings.push(Finding {
+            instance: Some(instance.clone()),
+            disk: Some(format!("disk/{index}")),
+            ..Finding::new(FindingKind::StaleLink, format!("link {name} is left over"))
+                .mended_by(mend)
+                .on(node)
+        });
     }
     Ok(findings)
 }
@@ -279,17 +305,18 @@ fn orphan(volume: FoundVolume, node: &str) -> Finding {
         owner,
         ..
     } = volume;
-    let whose = owner
-        .instance
-        .as_ref()
-        .map_or(String::new(), |name| format!(", it says it belongs to {name}"));
+    let whose = match (&owner.instance, owner.index) {
+        (Some(name), Some(index)) => format!(", which says that it is disk/{index} of {name}"),
+        (Some(name), None) => format!(", which says that it is of {name}"),
+        (None, _) => String::new(),
+    };
     Finding {
         node: Some(node.to_owned()),
         instance: owner.instance,
         disk: Some(logical_id.to_string()),
         ..Finding::new(
             FindingKind::Orphan,
-            format!("{device} volume {logical_id} is no disk's{whose}"),
+            format!("no disk has the {device} volume {logical_id}{whose}"),
         )
     }
 }
@@ -304,6 +331,24 @@ impl Finding {
             message,
             mend: None,
         }
+    }
+
+    /// A node or a disk could not be asked.
+    fn unknown(error: &dyn std::error::Error, hint: Option<String>) -> Self {
+        Self {
+            mend: hint,
+            ..Self::new(FindingKind::Unknown, crate::error::chain(error))
+        }
+    }
+
+    fn mended_by(mut self, command: impl Into<String>) -> Self {
+        self.mend = Some(command.into());
+        self
+    }
+
+    fn on(mut self, node: &config::Node) -> Self {
+        self.node = Some(node.name.clone());
+        self
     }
 
     fn of(mut self, subject: &Subject) -> Self {

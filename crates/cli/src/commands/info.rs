@@ -2,6 +2,7 @@
 
 use gnt_bdev::Status;
 use gnt_cmdlib::ops::Subject;
+use gnt_cmdlib::verify::{link_of, not_in_use};
 use gnt_cmdlib::{Node as _, Nodes as _};
 use gnt_config::{Disk, Object};
 use serde_json::Value;
@@ -13,9 +14,15 @@ use crate::output::Answer;
 use crate::view::{self, Links, NodeNames};
 
 const HELP: &str = "\
-Each disk is looked at on its node. The exit status is 3 if one is missing, degraded or cannot be looked at.
+Each disk is looked at on its node. Its status is one of:
 
-A disk's status is one of: ok, missing, degraded, unknown. It is active if a link leads to its device.
+  ok        it is there, and in use if it should be
+  missing   it is not there
+  degraded  it is there, but a part of its mirror is not
+  inactive  it should be in use and is not: 'gnt-disk activate' mends that
+  unknown   it cannot be looked at
+
+The exit status is 3 if one is not ok.
 
 Examples:
   gnt-disk info web1
@@ -29,7 +36,7 @@ pub(crate) struct Args {
     /// Name or UUID of the instance
     instance: String,
     /// Show the configuration only, do not look at the disks
-    #[arg(short, long = "static")]
+    #[arg(short = 's', long = "static")]
     only_static: bool,
 }
 
@@ -63,37 +70,54 @@ enum Look {
     Missing,
     /// It is there.
     Found(Status),
+    /// It is there, but not in use although it should be; why, told already.
+    Idle(Status, String),
     /// Why it could not be looked at, told already.
     Unknown(String),
 }
 
-/// Looks at each disk on its node. What keeps one from being seen is told, and does not keep the others from it.
+/// Looks at each disk on its node. What keeps one from being seen is told, and does not keep the others from it. Of the links, those
+/// count that lead to their disk.
 async fn look(context: &Context, subject: &Subject) -> Result<(Vec<Look>, Links), Failure> {
     let node = match context.nodes.node(&subject.node.uuid) {
         Ok(node) => node,
         Err(error) => {
-            let why = told(&error);
+            let why = gnt_cmdlib::error::chain(&error);
+            warn(&why);
             let looked = subject.disks.iter().map(|_| Look::Unknown(why.clone()));
             return Ok((looked.collect(), Links::default()));
         }
     };
+    let mut links = node.links().await.map_err(gnt_cmdlib::Error::from)?;
+    links.retain(|link| link.instance == subject.instance.name);
     let mut looked = Vec::new();
     for disk in &subject.disks {
         let place = subject.place(disk)?;
-        looked.push(match node.find(&place.disk, &place.instance).await {
-            Ok(Some(status)) => Look::Found(status),
-            Ok(None) => Look::Missing,
-            Err(error) => Look::Unknown(told(&error)),
+        let status = match node.find(&place.disk, &place.instance).await {
+            Ok(Some(status)) => status,
+            Ok(None) => {
+                looked.push(Look::Missing);
+                continue;
+            }
+            Err(error) => {
+                let why = gnt_cmdlib::error::chain(&error);
+                warn(format_args!("{disk}: {why}"));
+                looked.push(Look::Unknown(why));
+                continue;
+            }
+        };
+        let link = link_of(&links, &place.instance, disk);
+        let idle = not_in_use(&place.disk, &status, link).filter(|_| subject.instance.disks_active);
+        links.retain(|link| Some(link.index) != disk.index() || link.leads_to(&status.device));
+        looked.push(match idle {
+            Some(why) => {
+                warn(format_args!("{disk} should be active, and {why}"));
+                Look::Idle(status, why)
+            }
+            None => Look::Found(status),
         });
     }
-    let links = node.links().await.map_err(gnt_cmdlib::Error::from)?;
     Ok((looked, Links::new(&context.settings, links)))
-}
-
-fn told(error: &dyn std::error::Error) -> String {
-    let message = gnt_cmdlib::error::chain(error);
-    warn(&message);
-    message
 }
 
 impl Look {
@@ -102,7 +126,8 @@ impl Look {
             Self::Not => return None,
             Self::Missing => "missing",
             Self::Unknown(_) => "unknown",
-            Self::Found(status) if status.sync.is_degraded => "degraded",
+            Self::Found(status) | Self::Idle(status, _) if status.sync.is_degraded => "degraded",
+            Self::Idle(..) => "inactive",
             Self::Found(_) => "ok",
         })
     }
@@ -116,7 +141,7 @@ impl Look {
         if let Some(status) = self.status() {
             fields.insert("status".to_owned(), status.into());
             let seen = match self {
-                Self::Found(status) => view::status(status),
+                Self::Found(status) | Self::Idle(status, _) => view::status(status),
                 _ => Value::Null,
             };
             fields.insert("pstatus".to_owned(), seen);
@@ -166,6 +191,10 @@ fn disk_details(instance: &str, disk: &Disk, look: &Look, links: &Links, names: 
     }
     match look {
         Look::Found(status) => add("on primary", Details::text(device(status))),
+        Look::Idle(status, why) => {
+            add("on primary", Details::text(device(status)));
+            add("because", Details::text(format!("it {why}")));
+        }
         Look::Unknown(why) => add("because", Details::text(why)),
         Look::Missing | Look::Not => {}
     }
