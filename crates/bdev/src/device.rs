@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{major, minor};
+use rustix::fs::{Mode, OFlags, major, minor};
+use rustix::io::Errno;
 
 use crate::driver::BlockDevice;
 use crate::error::ErrorKind;
@@ -33,6 +34,12 @@ pub enum DeviceError {
         /// What it is once links are followed.
         real: PathBuf,
     },
+    /// Something else has it for itself.
+    #[error("{} is in use on this node: mounted, or part of LVM, RAID or swap", .path.display())]
+    Busy {
+        /// The path.
+        path: PathBuf,
+    },
     /// The kernel does not answer.
     #[error("cannot look at {}", .path.display())]
     Io {
@@ -49,6 +56,7 @@ impl DeviceError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Busy { .. } => ErrorKind::Busy,
             Self::Io { source, .. } => ErrorKind::of_io(source),
             Self::NotABlockDevice { .. } | Self::OutsideDev { .. } => ErrorKind::Other,
         }
@@ -60,6 +68,7 @@ impl DeviceError {
             Self::NotFound { .. } => {
                 Some("is the storage connected to this node? `lsblk` shows what is".to_owned())
             }
+            Self::Busy { path } => Some(format!("`lsblk {}` shows by what", path.display())),
             Self::OutsideDev { .. } => Some("give the device's path under /dev".to_owned()),
             Self::NotABlockDevice { .. } | Self::Io { .. } => None,
         }
@@ -117,6 +126,22 @@ pub fn under_dev(path: &Path) -> Result<BlockDevice, DeviceError> {
         path: Some(path.to_owned()),
         ..found
     })
+}
+
+/// Refuses a device that something else has for itself: a file system, a volume group, an array (`open(2)`, `O_EXCL`).
+pub fn ensure_free(path: &Path) -> Result<(), DeviceError> {
+    let opened = rustix::fs::open(
+        path,
+        OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    match opened {
+        Err(Errno::BUSY) => Err(DeviceError::Busy {
+            path: path.to_owned(),
+        }),
+        // Why it cannot be read, its use will show.
+        _ => Ok(()),
+    }
 }
 
 /// Names of the kernel's devices that are built on this one, as `dm-0`: it is in use as long as there are any.

@@ -295,6 +295,14 @@ pub trait Driver: Sync {
     /// What the driver can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// Whether disks like this one can have `operation` done to them on this node, as far as that can be told without doing it.
+    fn check(&self, _host: &Host, _target: &Target<'_>, operation: Operation) -> Result<(), Error> {
+        match self.capabilities().contains(operation) {
+            true => Ok(()),
+            false => refuse(self.device(), operation),
+        }
+    }
+
     /// Makes the volume, of `disk.size` mebibytes. A volume that is there already must be of that size.
     fn create(&self, _host: &Host, _target: &Target<'_>) -> Result<Change, Error> {
         refuse(self.device(), Operation::Create)
@@ -387,6 +395,6 @@ pub trait Driver: Sync {
     }
 }
 
-fn refuse<T>(device: LogicalDevice, operation: Operation) -> Result<T, Error> {
+pub(crate) fn refuse<T>(device: LogicalDevice, operation: Operation) -> Result<T, Error> {
     Err(Error::Unsupported { device, operation })
 }

@@ -5,7 +5,7 @@
 
 use enumset::enum_set;
 use gnt_config::{LogicalDevice, LogicalId, Mebibytes, Object};
-use gnt_extstorage::{Attachment, Device, VolumeInfo, diagnose};
+use gnt_extstorage::{Action, Attachment, Device, Provider, VolumeInfo, diagnose};
 
 use crate::device;
 use crate::driver::{BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Target, Uri};
@@ -39,6 +39,23 @@ impl Driver for ExtDriver {
 
     fn capabilities(&self) -> Capabilities {
         CAPABILITIES
+    }
+
+    /// Its provider is there, may be trusted, and has the script.
+    fn check(&self, host: &Host, target: &Target<'_>, operation: Operation) -> Result<(), Error> {
+        target.doing(operation, host, || {
+            let name = Volume::of(target)?.provider;
+            let provider =
+                Provider::find(name, host.ext.search_path()).map_err(gnt_extstorage::Error::from)?;
+            if operation == Operation::Snapshot && !provider.supports(Action::Snapshot) {
+                return Err(gnt_extstorage::Error::Unsupported {
+                    provider: name.to_owned(),
+                    action: Action::Snapshot,
+                }
+                .into());
+            }
+            Ok(())
+        })
     }
 
     fn create(&self, host: &Host, target: &Target<'_>) -> Result<Change, Error> {

@@ -75,6 +75,12 @@ pub enum Layer {
     Logical,
 }
 
+/// Whether `operation` can be done to disks like this one on this node, as far as that can be told without doing it. Devices below
+/// are not looked at.
+pub fn check(host: &Host, target: &Target<'_>, operation: Operation) -> Result<(), Error> {
+    driver(target.disk.dev_type)?.check(host, target, operation)
+}
+
 /// Makes a disk's volumes, devices below first, and keeps `info` with each. The disk is not assembled, but those below are. If
 /// something fails, what was made by this call is removed again.
 pub fn create(host: &Host, target: &Target<'_>, info: &str) -> Result<Change, Error> {

@@ -240,7 +240,7 @@ fn blockdev() {
     assert!(error.contains("adopt is missing"), "{error}");
     sandbox.ok(&format!("add old -t blockdev --disk 0:adopt={device}"));
     let error = sandbox.fails(1, &format!("add other -t blockdev --disk 0:adopt={device}"));
-    assert!(error.contains("taken by"), "{error}");
+    assert!(error.contains("is a disk of instance old already"), "{error}");
     assert_eq!(sandbox.json("list")[0]["disks"][0]["size"], 4);
     sandbox.ok("activate old");
     assert!(has_marker(&link(&sandbox, "old", 0)));

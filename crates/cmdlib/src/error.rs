@@ -95,6 +95,20 @@ pub enum Error {
         /// The volume.
         volume: String,
     },
+    /// The device is a disk already, perhaps under another name.
+    #[error(
+        "device {device} is a disk {} already{}",
+        .owner.as_ref().map_or("that is detached".to_owned(), |owner| format!("of instance {owner}")),
+        if disk == device { String::new() } else { format!(", as {disk}") }
+    )]
+    DeviceTaken {
+        /// The path that was to be adopted.
+        device: String,
+        /// The path that was adopted before.
+        disk: String,
+        /// The instance that has the disk, if one has.
+        owner: Option<String>,
+    },
     /// The node is not known.
     #[error("there is no node {node}")]
     NoNode {
@@ -236,6 +250,8 @@ impl Error {
             Self::Shrink { .. } => {
                 "disks only grow; to get a smaller one, add a new disk and copy the data".to_owned()
             }
+            Self::VolumeExists { .. } => "choose another name with snapshot_name=NAME".to_owned(),
+            Self::DeviceTaken { .. } => "two instances would write over each other's data".to_owned(),
             Self::Unreachable { .. } => "run this command on that node".to_owned(),
             Self::UndoFailed { operation, .. } => format!(
                 "mend the cause, then run 'gnt-disk operation resume {operation}'; \

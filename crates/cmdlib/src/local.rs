@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gnt_bdev::tree::{self, Activation, Assembled, Layer, Status};
-use gnt_bdev::{Change, FileStorageError, FoundVolume, Host, Link, Target};
+use gnt_bdev::{Change, FileStorageError, FoundVolume, Host, Link, Operation, Target};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 
 use crate::error::{Error, Result};
@@ -55,6 +55,13 @@ impl LocalNode {
 impl Node for LocalNode {
     fn name(&self) -> &str {
         &self.host.name
+    }
+
+    async fn check(&self, disk: &Disk, instance: &str, operation: Operation) -> NodeResult<()> {
+        self.on_disk(disk, instance, move |host, target| {
+            tree::check(host, target, operation)
+        })
+        .await
     }
 
     async fn create(&self, disk: &Disk, instance: &str, info: &str) -> NodeResult<Change> {

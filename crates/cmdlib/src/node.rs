@@ -1,7 +1,7 @@
 //! What a node can be asked. Operations are generic over it, so that the same code runs over a node in this process,
 //! over the network and over a simulated cluster.
 
-use gnt_bdev::{Assembled, Change, FoundVolume, Layer, Link, Status};
+use gnt_bdev::{Assembled, Change, FoundVolume, Layer, Link, Operation, Status};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 
 /// One node. Method names are those of Ganeti's node calls without their prefix; `disk` always has its parameters filled
@@ -9,6 +9,17 @@ use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 pub trait Node: Send + Sync {
     /// The node's name, for messages.
     fn name(&self) -> &str;
+
+    /// Whether `operation` can be done to disks like this one, as far as that can be told without doing it. A node that has no such
+    /// call, as Ganeti's, says yes.
+    fn check(
+        &self,
+        _disk: &Disk,
+        _instance: &str,
+        _operation: Operation,
+    ) -> impl Future<Output = NodeResult<()>> + Send {
+        std::future::ready(Ok(()))
+    }
 
     /// `blockdev_create`: makes the disk's devices, children first, with `info` as metadata. They are inactive afterwards.
     fn create(

@@ -3,9 +3,11 @@ use std::path::Path;
 
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes};
 
+use rustix::fs::{Mode, OFlags};
+
 use super::{World, run, target, told};
 use crate::tree::{self, Activation};
-use crate::{Change, ErrorKind, device};
+use crate::{Change, Error, ErrorKind, Operation, device};
 
 const SIZE: Mebibytes = Mebibytes(4);
 
@@ -74,6 +76,41 @@ fn a_missing_device_is_not_found_and_not_an_error_to_find() {
         tree::remove(&world.host, &target(&disk)).unwrap(),
         Change::AlreadyThere
     );
+}
+
+#[test]
+fn a_device_that_something_else_has_for_itself_does_not_become_a_disk() {
+    let world = World::new();
+    let path = world.loop_device("backing", SIZE);
+    let disk = disk_at(&path);
+    let check = |operation| tree::check(&world.host, &target(&disk), operation);
+    check(Operation::Create).unwrap();
+    // As mounting does.
+    let taken = rustix::fs::open(
+        &path,
+        OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .unwrap();
+    let error = check(Operation::Create).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert!(
+        told(&error).contains("is in use on this node"),
+        "{}",
+        told(&error)
+    );
+    assert!(error.hint().unwrap().contains("lsblk"));
+    // What is a disk already is used by its instance.
+    check(Operation::Assemble).unwrap();
+    drop(taken);
+    check(Operation::Create).unwrap();
+    assert!(matches!(
+        check(Operation::Snapshot),
+        Err(Error::Unsupported {
+            operation: Operation::Snapshot,
+            ..
+        })
+    ));
 }
 
 #[test]

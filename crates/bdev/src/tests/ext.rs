@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{World, has_pattern, target, told, write_pattern};
 use crate::tree::{self, Activation, Layer};
-use crate::{Change, Error, ErrorKind};
+use crate::{Change, Error, ErrorKind, Operation};
 
 const SIZE: Mebibytes = Mebibytes(4);
 
@@ -43,6 +43,27 @@ fn disk(provider: &str, params: serde_json::Value) -> Disk {
 
 fn plain_disk(provider: &str) -> Disk {
     disk(provider, json!({"access": "kernelspace"}))
+}
+
+#[test]
+fn what_a_provider_cannot_do_is_told_without_asking_it() {
+    let world = World::new();
+    world.provider("bare", &[], "exit 1");
+    world.provider("full", &["snapshot"], "exit 1");
+    let check = |provider: &str, operation| {
+        let disk = plain_disk(provider);
+        tree::check(&world.host, &target(&disk), operation).map_err(|error| told(&error))
+    };
+    assert_eq!(check("bare", Operation::Create), Ok(()));
+    assert_eq!(check("full", Operation::Snapshot), Ok(()));
+    let error = check("bare", Operation::Snapshot).unwrap_err();
+    assert!(
+        error.ends_with("the provider bare cannot snapshot: it has no script for that"),
+        "{error}"
+    );
+    let error = check("lost", Operation::Create).unwrap_err();
+    assert!(error.contains("cannot create disk/0 (lost/"), "{error}");
+    assert!(error.contains("there is no provider lost"), "{error}");
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub async fn add<N: Nodes>(engine: &Engine<'_, N>, request: &AddRequest) -> Resu
             let instance = new_instance(name, &primary.uuid)?;
             let mut subject = Subject::new(store, instance, Vec::new())?;
             let layout = Layout {
+                store,
                 subject: &subject,
                 template: request.template,
                 secondary: secondary.as_ref().map(|node| node.uuid.as_str()),

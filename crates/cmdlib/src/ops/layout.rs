@@ -1,13 +1,14 @@
 //! From wishes to disks: what `add` and `modify` share.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use gnt_config::template::{FILEBASED, NEEDS_SECONDARY};
+use gnt_bdev::Operation;
+use gnt_config::template::{FILEBASED, MUST_ADOPT, NEEDS_SECONDARY};
 use gnt_config::{Disk, DiskTemplate, FileDriver, LogicalId, Object};
+use gnt_store::{Store, StoreError};
 
-use gnt_store::StoreError;
-
-use crate::compute::{calculate_file_storage_dir, check_requests};
+use crate::compute::{ComputeError, calculate_file_storage_dir, check_requests};
 use crate::error::{Error, Result};
 use crate::generate::{GenerateRequest, generate_disk_template};
 use crate::ids::Ids;
@@ -16,6 +17,7 @@ use crate::ops::{MAX_DISKS, Subject};
 
 /// Lays out new disks for the subject's instance.
 pub(crate) struct Layout<'a> {
+    pub(crate) store: &'a Store,
     pub(crate) subject: &'a Subject,
     pub(crate) template: DiskTemplate,
     /// UUID of the secondary node.
@@ -63,17 +65,79 @@ impl Layout<'_> {
             default_vg,
             default_metavg: Some(self.subject.params.drbd.metavg.as_str()),
         };
-        Ok(generate_disk_template(&request, ids)?)
+        let generated = generate_disk_template(&request, ids)?;
+        for disk in &generated {
+            let place = self.subject.place(disk)?;
+            node.check(&place.disk, &place.instance, Operation::Create)
+                .await?;
+        }
+        self.check_adopted(&generated, node).await?;
+        Ok(generated)
+    }
+
+    /// No two disks may be one device, whatever paths lead to it.
+    async fn check_adopted(&self, adopted: &[Disk], node: &impl Node) -> Result<()> {
+        if !MUST_ADOPT.contains(self.template) {
+            return Ok(());
+        }
+        let mut known = BTreeMap::new();
+        for disk in self.store.disks()? {
+            if MUST_ADOPT.contains(disk.dev_type.template())
+                && let Some(numbers) = self.numbers(&disk, node).await
+            {
+                known.insert(numbers, disk);
+            }
+        }
+        for disk in adopted {
+            let Some(numbers) = self.numbers(disk, node).await else {
+                continue;
+            };
+            let Some(taken) = known.insert(numbers, disk.clone()) else {
+                continue;
+            };
+            let (device, other) = (disk.logical_id.volume(), taken.logical_id.volume());
+            if let (Some(first), Some(second), true) = (taken.index(), disk.index(), adopted.contains(&taken))
+            {
+                return Err(Error::Compute(ComputeError::Duplicate {
+                    first,
+                    second,
+                    key: "adopt",
+                    value: format!("{other}: {device} is the same device"),
+                }));
+            }
+            return Err(Error::DeviceTaken {
+                device: device.into_owned(),
+                disk: other.into_owned(),
+                owner: self.owner_of(&taken)?,
+            });
+        }
+        Ok(())
+    }
+
+    /// What tells the device of a disk from all others on its node; none if it is not there.
+    async fn numbers(&self, disk: &Disk, node: &impl Node) -> Option<(u32, u32)> {
+        let place = self.subject.place(disk).ok()?;
+        let device = node.find(&place.disk, &place.instance).await.ok()??.device;
+        device.major.zip(device.minor)
+    }
+
+    fn owner_of(&self, disk: &Disk) -> Result<Option<String>> {
+        let mut instances = self.store.instances()?.into_iter();
+        Ok(instances
+            .find(|instance| instance.disks.contains(&disk.uuid))
+            .map(|instance| instance.name))
     }
 
     fn check(&self, wishes: &[Object]) -> Result<()> {
         let (template, unfit) = (self.template, |what, hint| Err(Error::Unfit { what, hint }));
+        // One that has no driver cannot be enabled either.
+        if let Some(device) = template.device() {
+            gnt_bdev::driver(device).map_err(crate::node::NodeError::from)?;
+        }
         if !self.subject.cluster.enabled_disk_templates.contains(&template) {
             return Err(Error::TemplateDisabled { template });
         }
-        if let Some(device) = template.device() {
-            gnt_bdev::driver(device).map_err(crate::node::NodeError::from)?;
-        } else if !wishes.is_empty() {
+        if template.device().is_none() && !wishes.is_empty() {
             return unfit(
                 "a diskless instance has no disks".to_owned(),
                 "choose another template with -t",
@@ -83,6 +147,12 @@ impl Layout<'_> {
             return unfit(
                 format!("template {template} needs at least one disk"),
                 "say which with --disk 0:size=…",
+            );
+        }
+        if self.file_storage_dir.is_some() && !FILEBASED.contains(template) {
+            return unfit(
+                format!("{template} disks are not in a file storage directory"),
+                "leave out --file-storage-dir, or choose -t file",
             );
         }
         if self.subject.disks.len() + wishes.len() > MAX_DISKS {

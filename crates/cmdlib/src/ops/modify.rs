@@ -67,7 +67,7 @@ pub async fn modify<N: Nodes>(
             };
             for change in changes {
                 match change {
-                    DiskChange::Add { at, wish } => plan.add(*at, wish, begun.nodes, &mut ids).await?,
+                    DiskChange::Add { at, wish } => plan.add(*at, wish, store, begun.nodes, &mut ids).await?,
                     DiskChange::Remove { disk } => plan.remove(disk)?,
                     DiskChange::Detach { disk } => plan.detach(disk)?,
                     DiskChange::Attach { at, disk } => plan.attach(*at, disk, store)?,
@@ -90,6 +90,7 @@ impl Plan {
         &mut self,
         at: Option<usize>,
         wish: &Object,
+        store: &Store,
         nodes: &N,
         ids: &mut impl Ids<Error = StoreError>,
     ) -> Result<()> {
@@ -100,6 +101,7 @@ impl Plan {
             None => self.default_template()?,
         };
         let layout = Layout {
+            store,
             subject: &self.subject,
             template,
             secondary: None,

@@ -1,5 +1,6 @@
 //! Snapshots of disks.
 
+use gnt_bdev::Operation;
 use gnt_config::template::SNAPSHOT_CAPABLE;
 use gnt_config::{Disk, DiskTemplate, Mebibytes};
 use gnt_store::Change;
@@ -19,7 +20,7 @@ pub struct SnapshotRequest {
     pub disk: String,
     /// Name of the snapshot's volume; by default that of the disk with `.snap` appended.
     pub name: Option<String>,
-    /// Size of the snapshot; by default that of the disk.
+    /// Room for the snapshot, by default as much as the disk has. As a disk it has the size of the other.
     pub size: Option<Mebibytes>,
 }
 
@@ -37,17 +38,17 @@ pub async fn snapshot<N: Nodes>(
             for request in requests {
                 let disk = snapshot_source(&subject.disks[subject.index_of(&request.disk)?])?;
                 let snapshot = snapshot_of(disk, request, ids.unique_id())?;
-                let (at, taken) = (subject.place(disk)?, subject.place(&snapshot)?);
-                if at
-                    .on(begun.nodes)?
-                    .find(&taken.disk, &taken.instance)
-                    .await?
-                    .is_some()
-                {
+                let (at, mut taken) = (subject.place(disk)?, subject.place(&snapshot)?);
+                let node = at.on(begun.nodes)?;
+                node.check(&at.disk, &at.instance, Operation::Snapshot).await?;
+                // That it cannot be told is no reason not to try: of a volume that is not there, many a provider only
+                // says that something failed.
+                if let Ok(Some(_)) = node.find(&taken.disk, &taken.instance).await {
                     return Err(Error::VolumeExists {
                         volume: snapshot.logical_id.to_string(),
                     });
                 }
+                taken.disk.size = request.size.unwrap_or(disk.size);
                 let (apply, revert) = (
                     vec![Change::Disk(snapshot.clone())],
                     vec![Change::RemoveDisk(snapshot.uuid.clone())],
@@ -85,11 +86,7 @@ fn snapshot_of(disk: &Disk, request: &SnapshotRequest, uuid: String) -> Result<D
         .clone()
         .unwrap_or_else(|| format!("{}.snap", disk.logical_id.volume()));
     gnt_config::names::volume(&name)?;
-    let mut snapshot = Disk::new(
-        disk.dev_type,
-        disk.logical_id.with_volume(name),
-        request.size.unwrap_or(disk.size),
-    );
+    let mut snapshot = Disk::new(disk.dev_type, disk.logical_id.with_volume(name), disk.size);
     snapshot.uuid = uuid;
     snapshot.name.clone_from(&request.name);
     snapshot.mode = Some(disk.mode.unwrap_or_default());

@@ -1,0 +1,202 @@
+//! What is refused before anything is done: devices that are disks already or in use, providers that cannot do it,
+//! templates without a driver.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+use support::Sandbox;
+
+/// A loop device on a file in the sandbox.
+fn loop_device(sandbox: &Sandbox, name: &str) -> String {
+    let file = sandbox.path(name);
+    fs::File::create(&file).unwrap().set_len(4 << 20).unwrap();
+    let made = Command::new("losetup")
+        .args(["--find", "--show"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    String::from_utf8(made.stdout).unwrap().trim().to_owned()
+}
+
+/// Another path to a device, below /dev.
+struct Alias(PathBuf);
+
+impl Alias {
+    fn of(device: &str) -> Self {
+        let name = device.trim_start_matches("/dev/");
+        let path = Path::new("/dev").join(format!("gnt-disk-test-{}-{name}", std::process::id()));
+        std::os::unix::fs::symlink(device, &path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Alias {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn nothing_was_done(sandbox: &Sandbox) {
+    let operations = sandbox.json("operation list --all");
+    for operation in operations.as_array().unwrap() {
+        assert!(
+            operation["state"] == "done" || operation["steps_total"] == 0,
+            "{operation}"
+        );
+    }
+}
+
+#[test]
+fn a_device_becomes_one_disk_only_whatever_it_is_called() {
+    let sandbox = Sandbox::new();
+    let (device, other) = (loop_device(&sandbox, "one"), loop_device(&sandbox, "two"));
+    let alias = Alias::of(&device);
+    let alias = alias.0.to_str().unwrap();
+    sandbox.ok(&format!("add web -t blockdev --disk 0:adopt={device}"));
+    for path in [device.as_str(), alias] {
+        let error = sandbox.fails(
+            1,
+            &format!("add db -t blockdev --disk 0:adopt={other} --disk 1:adopt={path}"),
+        );
+        let told = format!("error: device {path} is a disk of instance web already");
+        assert!(error.starts_with(&told), "{error}");
+        let error = sandbox.fails(1, &format!("modify web --disk add:adopt={path}"));
+        assert!(error.starts_with(&told), "{error}");
+    }
+    let other_alias = Alias::of(&other);
+    let both = format!(
+        "--disk 0:adopt={other} --disk 1:adopt={}",
+        other_alias.0.display()
+    );
+    let error = sandbox.fails(2, &format!("add db -t blockdev {both}"));
+    assert!(
+        error.starts_with("error: disks 0 and 1 have the same adopt"),
+        "{error}"
+    );
+    sandbox.ok("modify web --disk 0:detach");
+    let error = sandbox.fails(1, &format!("add db -t blockdev --disk 0:adopt={alias}"));
+    assert!(
+        error.contains(&format!("is a disk that is detached already, as {device}")),
+        "{error}"
+    );
+    nothing_was_done(&sandbox);
+}
+
+#[test]
+fn a_device_in_use_is_not_adopted() {
+    let sandbox = Sandbox::new();
+    let device = loop_device(&sandbox, "one");
+    let mounted = sandbox.path("mounted");
+    fs::create_dir(&mounted).unwrap();
+    let status = |program: &str, arguments: &[&str]| {
+        assert!(
+            Command::new(program).args(arguments).status().unwrap().success(),
+            "{program}"
+        );
+    };
+    status("mkfs.ext4", &["-q", &device]);
+    status("mount", &[&device, mounted.to_str().unwrap()]);
+    let error = sandbox.run(&format!("add web -t blockdev --disk 0:adopt={device}"));
+    status("umount", &[mounted.to_str().unwrap()]);
+    assert_eq!(error.status, 1, "{error:?}");
+    assert!(
+        error
+            .stderr
+            .contains(&format!("because: {device} is in use on this node")),
+        "{error:?}"
+    );
+    sandbox.ok(&format!("add web -t blockdev --disk 0:adopt={device}"));
+    nothing_was_done(&sandbox);
+}
+
+#[test]
+fn a_provider_that_cannot_do_it_is_not_asked() {
+    let sandbox = Sandbox::new().with_odd_providers();
+    for (provider, why) in [
+        ("lost", "there is no provider lost"),
+        ("no-parameters-list", "parameters.list: missing"),
+        ("not-executable", "attach: not executable"),
+    ] {
+        let error = sandbox.fails(
+            1,
+            &format!("add web --disk 0:size=1M --disk 1:size=1M,provider={provider}"),
+        );
+        assert!(error.starts_with("error: cannot create disk/1 ("), "{error}");
+        assert!(error.contains(why), "{error}");
+    }
+    let dir = format!("dir={}", sandbox.path("volumes").display());
+    sandbox.ok(&format!("add web --disk 0:size=1M,provider=no-optional,{dir}"));
+    let error = sandbox.fails(1, "snapshot web --disk 0:snapshot_name=copy");
+    assert!(
+        error.contains("the provider no-optional cannot snapshot"),
+        "{error}"
+    );
+    nothing_was_done(&sandbox);
+    sandbox.ok("remove web");
+}
+
+#[test]
+fn a_provider_that_cannot_tell_what_it_has_can_snapshot() {
+    let sandbox = Sandbox::new().with_odd_providers();
+    let provider = sandbox.path("odd/ganeti");
+    fs::create_dir(&provider).unwrap();
+    let plain = sandbox.path("odd/path-with-newline");
+    for entry in fs::read_dir(&plain).unwrap() {
+        let name = entry.unwrap().file_name();
+        if name != "info" && name != "list" {
+            let copied = Command::new("cp")
+                .arg("-a")
+                .args([plain.join(&name), provider.join(&name)])
+                .status();
+            assert!(copied.unwrap().success());
+        }
+    }
+    let dir = format!("dir={}", sandbox.path("volumes").display());
+    sandbox.ok(&format!("add web --disk 0:size=3M,provider=ganeti,{dir}"));
+    sandbox.ok("snapshot web --disk 0:snapshot_name=copy,snapshot_size=1M");
+    let detached = sandbox.json("list --detached");
+    assert_eq!(
+        json!([detached[0]["volume"], detached[0]["size"]]),
+        json!(["ganeti/copy", 3])
+    );
+    let error = sandbox.fails(1, "snapshot web --disk 0:snapshot_name=copy");
+    assert!(
+        error.contains("there is a volume ganeti/copy already\n  hint: choose another"),
+        "{error}"
+    );
+    sandbox.ok("modify web --disk attach:copy");
+    sandbox.ok("activate web");
+    assert_eq!(sandbox.json("verify"), json!([]));
+    sandbox.ok("remove web");
+    assert_eq!(sandbox.loop_devices(), [""; 0]);
+}
+
+#[test]
+fn a_template_without_a_driver_is_not_said_to_be_disabled() {
+    let sandbox = Sandbox::new();
+    for template in ["plain", "drbd", "rbd", "gluster"] {
+        let error = sandbox.fails(1, &format!("add web -t {template} --disk 0:size=1M"));
+        assert!(
+            error.contains(&format!("there is no driver for {template} disks")),
+            "{error}"
+        );
+        assert!(!error.contains("--enable-template"), "{error}");
+    }
+    sandbox.ok("cluster modify --disable-template sharedfile");
+    let error = sandbox.fails(1, "add web -t sharedfile --disk 0:size=1M");
+    assert!(
+        error.contains("hint: 'gnt-disk cluster modify --enable-template sharedfile'"),
+        "{error}"
+    );
+    let error = sandbox.fails(1, "add web --disk 0:size=1M --file-storage-dir mail");
+    assert!(
+        error.contains("ext disks are not in a file storage directory"),
+        "{error}"
+    );
+}
