@@ -115,7 +115,7 @@ fn what_is_not_there_is_status_1_with_advice() {
         ("add i --disk 0:size=1M", "there is an instance i already"),
         (
             "add j -t plain --disk 0:size=1M",
-            "hint: 'gnt-disk cluster modify --enable-template plain'",
+            "there is no driver for plain disks",
         ),
         (
             "add j -n elsewhere --disk 0:size=1M",
