@@ -1,7 +1,7 @@
 //! Really running programs.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +28,11 @@ pub(crate) const KILL_GRACE: Duration = Duration::from_secs(5);
 /// write what it still has. It is paid in full only by a program that leaves something behind with its output
 /// open.
 const DRAIN_GRACE: Duration = Duration::from_millis(200);
+
+/// How long we sleep until the program's end alone. Most programs are over by then and have printed less than
+/// a pipe holds: to be woken for every line, and again as the output closes, only holds them up. One that fills
+/// a pipe sooner waits for what is left of this time, once.
+const SHORT_RUN: Duration = Duration::from_millis(5);
 
 /// The size of a pipe, so that one read empties it.
 const BUFFER: usize = 64 << 10;
@@ -99,7 +104,7 @@ enum End {
 /// A running program and our ends of its pipes.
 struct Process<'a> {
     group: Group,
-    stdin: Option<Feed<'a>>,
+    stdin: Feed<'a>,
     stdout: Stream,
     stderr: Stream,
     buffer: Vec<u8>,
@@ -109,11 +114,9 @@ impl<'a> Process<'a> {
     fn new(child: Child, command: &'a Command) -> io::Result<Process<'a>> {
         let mut group = Group::new(child)?;
         let limit = command.get_output_limit();
-        let stdin = group.child.stdin.take().map(OwnedFd::from);
+        let input = command.get_stdin().unwrap_or_default();
         Ok(Process {
-            stdin: stdin
-                .map(|pipe| Feed::new(pipe, command.get_stdin().unwrap_or_default()))
-                .transpose()?,
+            stdin: Feed::new(group.child.stdin.take().map(OwnedFd::from), input)?,
             stdout: Stream::new(group.child.stdout.take().map(OwnedFd::from), limit)?,
             stderr: Stream::new(group.child.stderr.take().map(OwnedFd::from), limit)?,
             group,
@@ -122,6 +125,10 @@ impl<'a> Process<'a> {
     }
 
     fn follow(&mut self, deadline: Option<Instant>) -> io::Result<End> {
+        if self.stdin.pipe.is_none() {
+            let left = left_until(deadline).unwrap_or(SHORT_RUN);
+            self.group.wait(&[], Some(left.min(SHORT_RUN)))?;
+        }
         if !self.attend(deadline, Process::ended)? {
             return self.put_an_end();
         }
@@ -171,36 +178,33 @@ impl<'a> Process<'a> {
     /// Moves data until it is `done` (true) or the deadline has come (false).
     fn attend(&mut self, deadline: Option<Instant>, done: fn(&Process<'a>) -> bool) -> io::Result<bool> {
         while !done(self) {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = left_until(deadline);
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(false);
             }
-            self.turn(left)?;
+            if !self.move_data()? {
+                self.wait(left)?;
+            }
         }
         Ok(true)
     }
 
-    /// Waits for one event and does what it calls for.
-    fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        let end = (!self.group.ended).then(|| self.group.pidfd.as_fd());
-        let sources = [
-            (end, PollFlags::IN),
-            (self.stdin.as_ref().map(|feed| feed.pipe.as_fd()), PollFlags::OUT),
-            (self.stdout.pipe.as_ref().map(OwnedFd::as_fd), PollFlags::IN),
-            (self.stderr.pipe.as_ref().map(OwnedFd::as_fd), PollFlags::IN),
+    /// Whether there was anything to move.
+    fn move_data(&mut self) -> io::Result<bool> {
+        let received = self.stdout.receive(&mut self.buffer)? | self.stderr.receive(&mut self.buffer)?;
+        Ok(received | self.stdin.send()?)
+    }
+
+    /// Waits until there is something to move, or the program ends.
+    fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
+        let pipes = [
+            (&self.stdin.pipe, PollFlags::OUT),
+            (&self.stdout.pipe, PollFlags::IN),
+            (&self.stderr.pipe, PollFlags::IN),
         ];
-        let [ended, stdin, stdout, stderr] = wait_for(sources, wait)?;
-        if stdout {
-            self.stdout.receive(&mut self.buffer)?;
-        }
-        if stderr {
-            self.stderr.receive(&mut self.buffer)?;
-        }
-        if ended {
-            self.group.ended = true;
-            self.stdin = None;
-        } else if stdin && self.stdin.as_mut().map_or(Ok(true), Feed::send)? {
-            self.stdin = None;
+        self.group.wait(&pipes, time)?;
+        if self.group.ended {
+            self.stdin.pipe = None;
         }
         Ok(())
     }
@@ -210,23 +214,8 @@ impl<'a> Process<'a> {
     }
 }
 
-/// Which of the sources, of those that are there, have something to do; none of them when the time is over.
-fn wait_for<const N: usize>(
-    sources: [(Option<BorrowedFd<'_>>, PollFlags); N],
-    wait: Option<Duration>,
-) -> io::Result<[bool; N]> {
-    // More seconds than fit are for ever.
-    let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
-    let present = sources
-        .iter()
-        .filter_map(|&(fd, flags)| Some(PollFd::from_borrowed_fd(fd?, flags)));
-    let mut fds: Vec<PollFd<'_>> = present.collect();
-    match poll(&mut fds, wait.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let mut events = fds.iter().map(|fd| !fd.revents().is_empty());
-    Ok(sources.map(|(fd, _)| fd.is_some() && events.next().unwrap_or_default()))
+fn left_until(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
 /// A process group, by its leader. Dropped before its end it is killed.
@@ -258,6 +247,25 @@ impl Group {
                 Err(error.into())
             }
         }
+    }
+
+    /// Waits until the leader ends or there is something to do at one of the pipes.
+    fn wait(&mut self, pipes: &[(&Option<OwnedFd>, PollFlags)], time: Option<Duration>) -> io::Result<()> {
+        let open = pipes
+            .iter()
+            .filter_map(|&(pipe, flags)| Some(PollFd::from_borrowed_fd(pipe.as_ref()?.as_fd(), flags)));
+        let mut fds: Vec<PollFd<'_>> = open.collect();
+        if !self.ended {
+            fds.push(PollFd::new(&self.pidfd, PollFlags::IN));
+        }
+        // More seconds than fit are for ever.
+        let time = time.and_then(|time| Timespec::try_from(time).ok());
+        match poll(&mut fds, time.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.ended = self.ended || fds.last().is_some_and(|pidfd| !pidfd.revents().is_empty());
+        Ok(())
     }
 
     fn signal(&self, signal: Signal) {
@@ -292,7 +300,7 @@ impl Drop for Group {
         if !self.settled {
             self.signal(Signal::KILL);
             // The error that brought us here is the one to report.
-            let _ = wait_for([(Some(self.pidfd.as_fd()), PollFlags::IN)], Some(KILL_GRACE));
+            let _ = self.wait(&[], Some(KILL_GRACE));
             let _ = self.child.try_wait();
         }
     }
@@ -306,50 +314,63 @@ struct Stream {
 
 impl Stream {
     fn new(pipe: Option<OwnedFd>, limit: usize) -> io::Result<Stream> {
-        if let Some(pipe) = &pipe {
-            ioctl_fionbio(pipe, true)?;
-        }
         Ok(Stream {
-            pipe,
+            pipe: pipe.map(unblocked).transpose()?,
             collector: Collector::new(limit),
         })
     }
 
-    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
-        let Some(pipe) = &self.pipe else { return Ok(()) };
+    /// Whether there was anything to receive, the end included.
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        let Some(pipe) = &self.pipe else {
+            return Ok(false);
+        };
         buffer.clear();
         match read(pipe, spare_capacity(buffer)) {
             Ok(0) => self.pipe = None,
             Ok(_) => self.collector.push(buffer),
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
-        Ok(())
+        Ok(true)
     }
 }
 
-/// What the program reads.
+/// What the program reads; no pipe any more once everything is written, or nobody reads.
 struct Feed<'a> {
-    pipe: OwnedFd,
+    pipe: Option<OwnedFd>,
     rest: &'a [u8],
 }
 
 impl<'a> Feed<'a> {
-    fn new(pipe: OwnedFd, bytes: &'a [u8]) -> io::Result<Feed<'a>> {
-        ioctl_fionbio(&pipe, true)?;
-        Ok(Feed { pipe, rest: bytes })
+    fn new(pipe: Option<OwnedFd>, bytes: &'a [u8]) -> io::Result<Feed<'a>> {
+        Ok(Feed {
+            pipe: pipe.map(unblocked).transpose()?,
+            rest: bytes,
+        })
     }
 
-    /// Whether this was all that the program gets: everything is written, or nobody reads.
+    /// Whether anything was sent, or this was the end.
     fn send(&mut self) -> io::Result<bool> {
-        match write(&self.pipe, self.rest) {
+        let Some(pipe) = &self.pipe else {
+            return Ok(false);
+        };
+        match write(pipe, self.rest) {
             Ok(written) => self.rest = &self.rest[written..],
-            Err(Errno::PIPE) => return Ok(true),
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::PIPE) => self.rest = &[],
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
-        Ok(self.rest.is_empty())
+        if self.rest.is_empty() {
+            self.pipe = None;
+        }
+        Ok(true)
     }
+}
+
+fn unblocked(pipe: OwnedFd) -> io::Result<OwnedFd> {
+    ioctl_fionbio(&pipe, true)?;
+    Ok(pipe)
 }
 
 #[cfg(test)]
