@@ -81,21 +81,21 @@ impl Command {
 
     /// Adds an argument.
     #[must_use]
-    pub fn arg(mut self, value: impl AsRef<OsStr>) -> Command {
+    pub fn arg(mut self, value: impl Into<OsString>) -> Command {
         self.args.push(Word::plain(value));
         self
     }
 
     /// Adds arguments.
     #[must_use]
-    pub fn args(mut self, values: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    pub fn args(mut self, values: impl IntoIterator<Item = impl Into<OsString>>) -> Command {
         self.args.extend(values.into_iter().map(Word::plain));
         self
     }
 
     /// Adds an argument that is never shown. Other users of the machine still see it in the process list.
     #[must_use]
-    pub fn secret_arg(mut self, value: impl AsRef<OsStr>) -> Command {
+    pub fn secret_arg(mut self, value: impl Into<OsString>) -> Command {
         self.args.push(Word::secret(value));
         self
     }
@@ -103,15 +103,15 @@ impl Command {
     /// Sets an environment variable; the last value given for a key counts. A `PATH` set here is the one in
     /// which the program itself is looked up.
     #[must_use]
-    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Command {
-        self.env.insert(key.as_ref().to_owned(), Word::plain(value));
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Command {
+        self.env.insert(key.into(), Word::plain(value));
         self
     }
 
     /// Sets an environment variable whose value is never shown.
     #[must_use]
-    pub fn secret_env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Command {
-        self.env.insert(key.as_ref().to_owned(), Word::secret(value));
+    pub fn secret_env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Command {
+        self.env.insert(key.into(), Word::secret(value));
         self
     }
 
@@ -150,7 +150,7 @@ impl Command {
     /// Marks the program and all that it starts as part of an operation, by [`OPERATION_VARIABLE`] in its
     /// environment, so that [`crate::orphan`] finds what outlives us.
     #[must_use]
-    pub fn tag(self, operation: impl AsRef<OsStr>) -> Command {
+    pub fn tag(self, operation: impl Into<OsString>) -> Command {
         self.env(OPERATION_VARIABLE, operation)
     }
 
@@ -230,7 +230,7 @@ impl fmt::Display for Command {
         if f.alternate() {
             self.fmt_surroundings(f)?;
         }
-        f.write_str(&quote(&self.program))?;
+        quote(&self.program).fmt(f)?;
         self.args.iter().try_for_each(|word| write!(f, " {word}"))
     }
 }
@@ -256,16 +256,16 @@ impl fmt::Debug for Command {
 }
 
 impl Word {
-    fn plain(value: impl AsRef<OsStr>) -> Word {
+    fn plain(value: impl Into<OsString>) -> Word {
         Word {
-            value: value.as_ref().to_owned(),
+            value: value.into(),
             secret: false,
         }
     }
 
-    fn secret(value: impl AsRef<OsStr>) -> Word {
+    fn secret(value: impl Into<OsString>) -> Word {
         Word {
-            value: value.as_ref().to_owned(),
+            value: value.into(),
             secret: true,
         }
     }
@@ -276,7 +276,7 @@ impl fmt::Display for Word {
         if self.secret {
             f.write_str(REDACTED)
         } else {
-            f.write_str(&quote(&self.value))
+            quote(&self.value).fmt(f)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Words of a shell command line.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 
 /// What stands for a secret wherever a command is shown. It is not quoted: a pasted line fails instead of
@@ -10,42 +10,49 @@ pub(crate) const REDACTED: &str = "<redacted>";
 
 /// `word` as a shell reads it back. Control characters and bytes that are not UTF-8 are written as `$'\x1b'`
 /// (POSIX 2024, bash, zsh), so that a line stays one line and cannot act on a terminal.
-pub(crate) fn quote(word: &OsStr) -> String {
-    match word.to_str() {
-        Some(text) if !text.is_empty() && text.chars().all(is_plain) => text.to_owned(),
-        Some(text) if !text.chars().any(char::is_control) => format!("'{}'", text.replace('\'', r"'\''")),
-        _ => ansi_c(word),
+pub(crate) fn quote(word: &OsStr) -> Quoted<'_> {
+    Quoted(word)
+}
+
+/// What [`quote`] makes.
+pub(crate) struct Quoted<'a>(&'a OsStr);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.to_str() {
+            Some(text) if !text.is_empty() && text.chars().all(is_plain) => f.write_str(text),
+            Some(text) if !text.chars().any(char::is_control) => {
+                write!(f, "'{}'", text.replace('\'', r"'\''"))
+            }
+            _ => ansi_c(self.0, f),
+        }
     }
 }
 
 fn is_plain(c: char) -> bool {
-    c.is_alphanumeric() || "_-+./,:@%=".contains(c)
+    c.is_alphanumeric() || matches!(c, '_' | '-' | '+' | '.' | '/' | ',' | ':' | '@' | '%' | '=')
 }
 
-fn ansi_c(word: &OsStr) -> String {
-    let mut quoted = String::from("$'");
+fn ansi_c(word: &OsStr, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("$'")?;
     for chunk in word.as_bytes().utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
-                '\n' => quoted.push_str(r"\n"),
-                '\t' => quoted.push_str(r"\t"),
-                '\'' | '\\' => quoted.extend(['\\', c]),
-                _ if c.is_control() => push_bytes(&mut quoted, c.encode_utf8(&mut [0; 4]).as_bytes()),
-                _ => quoted.push(c),
+                '\n' => f.write_str(r"\n")?,
+                '\t' => f.write_str(r"\t")?,
+                '\'' | '\\' => write!(f, "\\{c}")?,
+                _ if c.is_control() => write_bytes(f, c.encode_utf8(&mut [0; 4]).as_bytes())?,
+                _ => f.write_char(c)?,
             }
         }
-        push_bytes(&mut quoted, chunk.invalid());
+        write_bytes(f, chunk.invalid())?;
     }
-    quoted.push('\'');
-    quoted
+    f.write_char('\'')
 }
 
 /// Three octal digits: unlike `\x`, their end is never in doubt.
-fn push_bytes(quoted: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(quoted, "\\{byte:03o}");
-    }
+fn write_bytes(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "\\{byte:03o}"))
 }
 
 #[cfg(test)]
@@ -67,7 +74,7 @@ mod tests {
             b"\x011",
         ];
         for word in words {
-            let quoted = quote(OsStr::from_bytes(word));
+            let quoted = quote(OsStr::from_bytes(word)).to_string();
             assert!(!quoted.chars().any(char::is_control), "{quoted:?}");
             let script = format!("printf %s {quoted}");
             let printed = std::process::Command::new("bash")
@@ -80,10 +87,11 @@ mod tests {
 
     #[test]
     fn only_what_needs_it_is_quoted() {
-        assert_eq!(quote(OsStr::new("--size=10m")), "--size=10m");
-        assert_eq!(quote(OsStr::new("a b")), "'a b'");
-        assert_eq!(quote(OsStr::new("")), "''");
-        assert_eq!(quote(OsStr::new("{a,b}")), "'{a,b}'");
-        assert_eq!(quote(OsStr::new("a\nb")), r"$'a\nb'");
+        let shown = |word| quote(OsStr::new(word)).to_string();
+        assert_eq!(shown("--size=10m"), "--size=10m");
+        assert_eq!(shown("a b"), "'a b'");
+        assert_eq!(shown(""), "''");
+        assert_eq!(shown("{a,b}"), "'{a,b}'");
+        assert_eq!(shown("a\nb"), r"$'a\nb'");
     }
 }
