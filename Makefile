@@ -1,21 +1,25 @@
 CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Where a system's tools are; not every way to become root has them on the path.
 export PATH := $(PATH):/usr/sbin:/sbin
+SHELL := bash
+export TIMEFORMAT := took %0lR
 
 .PHONY: demo test lint bench doc install packages
 
 demo: packages
 	$(CARGO) build -q -p gnt-cli
-	scripts/demo target/debug/gnt-disk
+	scripts/demo $(TARGET)/debug/gnt-disk
 
 test: packages lint
-	$(CARGO) test --workspace --no-fail-fast
+	time $(CARGO) test -q --workspace --no-run
+	time $(CARGO) test --workspace --no-fail-fast
 	sh providers/test.sh
 
 lint:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc -q --workspace --no-deps
+	time $(CARGO) clippy -q --workspace --all-targets -- -D warnings
+	time RUSTDOCFLAGS="-D warnings" $(CARGO) doc -q --workspace --no-deps
 
 bench: packages
 	$(CARGO) bench -p gnt-benches
@@ -24,11 +28,15 @@ doc:
 	$(CARGO) doc --workspace --no-deps --open
 
 PREFIX ?= /usr/local
+PROVIDERS := $(DESTDIR)$(PREFIX)/share/gnt-disk/providers
+# All the others are scripts. Modes are not the clone's: a provider that others can change is refused.
+TEXTS := $(addprefix providers/ext/,README.md common.sh parameters.list)
 install:
 	$(CARGO) build -q --release -p gnt-cli
-	install -D target/release/gnt-disk $(DESTDIR)$(PREFIX)/sbin/gnt-disk
-	install -d $(DESTDIR)$(PREFIX)/share/gnt-disk/providers
-	cp -r providers/ext $(DESTDIR)$(PREFIX)/share/gnt-disk/providers/
+	install -D $(TARGET)/release/gnt-disk $(DESTDIR)$(PREFIX)/sbin/gnt-disk
+	install -d $(PROVIDERS)/ext
+	install -m 755 $(filter-out $(TEXTS),$(wildcard providers/ext/*)) $(PROVIDERS)/ext
+	install -m 644 $(TEXTS) $(PROVIDERS)/ext
 	$(DESTDIR)$(PREFIX)/sbin/gnt-disk man $(DESTDIR)$(PREFIX)/share/man/man8
 
 packages:
