@@ -1,5 +1,7 @@
 //! What a command works with: the store, this node, and the engine that runs operations.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,8 +68,10 @@ impl Context {
             return Self::new(global, Store::open(&state)?, state, Some(rehearsal));
         }
         noted.record(format!("# make a cluster of this node in {}", state.display()));
-        let scratch =
-            tempfile::tempdir().map_err(|source| Failure::file("write", std::env::temp_dir(), source))?;
+        let scratch = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()
+            .map_err(|source| Failure::file("write", std::env::temp_dir(), source))?;
         let store = Store::in_memory()?;
         init(&store, scratch.path(), DEFAULT_CLUSTER, &host_name())?;
         embedded::install(&scratch.path().join(PROVIDERS))?;

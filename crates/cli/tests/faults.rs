@@ -152,7 +152,9 @@ fn a_user_who_may_not_is_told_so() {
         .args([Path::new(env!("CARGO_BIN_EXE_gnt-disk")), &program])
         .status();
     assert!(copy.unwrap().success());
-    fs::set_permissions(program.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    for path in [program.parent().unwrap(), &program] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
     let nobody = |state: &Path| -> Run {
         let mut command = Command::new(&program);
         command.args(["list", "--state"]).arg(state).uid(65534).gid(65534);

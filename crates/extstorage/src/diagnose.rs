@@ -108,7 +108,7 @@ fn examine(directory: &Path, name: String) -> Diagnosis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Providers, chmod, write};
+    use crate::testing::{Providers, chmod, make_dir, write};
 
     #[test]
     fn every_entry_is_judged() {
@@ -117,8 +117,8 @@ mod tests {
         let broken = first.add("broken");
         fs::remove_file(broken.join("grow")).unwrap();
         write(&first.path().join("README"), "", 0o644);
-        fs::create_dir(first.path().join("two words")).unwrap();
-        fs::create_dir(first.path().join(".hidden")).unwrap();
+        make_dir(&first.path().join("two words"));
+        make_dir(&first.path().join(".hidden"));
         let shadowed = second.add_with("good", Action::Open.into());
         write(&shadowed.join("list"), "not a script", 0o644);
         second.add("README");

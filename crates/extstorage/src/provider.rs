@@ -338,8 +338,10 @@ mod tests {
     use std::os::unix::fs::{lchown, symlink};
     use std::time::Instant;
 
+    use gnt_tests::place::private_dir;
+
     use super::*;
-    use crate::testing::{Providers, assert_root, chmod, write};
+    use crate::testing::{Providers, assert_root, chmod, make_dir, write};
 
     fn problems(name: &str, providers: &Providers) -> Vec<String> {
         match Provider::find(name, &providers.search_path()) {
@@ -399,7 +401,7 @@ mod tests {
         assert_eq!(search_path.find("nas").unwrap(), later);
 
         fs::remove_file(first.path().join("nas")).unwrap();
-        fs::create_dir(first.path().join("nas")).unwrap();
+        make_dir(&first.path().join("nas"));
         assert!(matches!(
             Provider::find("nas", &search_path),
             Err(ProviderError::Unusable { dir, .. }) if dir == first.path().join("nas")
@@ -413,7 +415,7 @@ mod tests {
         fs::remove_file(dir.join("attach")).unwrap();
         fs::remove_file(dir.join("parameters.list")).unwrap();
         fs::remove_file(dir.join("detach")).unwrap();
-        fs::create_dir(dir.join("detach")).unwrap();
+        make_dir(&dir.join("detach"));
         symlink("nowhere", dir.join("attach")).unwrap();
         chmod(&dir.join("grow"), 0o644);
         chmod(&dir.join("snapshot"), 0o666);
@@ -454,7 +456,7 @@ mod tests {
         let providers = Providers::new();
         let dir = providers.add("nas");
         write(&dir.join("info"), "how this provider works", 0o644);
-        fs::create_dir(dir.join("list")).unwrap();
+        make_dir(&dir.join("list"));
         let provider = Provider::find("nas", &providers.search_path()).unwrap();
         assert_eq!(provider.scripts, Action::REQUIRED);
         assert_eq!(Inspection::of(&dir).ignored.len(), 2);
@@ -472,7 +474,7 @@ mod tests {
         assert_root();
         let providers = Providers::new();
         let dir = providers.add("nas");
-        let elsewhere = tempfile::tempdir().unwrap();
+        let elsewhere = private_dir().unwrap();
         let target = elsewhere.path().join("tool");
         write(&target, "#!/bin/sh\n", 0o755);
         fs::remove_file(dir.join("attach")).unwrap();

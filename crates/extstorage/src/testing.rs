@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use enumset::EnumSet;
+use gnt_tests::place::private_dir;
 use tempfile::TempDir;
 
 use crate::action::Action;
@@ -15,7 +16,7 @@ pub(crate) struct Providers(TempDir);
 
 impl Providers {
     pub(crate) fn new() -> Providers {
-        Providers(tempfile::tempdir().unwrap())
+        Providers(private_dir().unwrap())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -34,13 +35,19 @@ impl Providers {
     /// The same with other scripts too.
     pub(crate) fn add_with(&self, name: &str, more: EnumSet<Action>) -> PathBuf {
         let dir = self.path().join(name);
-        fs::create_dir(&dir).unwrap();
+        make_dir(&dir);
         for action in Action::REQUIRED | more {
             write(&dir.join(action.script()), "#!/bin/sh\n", 0o755);
         }
         write(&dir.join("parameters.list"), "dir Where\n", 0o644);
         dir
     }
+}
+
+/// A directory that nobody else may write to, whatever the umask is.
+pub(crate) fn make_dir(path: &Path) {
+    fs::create_dir(path).unwrap();
+    chmod(path, 0o755);
 }
 
 pub(crate) fn write(path: &Path, text: &str, mode: u32) {

@@ -261,18 +261,19 @@ fn unreadable(path: &Path, error: Errno) -> TrustError {
 mod tests {
     use std::os::unix::fs::{chown, lchown, symlink};
 
+    use gnt_tests::place::private_dir;
     use tempfile::TempDir;
 
     use super::*;
-    use crate::testing::{assert_root, chmod, write};
+    use crate::testing::{assert_root, chmod, make_dir, write};
 
     const STRANGER: u32 = 12345;
 
     /// A file `dir/file` in a new directory.
     fn file() -> (TempDir, PathBuf) {
-        let temp = tempfile::tempdir().unwrap();
+        let temp = private_dir().unwrap();
         let dir = temp.path().join("dir");
-        fs::create_dir(&dir).unwrap();
+        make_dir(&dir);
         write(&dir.join("file"), "", 0o644);
         let file = dir.join("file");
         (temp, file)
@@ -357,7 +358,7 @@ mod tests {
         chmod(&file, 0o644);
 
         let open = temp.path().join("open");
-        fs::create_dir(&open).unwrap();
+        make_dir(&open);
         symlink(&file, open.join("detour")).unwrap();
         fs::remove_file(&link).unwrap();
         symlink(open.join("detour"), &link).unwrap();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use gnt_extstorage::{Action, Error, ExtStorage, Performed, Reason, SearchPath, Volume, VolumeInfo};
 use gnt_process::{Command, DryRun, Output, Runner, Scripted, Status, System};
+use gnt_tests::place::private_dir;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -22,15 +23,18 @@ struct Nas {
 impl Nas {
     /// Every script is this shell script.
     fn new(script: &str, more: &[Action]) -> Nas {
-        let temp = tempfile::tempdir().unwrap();
+        let temp = private_dir().unwrap();
         let dir = temp.path().join("nas");
         fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
         for action in Action::REQUIRED.iter().chain(more.iter().copied()) {
             let file = dir.join(action.script());
             fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
             fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
         }
-        fs::write(dir.join("parameters.list"), "").unwrap();
+        let list = dir.join("parameters.list");
+        fs::write(&list, "").unwrap();
+        fs::set_permissions(&list, Permissions::from_mode(0o644)).unwrap();
         let params = json!({"pool": "fast", "password": "hunter2 & co"});
         Nas {
             temp,

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -165,7 +165,10 @@ fn directories_are_made_renamed_and_removed_when_empty() {
     let (old, new) = (world.path("allowed/x/y/z"), world.path("allowed/x/y/w"));
     assert_eq!(storage.create_directory(&old).unwrap(), Change::Made);
     assert_eq!(storage.create_directory(&old).unwrap(), Change::AlreadyThere);
-    assert_eq!(fs::metadata(&old).unwrap().permissions().mode() & 0o7777, 0o750);
+    let as_the_umask_lets = world.path("allowed/plain");
+    DirBuilder::new().mode(0o750).create(&as_the_umask_lets).unwrap();
+    let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&old), mode(&as_the_umask_lets));
     assert_eq!(storage.rename_directory(&old, &new).unwrap(), Change::Made);
     assert_eq!(
         storage.rename_directory(&old, &new).unwrap(),

@@ -8,14 +8,15 @@ mod files;
 mod lifecycle;
 mod tree;
 
-use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Settings};
 use gnt_process::{DryRun, System};
+use gnt_tests::place::{copy_providers, private_dir};
 use tempfile::TempDir;
 
 use crate::{Error, Host, Target};
@@ -32,11 +33,12 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = private_dir().unwrap();
         let state = dir.path().join("state");
         let mut settings = Settings::under(&state);
-        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../providers");
-        settings.es_search_path = vec![state.join("providers"), shipped.canonicalize().unwrap()];
+        let shipped = dir.path().join("shipped");
+        copy_providers("providers", &shipped).unwrap();
+        settings.es_search_path = vec![state.join("providers"), shipped];
         settings.es_timeout = 60;
         let host = Host::new("node1", &settings, &state, Arc::new(System));
         Self { dir, host, settings }
@@ -111,16 +113,20 @@ impl World {
     /// An External Storage provider: one script for all actions, `$action` telling which one it is.
     pub(super) fn provider(&self, name: &str, optional: &[&str], script: &str) {
         let dir = self.path("state/providers").join(name);
-        fs::create_dir_all(&dir).unwrap();
-        fs::write(dir.join("parameters.list"), "").unwrap();
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o755).create(&dir).unwrap();
+        let write = |name: &str, text: &str, mode| {
+            let path = dir.join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        };
+        write("parameters.list", "", 0o644);
         let script = format!("#!/bin/sh\naction=${{0##*/}}\necho $action >>calls\n{script}\n");
         let required = [
             "create", "attach", "detach", "remove", "grow", "setinfo", "verify",
         ];
         for action in required.iter().chain(optional) {
-            let path = dir.join(action);
-            fs::write(&path, &script).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            write(action, &script, 0o755);
         }
     }
 

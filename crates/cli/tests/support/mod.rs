@@ -6,15 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use gnt_tests::place::{copy_providers, private_dir};
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long anything may take on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory with a state directory in it.
 pub(crate) struct Sandbox {
@@ -32,7 +33,7 @@ pub(crate) struct Run {
 impl Sandbox {
     pub(crate) fn new() -> Self {
         Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir: private_dir().unwrap(),
         }
     }
 
@@ -91,19 +92,7 @@ impl Sandbox {
 
     /// Has the odd providers of `fixtures/providers` found besides the shipped one; their volumes go to `volumes`.
     pub(crate) fn with_odd_providers(self) -> Self {
-        let providers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/providers");
-        let copy = Command::new("cp")
-            .arg("-a")
-            .args([&providers, &self.path("odd")])
-            .status()
-            .unwrap();
-        let owned = Command::new("chown")
-            .arg("-R")
-            .arg("0:0")
-            .arg(self.path("odd"))
-            .status()
-            .unwrap();
-        assert!(copy.success() && owned.success());
+        copy_providers("fixtures/providers", &self.path("odd")).unwrap();
         fs::create_dir(self.path("volumes")).unwrap();
         let (odd, shipped) = (self.path("odd"), self.state().join("providers"));
         self.ok(&format!(

@@ -1,6 +1,6 @@
 //! Providers in a directory of root's, and what they leave behind.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::{fs, io};
 
 use gnt_extstorage::{ExtStorage, SearchPath, Volume};
 use gnt_process::System;
+use gnt_tests::place::{copy_providers, private_dir};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
@@ -19,17 +20,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// With the providers in a folder of the repository. Nobody but the owner may change a provider, so they
-    /// are copied into a directory of our own.
+    /// With the providers in a folder of the repository.
     pub(crate) fn with(folder: &str) -> io::Result<World> {
-        let temp = tempfile::tempdir()?;
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
-        run(Command::new("cp")
-            .arg("-a")
-            .arg(source)
-            .arg(temp.path().join("providers")))?;
-        run(Command::new("chown").arg("-Rh").arg("root:root").arg(temp.path()))?;
-        run(Command::new("chmod").arg("-R").arg("go-w").arg(temp.path()))?;
+        let temp = private_dir()?;
+        copy_providers(folder, &temp.path().join("providers"))?;
         fs::create_dir(temp.path().join("volumes"))?;
         let dir = temp.path().join("volumes").display().to_string();
         let params = Map::from_iter([("dir".to_owned(), Value::from(dir))]);
@@ -85,12 +79,5 @@ impl Drop for World {
                 let _ = Command::new("losetup").arg("--detach").arg(device).status();
             }
         }
-    }
-}
-
-fn run(command: &mut Command) -> io::Result<()> {
-    match command.status()? {
-        status if status.success() => Ok(()),
-        status => Err(io::Error::other(format!("{command:?}: {status}"))),
     }
 }
