@@ -65,10 +65,8 @@ pub fn diagnose(search_path: &SearchPath) -> Vec<Diagnosis> {
                 }
             }
             Err(fault) => {
-                let mut inspection = Inspection::default();
-                inspection.note(".", fault);
                 let name = directory.display().to_string();
-                diagnoses.push(Diagnosis::new(name, directory.clone(), inspection));
+                diagnoses.push(Diagnosis::new(name, directory.clone(), Inspection::failed(fault)));
             }
         }
     }
@@ -96,11 +94,7 @@ fn examine(directory: &Path, name: String) -> Diagnosis {
     let dir = directory.join(&name);
     let inspection = match check_name(&name) {
         Ok(()) => Inspection::of(&dir),
-        Err(_) => {
-            let mut inspection = Inspection::default();
-            inspection.note(".", Fault::InvalidName);
-            inspection
-        }
+        Err(_) => Inspection::failed(Fault::InvalidName),
     };
     Diagnosis::new(name, dir, inspection)
 }

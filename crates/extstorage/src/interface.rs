@@ -9,11 +9,12 @@ use serde_json::{Map, Value};
 
 use crate::action::Action;
 use crate::attach::parse_attach_output;
+use crate::checked::{CheckedProvider, Providers};
 use crate::device::Device;
 use crate::environment::{Arguments, sanitize_metadata};
 use crate::error::{Reason, Result};
 use crate::log::{Log, LogError};
-use crate::provider::{Provider, SearchPath};
+use crate::provider::SearchPath;
 use crate::run::{Call, Engine};
 use crate::volume::Volume;
 use crate::volume_info::{VolumeInfo, parse_info, parse_list};
@@ -27,7 +28,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(900);
 /// because many a script exits with 0 whatever happens: see the single actions. Cheap to clone.
 #[derive(Clone)]
 pub struct ExtStorage {
-    search_path: SearchPath,
+    providers: Arc<Providers>,
     engine: Engine,
 }
 
@@ -89,7 +90,7 @@ impl ExtStorage {
         state_dir: impl Into<PathBuf>,
     ) -> ExtStorage {
         ExtStorage {
-            search_path,
+            providers: Arc::new(Providers::new(search_path)),
             engine: Engine {
                 runner,
                 log: Log::new(log_dir.into()),
@@ -134,7 +135,7 @@ impl ExtStorage {
 
     /// Where providers are searched for.
     pub fn search_path(&self) -> &SearchPath {
-        &self.search_path
+        self.providers.search_path()
     }
 
     /// The log of a provider.
@@ -333,8 +334,8 @@ impl ExtStorage {
         self.run_info(&provider, volume).map(Some)
     }
 
-    fn find(&self, provider: &str) -> Result<Provider> {
-        Ok(Provider::find_scripts(provider, &self.search_path)?)
+    fn find(&self, provider: &str) -> Result<CheckedProvider> {
+        Ok(self.providers.find(provider)?)
     }
 
     fn act_if_supported(
@@ -352,12 +353,17 @@ impl ExtStorage {
         Ok(Performed::Done)
     }
 
-    fn run_attach(&self, provider: &Provider, volume: &Volume<'_>) -> Result<Attachment> {
+    fn run_attach(&self, provider: &CheckedProvider, volume: &Volume<'_>) -> Result<Attachment> {
         let call = Call::on(provider, Action::Attach, volume);
         Ok(self.engine.act(&call, Attachment::from_output)?.value)
     }
 
-    fn run_detach(&self, provider: &Provider, volume: &Volume<'_>, device: Option<&Device>) -> Result<()> {
+    fn run_detach(
+        &self,
+        provider: &CheckedProvider,
+        volume: &Volume<'_>,
+        device: Option<&Device>,
+    ) -> Result<()> {
         let call = Call::on(provider, Action::Detach, volume);
         let content = device.map(Device::content);
         let detached = self.engine.act(&call, |_| Ok(()))?;
@@ -376,7 +382,7 @@ impl ExtStorage {
 
     /// Whether a device that stays is the volume's. What the caller knew may be out of date, and the device
     /// somebody else's by now; attach tells which one the volume has.
-    fn is_still_attached(&self, provider: &Provider, volume: &Volume<'_>, device: &Device) -> bool {
+    fn is_still_attached(&self, provider: &CheckedProvider, volume: &Volume<'_>, device: &Device) -> bool {
         let Ok(Attachment { device: now, .. }) = self.run_attach(provider, volume) else {
             return true;
         };
@@ -389,7 +395,7 @@ impl ExtStorage {
         !detached || content.is_some_and(|content| !content.wait_until_gone())
     }
 
-    fn device_by_info(&self, provider: &Provider, volume: &Volume<'_>) -> Option<Device> {
+    fn device_by_info(&self, provider: &CheckedProvider, volume: &Volume<'_>) -> Option<Device> {
         if !provider.supports(Action::Info) {
             return None;
         }
@@ -397,7 +403,7 @@ impl ExtStorage {
         Device::at(&path).ok()
     }
 
-    fn still_has(&self, provider: &Provider, volume: &Volume<'_>) -> bool {
+    fn still_has(&self, provider: &CheckedProvider, volume: &Volume<'_>) -> bool {
         if provider.supports(Action::Info) {
             matches!(self.run_info(provider, volume), Ok(Some(_)))
         } else if provider.supports(Action::List) {
@@ -408,7 +414,7 @@ impl ExtStorage {
         }
     }
 
-    fn run_list(&self, provider: &Provider, params: &Map<String, Value>) -> Result<Vec<VolumeInfo>> {
+    fn run_list(&self, provider: &CheckedProvider, params: &Map<String, Value>) -> Result<Vec<VolumeInfo>> {
         let call = Call::of(provider, Action::List, params);
         let listed = self.engine.act(&call, |output| {
             parse_list(whole(&output.stdout)?).map_err(Reason::Listing)
@@ -416,7 +422,7 @@ impl ExtStorage {
         Ok(listed.value)
     }
 
-    fn run_info(&self, provider: &Provider, volume: &Volume<'_>) -> Result<Option<VolumeInfo>> {
+    fn run_info(&self, provider: &CheckedProvider, volume: &Volume<'_>) -> Result<Option<VolumeInfo>> {
         let call = Call::on(provider, Action::Info, volume);
         let described = self.engine.act(&call, |output| {
             match parse_info(whole(&output.stdout)?).map_err(Reason::Listing)? {

@@ -9,6 +9,7 @@
 
 mod action;
 mod attach;
+mod checked;
 mod device;
 mod diagnose;
 mod environment;

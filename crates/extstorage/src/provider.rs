@@ -67,27 +67,13 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Finds a provider and checks its files. This is done before every action, so it costs some 25
-    /// microseconds only.
+    /// Finds a provider and checks its files.
     ///
     /// # Errors
     /// When there is no such provider, or one of its files is not as it should be.
     pub fn find(name: &str, search_path: &SearchPath) -> Result<Provider, ProviderError> {
-        Provider::inspected(name, search_path, Inspection::of)
-    }
-
-    /// The same without the parameters that it declares, which no action needs.
-    pub(crate) fn find_scripts(name: &str, search_path: &SearchPath) -> Result<Provider, ProviderError> {
-        Provider::inspected(name, search_path, Inspection::of_scripts)
-    }
-
-    fn inspected(
-        name: &str,
-        search_path: &SearchPath,
-        inspect: fn(&Path) -> Inspection,
-    ) -> Result<Provider, ProviderError> {
         let dir = search_path.find(name)?;
-        let inspection = inspect(&dir);
+        let inspection = Inspection::of(&dir);
         if !inspection.problems.is_empty() {
             return Err(ProviderError::Unusable {
                 name: name.to_owned(),
@@ -229,7 +215,10 @@ pub(crate) struct Inspection {
 
 impl Inspection {
     pub(crate) fn of(dir: &Path) -> Inspection {
-        let mut inspection = Inspection::of_scripts(dir);
+        let mut inspection = match check_directory(dir) {
+            Ok(dir) => Inspection::of_scripts(&dir),
+            Err(fault) => Inspection::failed(fault),
+        };
         if inspection.problems.is_empty() {
             match fs::read(dir.join(PARAMETERS_FILE)) {
                 Ok(text) => inspection.parameters = parse_parameters(&String::from_utf8_lossy(&text)),
@@ -239,41 +228,40 @@ impl Inspection {
         inspection
     }
 
-    /// Without reading the parameters.
-    fn of_scripts(dir: &Path) -> Inspection {
-        let user = rustix::process::geteuid().as_raw();
+    /// When it cannot be looked into.
+    pub(crate) fn failed(fault: Fault) -> Inspection {
         let mut inspection = Inspection::default();
-        match open_directory(dir, user) {
-            Ok(dir) => inspection.look_into(&dir),
-            Err(fault) => inspection.note(".", fault),
-        }
+        inspection.note(".", fault);
         inspection
     }
 
-    fn look_into(&mut self, dir: &TrustedDirectory) {
+    /// Without reading the parameters.
+    pub(crate) fn of_scripts(dir: &TrustedDirectory) -> Inspection {
+        let mut inspection = Inspection::default();
         for action in EnumSet::<Action>::all() {
             match check_script(dir, action.script()) {
                 Ok(()) => {
-                    self.scripts.insert(action);
+                    inspection.scripts.insert(action);
                 }
                 Err(Fault::Missing | Fault::Dangling(_)) if !Action::REQUIRED.contains(action) => {}
                 Err(fault @ (Fault::WrongKind(_) | Fault::NotExecutable { .. }))
                     if Action::EXTENSIONS.contains(action) =>
                 {
-                    self.ignored.push(FileProblem {
+                    inspection.ignored.push(FileProblem {
                         file: action.script().to_owned(),
                         fault,
                     });
                 }
-                Err(fault) => self.note(action.script(), fault),
+                Err(fault) => inspection.note(action.script(), fault),
             }
         }
         if let Err(fault) = check_file(dir, PARAMETERS_FILE) {
-            self.note(PARAMETERS_FILE, fault);
+            inspection.note(PARAMETERS_FILE, fault);
         }
+        inspection
     }
 
-    pub(crate) fn note(&mut self, file: &str, fault: Fault) {
+    fn note(&mut self, file: &str, fault: Fault) {
         self.problems.push(FileProblem {
             file: file.to_owned(),
             fault,
@@ -281,15 +269,16 @@ impl Inspection {
     }
 }
 
-fn open_directory(dir: &Path, user: u32) -> Result<TrustedDirectory, Fault> {
+pub(crate) fn check_directory(dir: &Path) -> Result<TrustedDirectory, Fault> {
+    let user = rustix::process::geteuid().as_raw();
     let location = trust::follow(dir, user).map_err(Fault::Untrusted)?;
     match location.file_type() {
-        FileType::Directory => TrustedDirectory::open(location, user).map_err(Fault::Untrusted),
+        FileType::Directory => Ok(TrustedDirectory::new(location, user)),
         other => Err(Fault::WrongKind(kind(other))),
     }
 }
 
-fn check_script(dir: &TrustedDirectory, name: &str) -> Result<(), Fault> {
+pub(crate) fn check_script(dir: &TrustedDirectory, name: &str) -> Result<(), Fault> {
     let mode = check_file(dir, name)?.mode();
     if mode & 0o100 == 0 {
         return Err(Fault::NotExecutable { mode });

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::action::Action;
+use crate::checked::CheckedProvider;
 use crate::environment::{Arguments, PARAMETER_PREFIX, STATE_VARIABLE, environment};
 use crate::error::{Error, Failure, Reason, Result, with_causes};
 use crate::log::{Entry, Log, LogError};
-use crate::provider::Provider;
 use crate::secret::is_secret;
 use crate::text::{abridge, escape, last_lines};
 use crate::volume::Volume;
@@ -34,7 +34,7 @@ const LAST_LINES: usize = 20;
 
 /// An action about to be done.
 pub(crate) struct Call<'a> {
-    provider: &'a Provider,
+    provider: &'a CheckedProvider,
     action: Action,
     volume: Option<&'a Volume<'a>>,
     params: &'a Map<String, Value>,
@@ -43,7 +43,7 @@ pub(crate) struct Call<'a> {
 
 impl<'a> Call<'a> {
     /// On a volume, with the volume's parameters.
-    pub(crate) fn on(provider: &'a Provider, action: Action, volume: &'a Volume<'a>) -> Call<'a> {
+    pub(crate) fn on(provider: &'a CheckedProvider, action: Action, volume: &'a Volume<'a>) -> Call<'a> {
         Call {
             volume: Some(volume),
             ..Call::of(provider, action, volume.params)
@@ -51,7 +51,11 @@ impl<'a> Call<'a> {
     }
 
     /// Of the provider as such.
-    pub(crate) fn of(provider: &'a Provider, action: Action, params: &'a Map<String, Value>) -> Call<'a> {
+    pub(crate) fn of(
+        provider: &'a CheckedProvider,
+        action: Action,
+        params: &'a Map<String, Value>,
+    ) -> Call<'a> {
         Call {
             provider,
             action,
@@ -181,7 +185,7 @@ impl Engine {
 
     fn command(&self, call: &Call<'_>) -> Result<Command> {
         let name = &call.provider.name;
-        let Some(script) = call.provider.script(call.action) else {
+        let Some(script) = call.provider.script(call.action)? else {
             return Err(Error::Unsupported {
                 action: call.action,
                 provider: name.clone(),

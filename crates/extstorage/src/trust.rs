@@ -6,10 +6,9 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -98,6 +97,23 @@ impl Trusted {
     pub(crate) fn mode(&self) -> u32 {
         self.stat.st_mode & 0o7777
     }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            device: self.stat.st_dev,
+            inode: self.stat.st_ino,
+            changed: (self.stat.st_ctime, self.stat.st_ctime_nsec),
+        }
+    }
+}
+
+/// Which file it is, and in which state: every change to it, of a directory's entries too, sets its ctime, which
+/// nobody can set back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+    changed: (i64, u64),
 }
 
 /// Follows an absolute path to what it leads to, and looks at everything on the way.
@@ -109,36 +125,30 @@ pub(crate) fn follow(path: &Path, user: u32) -> Result<Trusted, TrustError> {
 }
 
 /// A directory that only those could change whom we trust.
+#[derive(Debug)]
 pub(crate) struct TrustedDirectory {
     location: Trusted,
-    fd: OwnedFd,
     user: u32,
 }
 
 impl TrustedDirectory {
-    /// Opens what [`follow`] led to.
-    ///
-    /// # Errors
-    /// When it is no directory.
-    pub(crate) fn open(location: Trusted, user: u32) -> Result<TrustedDirectory, TrustError> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::open(&location.path, flags, Mode::empty()) {
-            Ok(fd) => Ok(TrustedDirectory { location, fd, user }),
-            Err(error) => Err(unreadable(&location.path, error)),
-        }
+    /// The directory that [`follow`] led to.
+    pub(crate) fn new(location: Trusted, user: u32) -> TrustedDirectory {
+        TrustedDirectory { location, user }
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.location.path
     }
 
+    pub(crate) fn identity(&self) -> Identity {
+        self.location.identity()
+    }
+
     /// The same as [`follow`] for a file in this directory. Of a file that is no symbolic link only the file
     /// itself needs a look.
     pub(crate) fn follow(&self, name: &str) -> Result<Trusted, TrustError> {
-        let path = self.path().join(name);
-        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| unreadable(&path, error))?;
-        let file = Trusted { path, stat };
+        let file = located(self.path().join(name))?;
         let walk = Walk {
             user: self.user,
             links: 0,
@@ -163,6 +173,7 @@ impl Walk {
         while let Some(component) = ahead.pop() {
             self.check_directory(&at)?;
             match component {
+                Step::Root if at.path.parent().is_none() => {}
                 Step::Root => at = located("/".into())?,
                 Step::Parent => at = located(at.path.parent().unwrap_or(&at.path).to_owned())?,
                 Step::Name(name) => {
