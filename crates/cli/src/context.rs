@@ -1,7 +1,7 @@
 //! What a command works with: the store, this node, and the engine that runs operations.
 
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -83,7 +83,11 @@ impl Context {
 
     /// Whether there is a cluster in a state directory; nothing is made to find out.
     pub(crate) fn has_cluster(state: &Path) -> Result<bool, Failure> {
-        Ok(state.join(DATABASE).exists() && Store::open(state)?.is_initialised()?)
+        let database = state.join(DATABASE);
+        match database.try_exists() {
+            Ok(exists) => Ok(exists && Store::open(state)?.is_initialised()?),
+            Err(source) => Err(Failure::file("look at", database, source)),
+        }
     }
 
     fn new(
@@ -241,10 +245,41 @@ pub(crate) fn state_directory(global: &Global) -> Result<PathBuf, Failure> {
         Err(Failure::usage(what).with_hint("choose a directory with --state DIR"))
     };
     match std::path::absolute(&global.state) {
-        Ok(state) if state.to_str().is_some() => Ok(state),
-        Ok(_) => refuse("its name is not UTF-8"),
+        Ok(state) if state.to_str().is_none() => refuse("its name is not UTF-8"),
+        Ok(state) if state.exists() && !state.is_dir() => refuse("it is not a directory"),
+        Ok(state) => {
+            ensure_ours(&state)?;
+            ensure_ours(&state.join(DATABASE))?;
+            Ok(state)
+        }
         Err(error) => refuse(&error.to_string()),
     }
+}
+
+/// Refuses what others could change: it says which directories files are made and removed in, and which programs are run.
+fn ensure_ours(path: &Path) -> Result<(), Failure> {
+    // What is not there, or cannot be looked at, cannot be opened either.
+    let Ok(metadata) = std::fs::metadata(path) else {
+        return Ok(());
+    };
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    let us = rustix::process::geteuid();
+    let (why, mend) = if owner != 0 && owner != us.as_raw() {
+        (
+            format!("it belongs to user {owner}"),
+            format!("chown -R {} {}", us.as_raw(), path.display()),
+        )
+    } else if mode & 0o022 != 0 {
+        let why = format!("others may write to it (mode {mode:04o})");
+        (why, format!("chmod go-w {}", path.display()))
+    } else {
+        return Ok(());
+    };
+    Err(Failure::NotOurs {
+        path: path.to_owned(),
+        why,
+        mend,
+    })
 }
 
 /// Makes the cluster that a state directory has unless another is asked for.

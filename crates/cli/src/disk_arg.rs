@@ -28,7 +28,7 @@ const SNAPSHOT_SIZE: &str = "snapshot_size";
 pub(crate) fn new_disks(arguments: &[String]) -> Result<Vec<Object>, DiskArgError> {
     let mut disks: Vec<Option<Object>> = vec![None; arguments.len()];
     for (position, argument) in arguments.iter().enumerate() {
-        let option = DiskOption::split(argument)?;
+        let option = DiskOption::split(argument, "size=2G")?;
         let (index, at) = match &option.target {
             Some(target) => (option.index(target)?, target.at.clone()),
             None => (position, 0..argument.len()),
@@ -49,7 +49,7 @@ pub(crate) fn new_disks(arguments: &[String]) -> Result<Vec<Object>, DiskArgErro
 pub(crate) fn changes(arguments: &[String]) -> Result<Vec<DiskChange>, DiskArgError> {
     arguments
         .iter()
-        .map(|argument| DiskOption::split(argument)?.change())
+        .map(|argument| DiskOption::split(argument, "name=NAME")?.change())
         .collect()
 }
 
@@ -57,13 +57,13 @@ pub(crate) fn changes(arguments: &[String]) -> Result<Vec<DiskChange>, DiskArgEr
 pub(crate) fn snapshots(arguments: &[String]) -> Result<Vec<SnapshotRequest>, DiskArgError> {
     arguments
         .iter()
-        .map(|argument| DiskOption::split(argument)?.snapshot())
+        .map(|argument| DiskOption::split(argument, "snapshot_name=NAME")?.snapshot())
         .collect()
 }
 
 /// Disk parameters of a template: `-D TEMPLATE:KEY=VALUE,…`.
 pub(crate) fn disk_params(argument: &str) -> Result<(DiskTemplate, Object), DiskArgError> {
-    let option = DiskOption::split_option("-D", argument)?;
+    let option = DiskOption::split_option("-D", argument, "KEY=default")?;
     let Some(target) = &option.target else {
         return Err(option.problem(0..argument.len(), Problem::NoTemplate));
     };
@@ -112,11 +112,16 @@ struct DiskOption<'a> {
 }
 
 impl<'a> DiskOption<'a> {
-    fn split(argument: &'a str) -> Result<Self, DiskArgError> {
-        Self::split_option("--disk", argument)
+    /// `example` is something that could have been said.
+    fn split(argument: &'a str, example: &'static str) -> Result<Self, DiskArgError> {
+        Self::split_option("--disk", argument, example)
     }
 
-    fn split_option(option: &'static str, argument: &'a str) -> Result<Self, DiskArgError> {
+    fn split_option(
+        option: &'static str,
+        argument: &'a str,
+        example: &'static str,
+    ) -> Result<Self, DiskArgError> {
         // A colon behind the first key or value is part of one.
         let colon = argument
             .find(':')
@@ -135,14 +140,13 @@ impl<'a> DiskOption<'a> {
             target,
             items,
         };
-        split.check()?;
+        split.check(example)?;
         Ok(split)
     }
 
-    fn check(&self) -> Result<(), DiskArgError> {
-        let all = 0..self.argument.len();
+    fn check(&self, example: &'static str) -> Result<(), DiskArgError> {
         if self.items.is_empty() {
-            return Err(self.problem(all, Problem::Empty));
+            return Err(self.problem(0..self.argument.len(), Problem::Empty(example)));
         }
         for (position, item) in self.items.iter().enumerate() {
             let key = &item.key;
@@ -305,22 +309,25 @@ impl<'a> DiskOption<'a> {
             }
         }
         if self.items.is_empty() {
-            return Err(self.problem(0..self.argument.len(), Problem::Empty));
+            return Err(self.problem(0..self.argument.len(), Problem::Empty("name=NAME")));
         }
         Ok(DiskChange::Set { disk, name, mode })
     }
 
     fn snapshot(self) -> Result<SnapshotRequest, DiskArgError> {
         let whole = 0..self.argument.len();
-        let Some(target) = &self.target else {
-            return Err(self.problem(whole, Problem::NoDisk("snapshot_name=NAME")));
+        let disk = match (&self.target, self.items.as_slice()) {
+            (Some(target), _) => target,
+            // The disk alone.
+            (None, [Item { key, value: None }]) => key,
+            _ => return Err(self.problem(whole, Problem::NoDisk("snapshot_name=NAME"))),
         };
         let mut request = SnapshotRequest {
-            disk: target.text.clone(),
+            disk: disk.text.clone(),
             name: None,
             size: None,
         };
-        for item in &self.items {
+        for item in self.items.iter().filter(|_| self.target.is_some()) {
             let value = self.value(item)?;
             match item.key.text.as_str() {
                 SNAPSHOT_NAME => request.name = Some(value.text.clone()),

@@ -33,6 +33,15 @@ pub(crate) enum Failure {
     /// A `config.data` cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A `config.data` cannot be taken in.
+    #[error("cannot import {file}")]
+    Import {
+        /// Where it is.
+        file: String,
+        /// Why.
+        #[source]
+        source: Box<Failure>,
+    },
     /// There is no such provider, or it cannot be used.
     #[error(transparent)]
     Provider(#[from] gnt_extstorage::ProviderError),
@@ -41,6 +50,16 @@ pub(crate) enum Failure {
     Initialised {
         /// The state directory.
         state: PathBuf,
+    },
+    /// Others could change what the program works by.
+    #[error("{} is not safe to use: {why}", path.display())]
+    NotOurs {
+        /// The state directory, or the database in it.
+        path: PathBuf,
+        /// Who could change it.
+        why: String,
+        /// The command that keeps them from it.
+        mend: String,
     },
     /// Several things went wrong, and each was told.
     #[error("{failed} of {all} operations could not be {what}")]
@@ -100,6 +119,7 @@ impl Failure {
         match self {
             Self::Usage { .. } | Self::Disk(_) => 2,
             Self::Operation(error) if is_usage(error) => 2,
+            Self::Import { source, .. } => source.exit_status(),
             _ => 1,
         }
     }
@@ -112,6 +132,8 @@ impl Failure {
             Self::ExtStorage(error) => error.hint(),
             Self::Provider(error) => error.hint(),
             Self::Config(error) => error.hint().map(str::to_owned),
+            Self::Import { source, .. } => source.hint(),
+            Self::NotOurs { mend, .. } => Some(format!("{mend}, once you know what is in it")),
             Self::Initialised { .. } => Some(
                 "'gnt-disk cluster modify' changes it; --state DIR makes another one elsewhere".to_owned(),
             ),

@@ -86,6 +86,8 @@ fn a_bad_file_is_refused_with_the_place() {
     let refused = |text: String, message: &str| {
         fs::write(&file, text).unwrap();
         let error = sandbox.fails(1, &format!("import {}", file.display()));
+        let import = format!("error: cannot import {}\n  because: ", file.display());
+        assert!(error.contains(&import), "{error}");
         assert!(error.contains(message), "{message}: {error}");
     };
     let changed = |change: fn(&mut Value)| {
@@ -94,7 +96,7 @@ fn a_bad_file_is_refused_with_the_place() {
         config.to_string()
     };
     refused("{\"version\": 3000000,".to_owned(), "line 1");
-    refused("nonsense".to_owned(), "error: ");
+    refused("nonsense".to_owned(), "is not JSON");
     refused(changed(|config| config["version"] = json!(2_160_000)), "2.16");
     refused(changed(|config| config["disks"] = json!(7)), "disks");
     refused(

@@ -132,8 +132,9 @@ fn a_running_operation_keeps_others_out_and_says_who_it_is() {
 fn a_store_that_cannot_be_used_is_named_with_advice() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.state(), "").unwrap();
-    let error = sandbox.fails(1, "list");
+    let error = sandbox.fails(2, "list");
     assert!(error.contains(sandbox.state().to_str().unwrap()), "{error}");
+    assert!(error.contains("it is not a directory\n  hint: choose"), "{error}");
     let error = sandbox.fails(1, "--state /proc/nowhere/state list");
     assert!(
         error.contains("error: cannot open the store /proc/nowhere/state\n  because: "),
@@ -168,6 +169,47 @@ fn a_user_who_may_not_is_told_so() {
             "{run:?}"
         );
     }
+}
+
+#[test]
+fn a_state_that_cannot_be_looked_at_is_not_taken_for_an_empty_one() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("file"), "").unwrap();
+    for state in ["file", "file/below"] {
+        for dry_run in ["", "--dry-run "] {
+            let state = sandbox.path(state);
+            let run = sandbox.run(&format!("--state {} {dry_run}list", state.display()));
+            assert!(run.status == 1 || run.status == 2, "{dry_run}{run:?}");
+            assert!(run.stderr.contains(state.to_str().unwrap()), "{dry_run}{run:?}");
+        }
+    }
+}
+
+#[test]
+fn a_state_that_others_could_change_is_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("list");
+    let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let (state, database) = (sandbox.state(), sandbox.state().join("store.db"));
+    for (path, good) in [(&state, 0o750), (&database, 0o640)] {
+        set_mode(path, good | 0o020);
+        for arguments in ["list", "--dry-run list", "cluster init"] {
+            let error = sandbox.fails(1, arguments);
+            assert!(
+                error.contains("is not safe to use: others may write to it"),
+                "{error}"
+            );
+            let mend = format!("hint: chmod go-w {},", path.display());
+            assert!(error.contains(&mend), "{error}");
+        }
+        set_mode(path, good);
+        std::os::unix::fs::chown(path, Some(65534), None).unwrap();
+        let error = sandbox.fails(1, "list");
+        assert!(error.contains("belongs to user 65534"), "{error}");
+        std::os::unix::fs::chown(path, Some(0), None).unwrap();
+    }
+    sandbox.ok("list");
+    sandbox.ok("man");
 }
 
 #[test]

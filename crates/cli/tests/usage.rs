@@ -60,6 +60,18 @@ fn usage_that_only_the_program_can_judge_is_status_2_too() {
         ),
         ("modify i --disk 0:size=1M", "'size' is not known here"),
         ("snapshot i --disk snapshot_name=x", "no disk is named"),
+        (
+            "snapshot i --disk 0:",
+            "nothing is said of it: expected KEY=VALUE,…, such as snapshot_name=NAME",
+        ),
+        (
+            "add j --disk 0:size=8388608T",
+            "expected a size above 0 and below 8 EiB",
+        ),
+        (
+            "add j --disk 0:size=1M,vg=x",
+            "vg is only for plain and drbd disks, not ext",
+        ),
         ("list -o name,nonsense", "there is no field 'nonsense'"),
         ("operation list -o nonsense", "the fields are id, kind"),
         (
@@ -111,6 +123,7 @@ fn what_is_not_there_is_status_1_with_advice() {
     }
     for (arguments, message) in [
         ("grow i 1 1G", "instance i has no disk 1; it has 1"),
+        ("grow i 0 8388608T", "nothing in Linux is larger than 8 EiB"),
         ("modify i --disk attach:lost", "hint: 'gnt-disk list --detached'"),
         ("add i --disk 0:size=1M", "there is an instance i already"),
         (
@@ -126,6 +139,7 @@ fn what_is_not_there_is_status_1_with_advice() {
             "there is no provider lost",
         ),
         ("provider info lost", "hint: `gnt-disk provider list`"),
+        ("provider diagnose ext lost", "there is no provider lost"),
         ("operation show 4711", "there is no operation 4711"),
         ("cluster init", "hint: 'gnt-disk cluster modify'"),
         (

@@ -115,7 +115,7 @@ pub enum DiskError {
         device: LogicalDevice,
     },
     /// The new size does not fit.
-    #[error("{disk} cannot grow by {amount}: the size would be too large")]
+    #[error("{disk} cannot grow by {amount}: nothing in Linux is larger than 8 EiB")]
     TooLarge {
         /// The disk.
         disk: String,
@@ -220,10 +220,13 @@ impl Disk {
                 device: self.dev_type,
             });
         }
-        let size = self.size.checked_add(amount).ok_or_else(|| DiskError::TooLarge {
-            disk: self.to_string(),
-            amount,
-        })?;
+        let grown = self.size.checked_add(amount);
+        let size = grown
+            .filter(|size| *size <= Mebibytes::MAX)
+            .ok_or_else(|| DiskError::TooLarge {
+                disk: self.to_string(),
+                amount,
+            })?;
         if let Some(data) = self.data_device_mut() {
             data.record_grow(amount)?;
         }

@@ -15,6 +15,9 @@ pub struct Mebibytes(pub u64);
 const MIB: u64 = 1 << 20;
 
 impl Mebibytes {
+    /// The largest size that a file or a device can have in Linux (`loff_t`): just below 8 EiB.
+    pub const MAX: Self = Self(i64::MAX as u64 / MIB);
+
     /// The size in bytes; saturates at the largest number (16 EiB).
     pub fn bytes(self) -> u64 {
         self.0.saturating_mul(MIB)

@@ -330,7 +330,7 @@ impl StoreError {
             }
             Self::Newer { .. } => "use the version of gnt-disk that wrote it, or a newer one".to_owned(),
             Self::Damaged { path, .. } => format!(
-                "restore {} from a backup, or move it away and rebuild it from the volumes with `gnt-disk recover`",
+                "restore {} from a backup; without one, move it away, and `gnt-disk verify` lists the volumes and whose they are",
                 path.display()
             ),
             Self::Busy { .. } => {

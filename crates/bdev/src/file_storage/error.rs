@@ -149,7 +149,10 @@ impl FileStorageError {
             Self::Refused {
                 reason: Refusal::Outside(_),
                 ..
-            } => Some("file_storage_paths lists the directories that are allowed".to_owned()),
+            } => Some(
+                "'gnt-disk cluster modify --add-file-storage-path DIR' allows what is below a directory"
+                    .to_owned(),
+            ),
             Self::NoStorageDirectory { directory } => Some(format!(
                 "mount its file system, or make it: `mkdir -p {}`",
                 directory.display()

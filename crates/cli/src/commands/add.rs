@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// Name of the new instance
     instance: String,
     /// A disk, such as 0:size=10G; once for each
-    #[arg(long = "disk", value_name = "DISK")]
+    #[arg(long = "disk", value_name = "DISK", allow_hyphen_values = true)]
     disks: Vec<String>,
     /// How the disks are stored; by default the first of the cluster's enabled templates
     #[arg(short = 't', long, value_name = "TEMPLATE", value_parser = template_parser())]

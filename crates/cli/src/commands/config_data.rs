@@ -1,5 +1,6 @@
 //! `import` and `export`: Ganeti's `config.data`.
 
+use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -54,18 +55,24 @@ pub(crate) struct ExportArgs {
 }
 
 pub(crate) fn import(context: &Context, args: &ImportArgs) -> Result<Answer, Failure> {
-    let config = Config::from_slice(&read(&args.file)?)?;
+    let text = read(&args.file)?;
+    let config = take_in(context, args, &text).map_err(|source| Failure::Import {
+        file: match args.file == Path::new(STANDARD) {
+            true => "standard input".to_owned(),
+            false => args.file.display().to_string(),
+        },
+        source: Box::new(source),
+    })?;
     let (instances, disks) = (config.instances.len(), config.disks.len());
-    if context.is_dry_run() {
-        config.validate().map_err(gnt_store::StoreError::from)?;
-        context.note(format!("# import {instances} instances and {disks} disks"));
-    } else {
-        context.store.import(&config, args.replace)?;
-    }
-    if let Some(dir) = forbidden_directory(&config, &context.settings) {
+    context.note(format!("# import {instances} instances and {disks} disks"));
+    let forbidden = forbidden_directories(&config, &context.settings);
+    if !forbidden.is_empty() {
+        let paths = forbidden.iter().map(|dir| dir.display());
         say(format_args!(
-            "note: file-based disks in {0} cannot be used before 'gnt-disk cluster modify --add-file-storage-path {0}'",
-            dir.display()
+            "note: file-based disks cannot be used before their directories are allowed:\n  gnt-disk cluster modify{}",
+            paths
+                .map(|dir| format!(" --add-file-storage-path {dir}"))
+                .collect::<String>()
         ));
     }
     Ok(context.noted().unwrap_or_else(|| {
@@ -74,6 +81,16 @@ pub(crate) fn import(context: &Context, args: &ImportArgs) -> Result<Answer, Fai
         });
         Answer::new(json, "")
     }))
+}
+
+fn take_in(context: &Context, args: &ImportArgs, text: &[u8]) -> Result<Config, Failure> {
+    let config = Config::from_slice(text)?;
+    if context.is_dry_run() {
+        config.validate().map_err(gnt_store::StoreError::from)?;
+    } else {
+        context.store.import(&config, args.replace)?;
+    }
+    Ok(config)
 }
 
 pub(crate) fn export(context: &Context, args: &ExportArgs) -> Result<Answer, Failure> {
@@ -118,8 +135,8 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The directory of a disk in a place where this program may not make files.
-fn forbidden_directory(config: &Config, settings: &Settings) -> Option<PathBuf> {
+/// The directories of disks in places where this program may not make files.
+fn forbidden_directories(config: &Config, settings: &Settings) -> BTreeSet<PathBuf> {
     let files = config
         .disks
         .values()
@@ -134,7 +151,8 @@ fn forbidden_directory(config: &Config, settings: &Settings) -> Option<PathBuf> 
             .iter()
             .any(|dir| path.starts_with(dir))
     };
+    let forbidden = paths.filter(|path| !allowed(path));
     // The file, its instance's directory, the cluster's directory.
-    let forbidden = paths.filter(|path| !allowed(path)).min()?;
-    forbidden.ancestors().nth(2).map(Path::to_owned)
+    let dirs = forbidden.filter_map(|path| path.ancestors().nth(2));
+    dirs.map(Path::to_owned).collect()
 }

@@ -26,7 +26,8 @@ Examples:
 pub(crate) struct Args {
     /// Name or UUID of the instance
     instance: String,
-    /// Index, name or UUID of the disk
+    /// Index, name or UUID of the disk; -1 is the last
+    #[arg(allow_negative_numbers = true)]
     disk: String,
     /// Amount, such as 512M, 1.5G or 2T; without a unit it is mebibytes
     amount: Mebibytes,

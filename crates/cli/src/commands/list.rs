@@ -86,7 +86,11 @@ async fn instances(context: &Context, wanted: &[String]) -> Result<(Vec<Object>,
     let store = &context.store;
     let names = NodeNames::new(store.nodes()?);
     let instances = match wanted {
-        [] => store.instances()?,
+        [] => {
+            let mut all = store.instances()?;
+            all.sort_by(|a, b| nice_key(&a.name).cmp(&nice_key(&b.name)));
+            all
+        }
         some => some
             .iter()
             .map(|name| find(context, name))
@@ -110,6 +114,23 @@ async fn instances(context: &Context, wanted: &[String]) -> Result<(Vec<Object>,
     Ok((rows, complete))
 }
 
+/// Sorts as people count, `web2` before `web10` (`utils.NiceSortKey`).
+fn nice_key(name: &str) -> (Vec<(&str, Option<u128>)>, &str) {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let text_end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (text, from_digits) = rest.split_at(text_end);
+        let digits_end = from_digits
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(from_digits.len());
+        let (digits, after) = from_digits.split_at(digits_end);
+        parts.push((text, digits.parse().ok()));
+        rest = after;
+    }
+    (parts, name)
+}
+
 fn find(context: &Context, name: &str) -> Result<Instance, Failure> {
     let none = || gnt_cmdlib::Error::NoInstance {
         instance: name.to_owned(),
@@ -124,5 +145,32 @@ async fn links(context: &Context, instances: &[Instance]) -> Result<Links, NodeE
     match node {
         Some(node) => Ok(Links::new(&context.settings, node.links().await?)),
         None => Ok(Links::default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_sorted_as_people_count() {
+        let sorted = [
+            "1",
+            "2",
+            "10",
+            "db",
+            "web",
+            "web1",
+            "web1.example.com",
+            "web02",
+            "web2",
+            "web10",
+            "web10a",
+            "x",
+        ];
+        let mut names = sorted;
+        names.reverse();
+        names.sort_by(|a, b| nice_key(a).cmp(&nice_key(b)));
+        assert_eq!(names, sorted);
     }
 }

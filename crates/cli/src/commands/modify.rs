@@ -35,7 +35,12 @@ pub(crate) struct Args {
     /// Name or UUID of the instance
     instance: String,
     /// A change; several are made in their order
-    #[arg(long = "disk", value_name = "CHANGE", required = true)]
+    #[arg(
+        long = "disk",
+        value_name = "CHANGE",
+        required = true,
+        allow_hyphen_values = true
+    )]
     disks: Vec<String>,
 }
 

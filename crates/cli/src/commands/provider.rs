@@ -49,7 +49,10 @@ pub(crate) struct ListArgs {
 /// Say what is wrong with providers, file by file
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "The exit status is 3 if something is wrong.")]
-pub(crate) struct DiagnoseArgs {}
+pub(crate) struct DiagnoseArgs {
+    /// Names of the providers; by default all in the search path
+    names: Vec<String>,
+}
 
 /// Show a provider: its parameters, what it can do, and its volumes if it can list them
 #[derive(Debug, clap::Args)]
@@ -87,7 +90,16 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
             let rows = diagnose(&search_path(context)).iter().map(row).collect();
             args.options.answer(PROVIDERS, rows)
         }
-        Command::Diagnose(DiagnoseArgs {}) => Ok(diagnosis(&diagnose(&search_path(context)))),
+        Command::Diagnose(args) => {
+            let mut found = diagnose(&search_path(context));
+            for name in &args.names {
+                if !found.iter().any(|diagnosis| diagnosis.name == *name) {
+                    Provider::find(name, &search_path(context))?;
+                }
+            }
+            found.retain(|diagnosis| args.names.is_empty() || args.names.contains(&diagnosis.name));
+            Ok(diagnosis(&found))
+        }
         Command::Info(args) => info(context, &args.name),
         Command::Actions(args) => {
             let provider = Provider::find(&args.name, &search_path(context))?;

@@ -17,10 +17,13 @@ A snapshot is a volume of its own. It becomes a detached disk: 'gnt-disk list --
 INSTANCE --disk attach:UUID' gives it to an instance. Of a disk that is being written to, it is what a power cut would \
 leave: freeze the file system before, with fsfreeze.
 
-  N:snapshot_name=NAME    name of the snapshot's volume
-  N:snapshot_size=SIZE    room for what will differ, where that must be given
+N is a disk's index, name or UUID. What is behind the colon may be left out:
 
-Example:
+  N:snapshot_name=NAME    name of the snapshot's volume; by default that of the disk's with .snap behind it
+  N:snapshot_size=SIZE    room for what will differ, where that must be given; by default as much as the disk has
+
+Examples:
+  gnt-disk snapshot web1 --disk 0
   gnt-disk snapshot web1 --disk 0:snapshot_name=before-upgrade";
 
 /// Copy disks as they are now to volumes of their own
@@ -29,8 +32,13 @@ Example:
 pub(crate) struct Args {
     /// Name or UUID of the instance
     instance: String,
-    /// A disk and its snapshot: N:snapshot_name=NAME
-    #[arg(long = "disk", value_name = "SNAPSHOT", required = true)]
+    /// A disk and its snapshot: N:snapshot_name=NAME; once for each
+    #[arg(
+        long = "disk",
+        value_name = "SNAPSHOT",
+        required = true,
+        allow_hyphen_values = true
+    )]
     disks: Vec<String>,
 }
 

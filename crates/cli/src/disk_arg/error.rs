@@ -34,8 +34,8 @@ impl fmt::Display for DiskArgError {
 /// What is wrong with the part.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Problem {
-    #[error("nothing is said of the disk: expected KEY=VALUE,…, such as size=2G")]
-    Empty,
+    #[error("nothing is said of it: expected KEY=VALUE,…, such as {0}")]
+    Empty(&'static str),
     #[error("a key is missing: expected KEY=VALUE")]
     NoKey,
     #[error("'{0}' has no value: expected {0}=VALUE")]

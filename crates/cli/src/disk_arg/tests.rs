@@ -111,8 +111,8 @@ fn what_is_no_disk_is_refused() {
         ),
         (&["0:size=1", "0:size=1"], "disk 0 is given twice"),
         (&["1:size=1", "size=1"], "disk 1 is given twice"),
-        (&[""], "nothing is said of the disk"),
-        (&["0:"], "nothing is said of the disk"),
+        (&[""], "nothing is said of it"),
+        (&["0:"], "nothing is said of it"),
         (&["0:=x"], "a key is missing"),
         (&["0:size"], "'size' has no value: expected size=VALUE"),
         (&["0:size=1,size=2"], "'size' is given twice"),
@@ -166,9 +166,9 @@ fn changes_are_read_as_gnt_instance_reads_them() {
 #[test]
 fn changes_that_make_no_sense_are_refused() {
     for (argument, problem) in [
-        ("", "nothing is said of the disk"),
-        ("0:", "nothing is said of the disk"),
-        ("0:modify", "nothing is said of the disk"),
+        ("", "nothing is said of it"),
+        ("0:", "nothing is said of it"),
+        ("0:modify", "nothing is said of it"),
         ("name=x", "no disk is named"),
         (
             "1:add,remove",
@@ -213,8 +213,11 @@ fn snapshots_name_a_disk() {
         snapshot("root:snapshot_name=before,snapshot_size=1G"),
         Ok(("root".to_owned(), name(), Some(Mebibytes(1024))))
     );
+    assert_eq!(snapshot("-1"), Ok(("-1".to_owned(), None, None)));
     for (argument, problem) in [
         ("snapshot_name=x", "no disk is named"),
+        ("0,1", "no disk is named"),
+        ("0:1", "'1' has no value"),
         (
             "0:name=x",
             "'name' is not known here: expected snapshot_name=NAME",

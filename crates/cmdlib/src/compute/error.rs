@@ -29,7 +29,7 @@ pub enum ComputeError {
         expected: &'static str,
     },
     /// A key that only other templates' disks have.
-    #[error("disk {disk}: {key} is only for templates {only}, not {template}")]
+    #[error("disk {disk}: {key} is only for {} disks, not {template}", names(*.only))]
     WrongTemplate {
         /// Index of the disk.
         disk: u32,
@@ -110,6 +110,11 @@ pub enum ComputeError {
         /// The volume group.
         vg: String,
     },
+}
+
+fn names(templates: TemplateSet) -> String {
+    let names: Vec<_> = templates.iter().map(DiskTemplate::as_str).collect();
+    names.join(" and ")
 }
 
 impl ComputeError {

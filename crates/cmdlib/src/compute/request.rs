@@ -89,7 +89,7 @@ fn normal(wish: Wish<'_>) -> Result<Object, ComputeError> {
     Ok(request)
 }
 
-const EXPECTED_SIZE: &str = "a size above 0, in mebibytes or with a unit as in 2G";
+const EXPECTED_SIZE: &str = "a size above 0 and below 8 EiB, in mebibytes or with a unit as in 2G";
 
 /// The size; 0 for an adopted volume, which has its own.
 fn size(wish: Wish<'_>) -> Result<Mebibytes, ComputeError> {
@@ -108,7 +108,7 @@ fn size(wish: Wish<'_>) -> Result<Mebibytes, ComputeError> {
         (Some(_), _) if wish.value(SPINDLES.name).is_some() => Err(conflict(SPINDLES)),
         (Some(_), _) => Ok(Mebibytes(0)),
         (None, _) if template::MUST_ADOPT.contains(wish.template) => Err(wish.missing(ADOPT)),
-        (None, Some(Mebibytes(0))) => Err(invalid()),
+        (None, Some(size)) if size == Mebibytes(0) || size > Mebibytes::MAX => Err(invalid()),
         (None, size) => size.ok_or_else(|| wish.missing(SIZE)),
     }
 }

@@ -87,7 +87,7 @@ fn refusals_name_disk_key_and_what_was_expected() {
         (
             Plain,
             json!({"size": "2P"}),
-            "size cannot be \"2P\", expected a size above 0, in mebibytes or with a unit as in 2G",
+            "size cannot be \"2P\", expected a size above 0 and below 8 EiB, in mebibytes or with a unit as in 2G",
         ),
         (
             Plain,
@@ -102,12 +102,12 @@ fn refusals_name_disk_key_and_what_was_expected() {
         (
             Plain,
             json!({"size": 1, "metavg": "x"}),
-            "metavg is only for templates drbd, not plain",
+            "metavg is only for drbd disks, not plain",
         ),
         (
             Plain,
             json!({"size": 1, "access": "userspace"}),
-            "access is only for templates rbd | gluster | ext, not plain",
+            "access is only for rbd and gluster and ext disks, not plain",
         ),
         (
             Plain,
@@ -137,7 +137,7 @@ fn refusals_name_disk_key_and_what_was_expected() {
         (
             Drbd,
             json!({"size": 1, "spindles": 1}),
-            "spindles is only for templates plain, not drbd",
+            "spindles is only for plain disks, not drbd",
         ),
         (
             Drbd,
@@ -147,7 +147,7 @@ fn refusals_name_disk_key_and_what_was_expected() {
         (
             File,
             json!({"size": 1, "provider": "ext"}),
-            "provider is only for templates ext, not file",
+            "provider is only for ext disks, not file",
         ),
         (
             File,

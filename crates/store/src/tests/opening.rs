@@ -157,7 +157,7 @@ fn damage_is_reported() {
                 "page {}: {refused:?}",
                 start / page
             );
-            assert!(refused.hint().unwrap().contains("recover"));
+            assert!(refused.hint().unwrap().contains("from a backup"));
             found += 1;
         }
     }
