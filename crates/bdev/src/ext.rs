@@ -152,6 +152,13 @@ impl Driver for ExtDriver {
     fn remove(&self, host: &Host, target: &Target<'_>) -> Result<Change, Error> {
         let found = self.find(host, target);
         if matches!(found, Ok(None)) {
+            if !host.is_dry_run() {
+                // What a killed script was making is no volume yet, and yet takes room: its provider may know of it. One that
+                // fails since there is no such volume is right, too.
+                let _ = target.doing(Operation::Remove, host, || {
+                    Ok(host.ext.remove(&Volume::of(target)?.ext())?)
+                });
+            }
             return Ok(Change::AlreadyThere);
         }
         let path = found.as_ref().ok().and_then(|found| found.as_ref()?.path.clone());

@@ -282,6 +282,24 @@ fn a_new_volume_that_is_too_small_is_removed_again() {
 }
 
 #[test]
+fn a_volume_that_is_not_there_is_removed_nevertheless() {
+    let world = World::new();
+    let script = "[ $action != remove ] || { rm half-made && exit $(cat status); }";
+    for (provider, status) in [("right", "0"), ("strict", "1")] {
+        world.provider(provider, &["info"], script);
+        let place = world.path("state/providers").join(provider);
+        fs::write(place.join("half-made"), "").unwrap();
+        fs::write(place.join("status"), status).unwrap();
+        let disk = plain_disk(provider);
+        assert_eq!(
+            tree::remove(&world.host, &target(&disk)).unwrap(),
+            Change::AlreadyThere
+        );
+        assert!(!place.join("half-made").exists(), "{provider}");
+    }
+}
+
+#[test]
 fn a_volume_that_is_not_the_one_asked_for_is_left_alone() {
     let world = World::new();
     for (described, told_of) in [
