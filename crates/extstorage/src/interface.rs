@@ -171,14 +171,14 @@ impl ExtStorage {
                     let _ = self.run_detach(&provider, volume, None);
                 }
                 let reason = Reason::NotAttachable(Box::new(error));
-                return Err(self.engine.refute(&call, reason, created.output));
+                return Err(self.engine.refute(&call, reason, &created.printed));
             }
         };
         let size = attachment.check_size(volume.size_mib);
         let detached = self.run_detach(&provider, volume, attachment.device.as_ref());
         match size {
             Ok(()) => detached,
-            Err(reason) => Err(self.engine.refute(&call, reason, created.output)),
+            Err(reason) => Err(self.engine.refute(&call, reason, &created.printed)),
         }
     }
 
@@ -215,7 +215,7 @@ impl ExtStorage {
         let call = Call::on(&provider, Action::Remove, volume);
         let removed = self.engine.act(&call, |_| Ok(()))?;
         if !self.engine.dry_run && self.still_has(&provider, volume) {
-            return Err(self.engine.refute(&call, Reason::StillThere, removed.output));
+            return Err(self.engine.refute(&call, Reason::StillThere, &removed.printed));
         }
         Ok(())
     }
@@ -242,7 +242,7 @@ impl ExtStorage {
         let attachment = self.run_attach(&provider, volume)?;
         match attachment.check_size(new_mib) {
             Ok(()) => Ok(attachment),
-            Err(reason) => Err(self.engine.refute(&call, reason, grown.output)),
+            Err(reason) => Err(self.engine.refute(&call, reason, &grown.printed)),
         }
     }
 
@@ -374,7 +374,7 @@ impl ExtStorage {
                 let reason = Reason::StillAttached {
                     device: device.path.clone(),
                 };
-                Err(self.engine.refute(&call, reason, detached.output))
+                Err(self.engine.refute(&call, reason, &detached.printed))
             }
             _ => Ok(()),
         }

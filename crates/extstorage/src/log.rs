@@ -3,13 +3,15 @@
 //! Several processes may write at once: each entry is one write at the end of the file, and whoever writes or
 //! rotates holds the file's lock (flock(2)).
 
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use gnt_process::Command;
 use jiff::Timestamp;
 use thiserror::Error;
 
@@ -47,8 +49,8 @@ pub(crate) struct Entry<'a> {
     /// How it ended; for what was found out afterwards no duration.
     pub(crate) outcome: &'a str,
     pub(crate) duration: Option<Duration>,
-    /// The command line with its environment, secrets left out.
-    pub(crate) command: Option<&'a str>,
+    /// Shown with its environment, secrets left out.
+    pub(crate) command: Option<&'a Command>,
     /// Escaped.
     pub(crate) stdout: &'a str,
     /// Escaped.
@@ -58,29 +60,28 @@ pub(crate) struct Entry<'a> {
 impl Entry<'_> {
     /// A line that says what happened, and below it, indented, the command and what it printed.
     fn text(&self) -> String {
-        let mut text = format!("{:.3} {}", self.started, self.action);
+        let mut text = String::with_capacity(1024);
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{:.3} {}", self.started, self.action.script());
         for (key, value) in [
             ("volume", self.volume),
             ("instance", self.instance),
             ("operation", self.operation),
         ] {
             if let Some(value) = value {
-                text.push_str(&format!(
-                    " {key}={}",
-                    escape(value).replace([' ', '\n', '\t'], "_")
-                ));
+                let value = escape(value).replace([' ', '\n', '\t'], "_");
+                let _ = write!(text, " {key}={value}");
             }
         }
         if let Some(duration) = self.duration {
-            text.push_str(&format!(" took={:.3}s", duration.as_secs_f64()));
+            let _ = write!(text, " took={:.3}s", duration.as_secs_f64());
         }
         push_lines(&mut text, ": ", "    ", self.outcome);
         if let Some(command) = self.command {
-            push_lines(&mut text, "    $ ", "      ", command);
+            let _ = writeln!(text, "    $ {command:#}");
         }
-        for (name, output) in [("stdout", self.stdout), ("stderr", self.stderr)] {
-            let prefix = format!("    {name}| ");
-            push_lines(&mut text, &prefix, &prefix, output);
+        for (prefix, output) in [("    stdout| ", self.stdout), ("    stderr| ", self.stderr)] {
+            push_lines(&mut text, prefix, prefix, output);
         }
         text
     }
@@ -124,12 +125,13 @@ fn write_entry(path: &Path, entry: &[u8], file_size: u64) -> io::Result<()> {
     loop {
         let mut file = open(path)?;
         lock(&file, deadline)?;
-        let held = file.metadata()?;
-        if held.len() == 0 || held.len() + entry.len() as u64 <= file_size {
+        // Cheaper than its metadata: when its times are asked for, the kernel sets a new one at the next write.
+        let size = file.seek(SeekFrom::End(0))?;
+        if size == 0 || size + entry.len() as u64 <= file_size {
             return file.write_all(entry);
         }
         // Somebody else may have rotated it while we waited.
-        if is_still(path, &held) {
+        if is_still(path, &file.metadata()?) {
             rotate(path)?;
         } else if Instant::now() >= deadline {
             return Err(io::ErrorKind::TimedOut.into());
@@ -205,7 +207,7 @@ mod tests {
             operation: Some("17"),
             outcome: "exit status 0",
             duration: Some(Duration::from_millis(12)),
-            command: Some("env VOL_NAME=u.ext.disk0 /p/attach"),
+            command: None,
             stdout: "/dev/loop0\n",
             stderr: "one\n\n1970-01-01T00:00:00.000Z attach: forged",
         }
@@ -213,10 +215,17 @@ mod tests {
 
     #[test]
     fn an_entry_is_one_line_at_the_margin() {
+        let command = Command::change("/p/attach")
+            .env("VOL_NAME", "u.ext.disk0")
+            .env("X", "a\nb");
+        let action = Entry {
+            command: Some(&command),
+            ..entry()
+        };
         assert_eq!(
-            entry().text(),
+            action.text(),
             "1970-01-01T00:00:00.000Z attach volume=u.ext.disk0 instance=web_1 operation=17 took=0.012s: exit status 0\n\
-             \x20   $ env VOL_NAME=u.ext.disk0 /p/attach\n\
+             \x20   $ env VOL_NAME=u.ext.disk0 X=$'a\\nb' /p/attach\n\
              \x20   stdout| /dev/loop0\n\
              \x20   stderr| one\n\
              \x20   stderr| \n\

@@ -78,10 +78,10 @@ impl<'a> Call<'a> {
     }
 }
 
-/// A script that was run with success, and the last lines that it printed.
+/// A script that was run with success.
 pub(crate) struct Done<T> {
     pub(crate) value: T,
-    pub(crate) output: Vec<String>,
+    pub(crate) printed: Printed,
 }
 
 /// What runs calls.
@@ -110,7 +110,7 @@ impl Engine {
         if self.dry_run && command.effect() == Effect::Change && ran.is_ok() {
             return Ok(Done {
                 value: T::default(),
-                output: Vec::new(),
+                printed: Printed::default(),
             });
         }
         let duration = clock.elapsed();
@@ -138,47 +138,46 @@ impl Engine {
             stderr: shown(&command.redact(stderr)),
         };
         let outcome = match &verdict {
-            Ok(_) => "exit status 0".to_owned(),
-            Err(reason) if reason.script_succeeded() => format!("exit status 0, but {}", with_causes(reason)),
-            Err(reason) => with_causes(reason),
+            Ok(_) => format!("exit status 0{remark}"),
+            Err(reason) if reason.script_succeeded() => {
+                format!("exit status 0, but {}{remark}", with_causes(reason))
+            }
+            Err(reason) => with_causes(reason) + remark,
         };
         let entry = Entry {
             started,
-            outcome: &(outcome + remark),
+            outcome: &outcome,
             duration: Some(duration),
-            command: Some(&format!("{command:#}")),
+            command: Some(&command),
             stdout: &printed.stdout,
             stderr: &printed.stderr,
             ..self.entry(call)
         };
         self.log(call, &entry);
         match verdict {
-            Ok(value) => Ok(Done {
-                value,
-                output: printed.last_lines(),
-            }),
-            Err(reason) => Err(self.failure(call, reason, printed.last_lines())),
+            Ok(value) => Ok(Done { value, printed }),
+            Err(reason) => Err(self.failure(call, reason, &printed)),
         }
     }
 
-    /// The error for a script that succeeded, and printed `output`, but did not do what it should.
-    pub(crate) fn refute(&self, call: &Call<'_>, reason: Reason, output: Vec<String>) -> Error {
+    /// The error for a script that succeeded but did not do what it should.
+    pub(crate) fn refute(&self, call: &Call<'_>, reason: Reason, printed: &Printed) -> Error {
         let entry = Entry {
             outcome: &with_causes(&reason),
             ..self.entry(call)
         };
         self.log(call, &entry);
-        self.failure(call, reason, output)
+        self.failure(call, reason, printed)
     }
 
-    fn failure(&self, call: &Call<'_>, reason: Reason, output: Vec<String>) -> Error {
+    fn failure(&self, call: &Call<'_>, reason: Reason, printed: &Printed) -> Error {
         Error::Failed(Box::new(Failure {
             action: call.action,
             provider: call.provider.name.clone(),
             volume: call.volume_name().map(str::to_owned),
             instance: call.instance().map(str::to_owned),
             reason,
-            output,
+            output: printed.last_lines(),
             log: self.log.path(&call.provider.name),
         }))
     }
@@ -211,9 +210,9 @@ impl Engine {
         for (variable, value) in variables {
             command = match variable.strip_prefix(PARAMETER_PREFIX) {
                 Some(name) if is_secret(name) && !PYTHON_CONSTANTS.contains(&value.as_str()) => {
-                    command.secret_env(&variable, value)
+                    command.secret_env(variable, value)
                 }
-                _ => command.env(&variable, value),
+                _ => command.env(variable, value),
             };
         }
         Ok(match &self.operation {
@@ -245,7 +244,8 @@ impl Engine {
 }
 
 /// What a script printed, fit to be shown.
-struct Printed {
+#[derive(Default)]
+pub(crate) struct Printed {
     stdout: String,
     stderr: String,
 }
