@@ -98,6 +98,29 @@ impl Store {
     /// Records that step `index` was undone, and makes `changes`, in one transaction. Steps are undone from the last to
     /// the first; with the first the operation is undone, and [finished](Self::finish).
     pub fn step_undone(&self, operation: &str, index: usize, changes: &[Change]) -> Result<()> {
+        self.unwind_step(operation, index, StepState::Undone, |transaction| {
+            change::apply(transaction, changes)
+        })
+    }
+
+    /// Records that step `index` is passed over while the operation is unwound: something may be left of it, which `message` tells. As
+    /// [`step_undone`](Self::step_undone) otherwise.
+    pub fn step_left(&self, operation: &str, index: usize, message: &str) -> Result<()> {
+        self.unwind_step(operation, index, StepState::Left, |transaction| {
+            transaction
+                .prepare_cached("UPDATE operation SET message = ?2 WHERE id = ?1")?
+                .execute(params![operation, message])?;
+            Ok(())
+        })
+    }
+
+    fn unwind_step(
+        &self,
+        operation: &str,
+        index: usize,
+        state: StepState,
+        and: impl FnOnce(&Transaction<'_>) -> Result<()>,
+    ) -> Result<()> {
         self.write(Durability::Power, |transaction| {
             expect(transaction, operation, "undo a step", |state| {
                 state == State::Undoing
@@ -106,8 +129,8 @@ impl Store {
             if neighbours.after == Some(StepState::Done) {
                 return Err(wrong_step(operation, index));
             }
-            set_step(transaction, operation, index, StepState::Undone)?;
-            change::apply(transaction, changes)?;
+            set_step(transaction, operation, index, state)?;
+            and(transaction)?;
             match neighbours.before {
                 Some(_) => Ok(()),
                 None => close(transaction, operation, &Outcome::Undone),
@@ -142,19 +165,6 @@ impl Store {
         })
     }
 
-    /// Keeps with an operation that is being unwound what somebody should know of it when it has ended, such as what may be left.
-    pub fn note(&self, operation: &str, message: &str) -> Result<()> {
-        self.write(Durability::Process, |transaction| {
-            expect(transaction, operation, "note that", |state| {
-                state == State::Undoing
-            })?;
-            transaction
-                .prepare_cached("UPDATE operation SET message = ?2 WHERE id = ?1")?
-                .execute(params![operation, message])?;
-            Ok(())
-        })
-    }
-
     /// Ends the operation: its locks and reservations are released, and it becomes history, of which the last
     /// [`HISTORY`] are kept. It must have come to what `outcome` says; one that has ended so already stays as it is.
     pub fn finish(&self, operation: &str, outcome: &Outcome) -> Result<()> {
@@ -177,6 +187,29 @@ impl Store {
                 return Err(wrong_state(operation, state, action));
             }
             close(transaction, operation, outcome)
+        })
+    }
+
+    /// Ends an operation that is being unwound and cannot be further: step `index`, which was begun and has no undo, turned out to be
+    /// done. In one transaction it is recorded as that, its `changes` are made, and the operation is given up with `message`.
+    pub fn finish_partly(
+        &self,
+        operation: &str,
+        index: usize,
+        changes: &[Change],
+        message: &str,
+    ) -> Result<()> {
+        self.write(Durability::Power, |transaction| {
+            expect(transaction, operation, "end it there", |state| {
+                state == State::Undoing
+            })?;
+            let neighbours = Neighbours::of(transaction, operation, index)?;
+            if neighbours.before.is_some_and(|state| state != StepState::Done) {
+                return Err(wrong_step(operation, index));
+            }
+            set_step(transaction, operation, index, StepState::Done)?;
+            change::apply(transaction, changes)?;
+            close(transaction, operation, &Outcome::Failed(message.to_owned()))
         })
     }
 

@@ -48,6 +48,8 @@ pub enum StepState {
     Done,
     /// It was undone.
     Undone,
+    /// It was begun, and undoing it failed: something may be left of it.
+    Left,
 }
 
 /// A step to be journalled.
@@ -147,7 +149,7 @@ pub struct OperationRecord {
 
 impl OperationRecord {
     /// The first step that is not known to be done. While the operation is unwound, that step may have been begun: it is
-    /// to be undone first, unless it is [`StepState::Undone`] already, and then those before it.
+    /// to be undone first, unless it is [`StepState::Undone`] or [`StepState::Left`] already, and then those before it.
     pub fn next_step(&self) -> usize {
         let is_done = |step: &StepRecord| step.state == StepState::Done;
         self.steps.iter().take_while(|step| is_done(step)).count()

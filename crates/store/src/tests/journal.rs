@@ -118,6 +118,43 @@ fn an_operation_is_unwound_from_its_last_step() {
 }
 
 #[test]
+fn what_may_be_left_of_a_step_is_kept() {
+    let store = store();
+    let operation = running(&store, 2);
+    store.step_done(&operation, 0, &[]).unwrap();
+    store.start_undo(&operation, "no space").unwrap();
+    store.step_left(&operation, 1, "volume v1 may be left").unwrap();
+    let record = store.operation(&operation).unwrap();
+    assert_eq!((record.state, record.next_step()), (State::Undoing, 1));
+    assert_eq!(record.steps[1].state, StepState::Left);
+    store.step_undone(&operation, 0, &[]).unwrap();
+    let record = store.operation(&operation).unwrap();
+    assert_eq!(
+        (record.state, record.message.as_deref()),
+        (State::Undone, Some("volume v1 may be left"))
+    );
+    assert!(is_free(&store));
+}
+
+#[test]
+fn what_turns_out_to_be_done_while_unwinding_is_recorded_with_its_changes() {
+    let store = store();
+    let operation = running(&store, 3);
+    let disk = [Change::Disk(ext("d0", "v0"))];
+    let end = |index| store.finish_partly(&operation, index, &disk, "it stays");
+    assert!(matches!(end(0), Err(StoreError::WrongState { .. })));
+    store.step_done(&operation, 0, &[]).unwrap();
+    store.start_undo(&operation, "the provider is gone").unwrap();
+    assert!(matches!(end(2), Err(StoreError::WrongStep { step: 2, .. })));
+    end(1).unwrap();
+    let record = store.operation(&operation).unwrap();
+    assert_eq!((record.state, record.next_step()), (State::Failed, 2));
+    assert_eq!(record.message.as_deref(), Some("it stays"));
+    assert_eq!(store.disks().unwrap().len(), 1);
+    assert!(is_free(&store));
+}
+
+#[test]
 fn steps_go_one_after_the_other_and_with_their_changes() {
     let store = store();
     let operation = running(&store, 2);
