@@ -179,14 +179,12 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
-    /// The operation failed and was undone, but what the failed step may have made could not be removed, if it was made at all.
-    #[error(
-        "operation {operation} failed and was undone; the step that failed may have left something behind ({leftover})"
-    )]
+    /// The operation failed and was undone, but what the failed step itself did could not be, if it did anything at all.
+    #[error("operation {operation} failed and was undone, as far as can be told ({leftover})")]
     Leftover {
         /// The operation's id.
         operation: String,
-        /// Why that could not be undone.
+        /// What may be left, and why.
         leftover: String,
         /// Why it failed.
         #[source]
@@ -209,6 +207,19 @@ pub enum Error {
         /// Why it failed.
         cause: String,
         /// Why it could not be undone.
+        #[source]
+        source: Box<Error>,
+    },
+    /// An operation that was interrupted earlier is in the way, and could be neither finished nor undone.
+    #[error(
+        "the {kind} that was interrupted as operation {operation} must be healed first, and could not be"
+    )]
+    NotHealed {
+        /// The operation's id.
+        operation: String,
+        /// What it does.
+        kind: String,
+        /// Why.
         #[source]
         source: Box<Error>,
     },
@@ -265,7 +276,10 @@ impl Error {
             Self::Params(error) => return error.hint(),
             Self::Node(error) => return error.hint(),
             Self::Store(error) => return error.hint(),
-            Self::Undone { source, .. } | Self::Leftover { source, .. } | Self::Partial { source, .. } => {
+            Self::Undone { source, .. }
+            | Self::Leftover { source, .. }
+            | Self::Partial { source, .. }
+            | Self::NotHealed { source, .. } => {
                 return source.hint();
             }
             _ => return None,

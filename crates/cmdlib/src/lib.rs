@@ -14,7 +14,11 @@ pub mod local;
 pub mod node;
 pub mod ops;
 pub mod saga;
+#[cfg(test)]
+mod sim;
 pub mod step;
+#[cfg(test)]
+mod tests;
 pub mod verify;
 
 pub use error::{Error, Result};

@@ -10,7 +10,8 @@ use strum::IntoStaticStr;
 use crate::error::Result;
 use crate::saga::Nodes;
 
-/// One thing that an operation does. Each can be done twice, and done when it is done already.
+/// One thing that an operation does. Each can be done twice, and done when it is done already, unless it [says](Step::is_repeatable)
+/// otherwise.
 #[derive(Debug, Clone, Serialize, Deserialize, IntoStaticStr)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
@@ -51,6 +52,8 @@ pub enum Step {
         /// Where and whose.
         #[serde(flatten)]
         at: Place,
+        /// What the configuration says from then on.
+        record: Vec<Change>,
     },
     /// Make a disk ready for use and link to its device.
     AssembleDisk {
@@ -77,6 +80,10 @@ pub enum Step {
         to: Mebibytes,
         /// Which of its layers.
         layer: Layer,
+        /// Whether the disk is not in use. Growing may have to put it into use; it does not stay so.
+        idle: bool,
+        /// What the configuration says from then on.
+        record: Vec<Change>,
     },
     /// Give a disk's volume another name.
     RenameDisk {
@@ -86,15 +93,13 @@ pub enum Step {
         /// As [`LogicalId::to_json`] writes it.
         to: serde_json::Value,
     },
-    /// Store metadata with a disk's volume.
+    /// Tell a disk's volume whose it is.
     SetInfo {
-        /// Where and whose.
+        /// What it is told.
         #[serde(flatten)]
-        at: Place,
-        /// The metadata.
-        info: String,
-        /// What undoing stores.
-        before: String,
+        label: Label,
+        /// What undoing tells it; nothing where that is not known.
+        before: Option<Box<Label>>,
     },
     /// Copy a disk as it is now to a volume of its own.
     SnapshotDisk {
@@ -135,6 +140,16 @@ pub struct Place {
     pub disk: Box<Disk>,
 }
 
+/// What a disk's volume keeps: the place says whose it is and which.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Label {
+    /// Where and whose.
+    #[serde(flatten)]
+    pub at: Place,
+    /// The metadata.
+    pub info: String,
+}
+
 impl Place {
     /// The node to ask.
     pub(crate) fn on<'n, N: Nodes>(&self, nodes: &'n N) -> Result<&'n N::Node> {
@@ -163,26 +178,31 @@ impl Step {
     pub fn undo(&self) -> Undo {
         let step = match self.clone() {
             Self::CreateStorageDir { node, path } => Self::RemoveStorageDir { node, path },
-            Self::RemoveStorageDir { node, path } => Self::CreateStorageDir { node, path },
             Self::RenameStorageDir { node, from, to } => Self::RenameStorageDir {
                 node,
                 from: to,
                 to: from,
             },
-            Self::CreateDisk { at, .. } => Self::RemoveDisk { at },
+            Self::CreateDisk { at, .. } => Self::RemoveDisk {
+                at,
+                record: Vec::new(),
+            },
             Self::AssembleDisk { at, fresh: true } => Self::ShutdownDisk {
                 at,
                 was_active: false,
             },
             Self::ShutdownDisk { at, was_active: true } => Self::AssembleDisk { at, fresh: false },
             Self::RenameDisk { at, to } => return undo_rename(at, &to),
-            Self::SetInfo { at, info, before } => Self::SetInfo {
-                at,
-                info: before,
-                before: info,
+            Self::SetInfo {
+                label,
+                before: Some(before),
+            } => Self::SetInfo {
+                label: *before,
+                before: Some(Box::new(label)),
             },
             Self::SnapshotDisk { at, snapshot } => Self::RemoveDisk {
                 at: Place { disk: snapshot, ..at },
+                record: Vec::new(),
             },
             Self::MoveLink {
                 node,
@@ -199,7 +219,11 @@ impl Step {
                 apply: revert,
                 revert: apply,
             },
-            Self::AssembleDisk { .. } | Self::ShutdownDisk { .. } => return Undo::Nothing,
+            // What needs the directory makes it.
+            Self::RemoveStorageDir { .. }
+            | Self::AssembleDisk { .. }
+            | Self::ShutdownDisk { .. }
+            | Self::SetInfo { before: None, .. } => return Undo::Nothing,
             Self::RemoveDisk { .. } | Self::GrowDisk { .. } => return Undo::Never,
         };
         Undo::Step(Box::new(step))
@@ -210,10 +234,21 @@ impl Step {
         matches!(self.undo(), Undo::Never)
     }
 
+    /// Whether it can be done again when it was done, or begun, already. What cannot is undone first.
+    pub fn is_repeatable(&self) -> bool {
+        !matches!(self, Self::SnapshotDisk { .. })
+    }
+
+    /// Whether the operation goes on when it fails.
+    pub fn is_optional(&self) -> bool {
+        matches!(self, Self::RemoveStorageDir { .. })
+    }
+
     /// What it changes in the configuration; recorded in the same transaction as that it is done.
     pub fn changes(&self) -> &[Change] {
         match self {
             Self::Configure { apply, .. } => apply,
+            Self::RemoveDisk { record, .. } | Self::GrowDisk { record, .. } => record,
             _ => &[],
         }
     }
@@ -236,12 +271,12 @@ impl std::fmt::Display for Step {
             Self::RemoveStorageDir { path, .. } => write!(f, "remove directory {path}"),
             Self::RenameStorageDir { from, to, .. } => write!(f, "rename directory {from} to {to}"),
             Self::CreateDisk { at, .. } => write!(f, "create {at}"),
-            Self::RemoveDisk { at } => write!(f, "remove {at}"),
+            Self::RemoveDisk { at, .. } => write!(f, "remove {at}"),
             Self::AssembleDisk { at, .. } => write!(f, "activate {at}"),
             Self::ShutdownDisk { at, .. } => write!(f, "deactivate {at}"),
             Self::GrowDisk { at, to, .. } => write!(f, "grow {at} to {to}"),
             Self::RenameDisk { at, to } => write!(f, "rename {at} to {to}"),
-            Self::SetInfo { at, info, .. } => write!(f, "set metadata of {at} to {info}"),
+            Self::SetInfo { label, .. } => write!(f, "set metadata of {} to {}", label.at, label.info),
             Self::SnapshotDisk { at, snapshot } => write!(f, "snapshot {at} as {}", snapshot.logical_id),
             Self::MoveLink {
                 instance, from, to, ..

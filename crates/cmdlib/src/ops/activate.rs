@@ -2,13 +2,14 @@
 
 use crate::error::Result;
 use crate::kind::Kind;
-use crate::ops::Subject;
+use crate::ops::{Subject, name_of};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::Step;
 
 /// Assembles every disk of the instance and links to its device (`gnt-instance activate-disks`). Disks that are in use
 /// already stay so; if one cannot be put into use, those that were not are taken out again.
 pub async fn activate<N: Nodes>(engine: &Engine<'_, N>, instance: &str) -> Result<Report> {
+    let instance = &name_of(engine.store, instance)?;
     engine
         .run(Kind::Activate, &[instance], async |_| {
             let subject = Subject::load(engine.store, instance)?;
@@ -30,6 +31,7 @@ pub async fn activate<N: Nodes>(engine: &Engine<'_, N>, instance: &str) -> Resul
 
 /// Shuts every disk of the instance down and removes the links (`gnt-instance deactivate-disks`).
 pub async fn deactivate<N: Nodes>(engine: &Engine<'_, N>, instance: &str) -> Result<Report> {
+    let instance = &name_of(engine.store, instance)?;
     engine
         .run(Kind::Deactivate, &[instance], async |_| {
             let subject = Subject::load(engine.store, instance)?;

@@ -8,7 +8,7 @@ use gnt_store::Change;
 use crate::error::{Error, Result};
 use crate::kind::Kind;
 use crate::node::Node;
-use crate::ops::Subject;
+use crate::ops::{Subject, name_of};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::Step;
 
@@ -29,6 +29,7 @@ pub async fn grow<N: Nodes>(
     disk: &str,
     growth: Growth,
 ) -> Result<Report> {
+    let instance = &name_of(engine.store, instance)?;
     engine
         .run(Kind::Grow, &[instance], async |begun| {
             let subject = Subject::load(engine.store, instance)?;
@@ -50,18 +51,14 @@ pub async fn grow<N: Nodes>(
                     at: at.clone(),
                     to,
                     layer: *layer,
+                    idle: !subject.instance.disks_active,
+                    record: Vec::new(),
                 });
             }
-            if amount != Mebibytes(0) {
-                let (apply, revert) = (vec![Change::Disk(grown)], vec![Change::Disk(disk.clone())]);
-                steps.push(Step::Configure { apply, revert });
-            }
-            if !subject.instance.disks_active {
-                // Growing may have had to attach it.
-                steps.push(Step::ShutdownDisk {
-                    at,
-                    was_active: false,
-                });
+            if amount != Mebibytes(0)
+                && let Some(Step::GrowDisk { record, .. }) = steps.last_mut()
+            {
+                record.push(Change::Disk(grown));
             }
             Ok(steps)
         })

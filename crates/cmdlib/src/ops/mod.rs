@@ -145,6 +145,12 @@ pub(crate) fn ids<'a>(store: &'a Store, operation: &'a str) -> impl Ids<Error = 
     })
 }
 
+/// The name of the instance that `key` names or is the UUID of: what is locked must have one name.
+pub(crate) fn name_of(store: &Store, key: &str) -> Result<String> {
+    let found = store.instance(key)?;
+    Ok(found.map_or_else(|| key.to_owned(), |instance| instance.name))
+}
+
 /// The node of that name or UUID.
 pub(crate) fn find_node(store: &Store, key: &str) -> Result<Node> {
     store

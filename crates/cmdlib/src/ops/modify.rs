@@ -1,16 +1,16 @@
 //! Adding, removing, detaching, attaching and changing an instance's disks.
 
-use gnt_config::{AccessMode, Disk, DiskTemplate, FileDriver, Instance, LogicalId, Object};
+use gnt_config::{AccessMode, Disk, DiskTemplate, FileDriver, LogicalId, Object};
 use gnt_store::{Change, Store, StoreError};
 
 use crate::error::{Error, Result};
 use crate::ids::Ids;
 use crate::kind::Kind;
 use crate::ops::layout::Layout;
-use crate::ops::remove::{remove_disk, storage_dirs};
-use crate::ops::{MAX_DISKS, Subject, ids, info_text};
+use crate::ops::remove::storage_dirs;
+use crate::ops::{MAX_DISKS, Subject, ids, info_text, name_of};
 use crate::saga::{Engine, Nodes, Report};
-use crate::step::Step;
+use crate::step::{Label, Step};
 
 /// One change of an instance's disks. Disks are named by index, name or UUID.
 #[derive(Debug, Clone)]
@@ -50,12 +50,14 @@ pub enum DiskChange {
     },
 }
 
-/// Makes the changes in their order (`gnt-instance modify --disk`).
+/// Makes the changes in their order (`gnt-instance modify --disk`). Disks to be removed are detached in their turn, and their data is
+/// removed at the end, when nothing else can fail any more.
 pub async fn modify<N: Nodes>(
     engine: &Engine<'_, N>,
     instance: &str,
     changes: &[DiskChange],
 ) -> Result<Report> {
+    let instance = &name_of(engine.store, instance)?;
     engine
         .run(Kind::Modify, &[instance], async |begun| {
             let store = engine.store;
@@ -64,6 +66,7 @@ pub async fn modify<N: Nodes>(
             let mut plan = Plan {
                 subject,
                 steps: Vec::new(),
+                removals: Vec::new(),
             };
             for change in changes {
                 match change {
@@ -74,6 +77,7 @@ pub async fn modify<N: Nodes>(
                     DiskChange::Set { disk, name, mode } => plan.set(disk, name.as_ref(), *mode)?,
                 }
             }
+            plan.steps.append(&mut plan.removals);
             Ok(plan.steps)
         })
         .await
@@ -83,6 +87,8 @@ pub async fn modify<N: Nodes>(
 struct Plan {
     subject: Subject,
     steps: Vec<Step>,
+    /// What cannot be undone.
+    removals: Vec<Step>,
 }
 
 impl Plan {
@@ -121,30 +127,32 @@ impl Plan {
                 at: self.subject.place(&disk)?,
                 info,
             });
-            let forget = Change::RemoveDisk(disk.uuid.clone());
-            self.insert(at, disk, Some(forget))?;
+            self.insert(at, disk, true)?;
         }
         Ok(())
     }
 
     fn remove(&mut self, disk: &str) -> Result<()> {
         let index = self.subject.index_of(disk)?;
-        let disk = self.subject.disks[index].clone();
-        self.steps.extend(remove_disk(&self.subject, &disk)?);
-        self.take(
-            index,
-            Some((Change::RemoveDisk(disk.uuid.clone()), Change::Disk(disk))),
-        )
+        // It has no place among the instance's disks, nor a link, when it is removed.
+        let detached = Disk {
+            iv_name: None,
+            ..self.subject.disks[index].clone()
+        };
+        self.take(index, Some(detached.clone()))?;
+        self.removals.push(Step::RemoveDisk {
+            at: self.subject.place(&detached)?,
+            record: vec![Change::RemoveDisk(detached.uuid.clone())],
+        });
+        for path in storage_dirs(&[detached]) {
+            let node = self.subject.node.uuid.clone();
+            self.removals.push(Step::RemoveStorageDir { node, path });
+        }
+        Ok(())
     }
 
     fn detach(&mut self, disk: &str) -> Result<()> {
-        let index = self.subject.index_of(disk)?;
-        let at = self.subject.place(&self.subject.disks[index])?;
-        self.steps.push(Step::ShutdownDisk {
-            at,
-            was_active: self.subject.instance.disks_active,
-        });
-        self.take(index, None)
+        self.take(self.subject.index_of(disk)?, None)
     }
 
     fn attach(&mut self, at: Option<usize>, key: &str, store: &Store) -> Result<()> {
@@ -169,7 +177,7 @@ impl Plan {
                 hint: "attach it to an instance on the node that holds its data",
             });
         }
-        self.insert(at, disk, None)
+        self.insert(at, disk, false)
     }
 
     fn set(&mut self, disk: &str, name: Option<&Option<String>>, mode: Option<AccessMode>) -> Result<()> {
@@ -182,28 +190,29 @@ impl Plan {
         if let Some(mode) = mode {
             disk.set_mode(mode);
         }
-        let (apply, revert) = (vec![Change::Disk(disk.clone())], vec![Change::Disk(before)]);
+        let (apply, revert) = (
+            vec![Change::Disk(disk.clone())],
+            vec![Change::Disk(before.clone())],
+        );
         self.steps.push(Step::Configure { apply, revert });
-        let at = self.subject.place(&self.subject.disks[index])?;
-        let info = info_text(&self.subject.instance.name);
-        self.steps.push(Step::SetInfo {
-            at,
-            before: info.clone(),
-            info,
-        });
-        Ok(())
+        self.relabel(index, &[before])
     }
 
-    /// Puts `disk` at `at`, moves those behind it, and puts it into use if the instance's disks are. `forget` takes a new disk
-    /// out of the configuration again.
-    fn insert(&mut self, at: usize, mut disk: Disk, forget: Option<Change>) -> Result<()> {
+    /// Puts `disk` at `at`, moves those behind it, and puts it into use if the instance's disks are. A `new` one is not in the
+    /// configuration yet.
+    fn insert(&mut self, at: usize, disk: Disk, new: bool) -> Result<()> {
         let before = self.subject.clone();
-        disk.iv_name = Some(format!("disk/{at}"));
-        let stored = self.renumber(at, |disks| disks.insert(at, disk.clone()));
+        let mut known = before.disks.clone();
+        let forget = match new {
+            true => Change::RemoveDisk(disk.uuid.clone()),
+            false => Change::Disk(disk.clone()),
+        };
+        // Whose a detached disk was its volume alone tells.
+        known.extend(new.then(|| disk.clone()));
+        let stored = self.renumber(at, |disks| disks.insert(at, disk));
         self.move_links((at..before.disks.len()).rev().map(|index| (index, index + 1)))?;
-        let undo_new = forget.unwrap_or_else(|| Change::Disk(disk.clone()));
-        self.configure(&before, stored, [undo_new]);
-        self.refresh_info(at)?;
+        self.configure(&before, stored, Some(forget));
+        self.relabel(at, &known)?;
         if self.subject.instance.disks_active {
             let at = self.subject.place(&self.subject.disks[at])?;
             self.steps.push(Step::AssembleDisk { at, fresh: true });
@@ -211,15 +220,18 @@ impl Plan {
         Ok(())
     }
 
-    /// Takes the disk at `index` away and moves those behind it. With `forget`, it leaves the configuration too: the change, and its undo.
-    fn take(&mut self, index: usize, forget: Option<(Change, Change)>) -> Result<()> {
+    /// Takes the disk at `index` out of use and away, and moves those behind it. It is `stored` as it is then, if that differs.
+    fn take(&mut self, index: usize, stored: Option<Disk>) -> Result<()> {
         let before = self.subject.clone();
+        self.steps.push(Step::ShutdownDisk {
+            at: before.place(&before.disks[index])?,
+            was_active: before.instance.disks_active,
+        });
         let mut apply = self.renumber(index, |disks| drop(disks.remove(index)));
+        apply.extend(stored.map(Change::Disk));
         self.move_links((index + 1..before.disks.len()).map(|index| (index, index - 1)))?;
-        let (forget, recall) = forget.unzip();
-        apply.extend(forget);
-        self.configure(&before, apply, recall);
-        self.refresh_info(index)
+        self.configure(&before, apply, None);
+        self.relabel(index, &before.disks)
     }
 
     /// Changes the list of disks; those from `from` on get the names that go with their places, and are returned to be stored.
@@ -233,19 +245,12 @@ impl Plan {
         disks[from..].iter().cloned().map(Change::Disk).collect()
     }
 
-    fn configure(
-        &mut self,
-        before: &Subject,
-        mut apply: Vec<Change>,
-        undo: impl IntoIterator<Item = Change>,
-    ) {
-        let instance = |instance: &Instance| Change::Instance(instance.clone());
-        // A disk must be there before the instance that has it, and gone after.
-        let forget = apply.pop_if(|change| matches!(change, Change::RemoveDisk(_)));
-        apply.push(instance(&self.subject.instance));
-        apply.extend(forget);
+    /// Records the disks `stored` and the list of them; undoing that also makes the change `undo`.
+    fn configure(&mut self, before: &Subject, stored: Vec<Change>, undo: Option<Change>) {
+        let mut apply = stored;
+        apply.push(Change::Instance(self.subject.instance.clone()));
         let mut revert: Vec<Change> = before.disks.iter().cloned().map(Change::Disk).collect();
-        revert.push(instance(&before.instance));
+        revert.push(Change::Instance(before.instance.clone()));
         revert.extend(undo);
         self.steps.push(Step::Configure { apply, revert });
     }
@@ -266,15 +271,21 @@ impl Plan {
         Ok(())
     }
 
-    /// Tells the volumes from `from` on whose they are and which.
-    fn refresh_info(&mut self, from: usize) -> Result<()> {
+    /// Tells the volumes from `from` on whose they are and which, unless they know: `known` are the disks as their volumes know them.
+    fn relabel(&mut self, from: usize, known: &[Disk]) -> Result<()> {
         let info = info_text(&self.subject.instance.name);
         for disk in &self.subject.disks[from..] {
-            let at = self.subject.place(disk)?;
+            let before = known.iter().find(|known| known.uuid == disk.uuid);
+            if before.is_some_and(|before| (&before.name, before.index()) == (&disk.name, disk.index())) {
+                continue;
+            }
+            let label = |disk| -> Result<Label> {
+                let (at, info) = (self.subject.place(disk)?, info.clone());
+                Ok(Label { at, info })
+            };
             self.steps.push(Step::SetInfo {
-                at,
-                info: info.clone(),
-                before: info.clone(),
+                label: label(disk)?,
+                before: before.map(label).transpose()?.map(Box::new),
             });
         }
         Ok(())

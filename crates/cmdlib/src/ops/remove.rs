@@ -6,30 +6,50 @@ use gnt_config::template::INSTANCE_DEPENDENT_PATH;
 use gnt_config::{Disk, Instance, LogicalId};
 use gnt_store::Change;
 
+use crate::compute::calculate_file_storage_dir;
 use crate::error::Result;
 use crate::kind::Kind;
-use crate::ops::Subject;
+use crate::ops::{Subject, name_of};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::Step;
 
-/// Removes the instance with its disks, last disk first (`gnt-instance remove`). The configuration follows disk by disk: if one
-/// cannot be removed, the instance is left with those that are still there.
+/// Removes the instance with its disks, last disk first (`gnt-instance remove`). All are taken out of use before the first is removed,
+/// and the configuration follows disk by disk: if one cannot be removed, the instance is left with those that are still there.
 pub async fn remove<N: Nodes>(engine: &Engine<'_, N>, instance: &str) -> Result<Report> {
+    let instance = &name_of(engine.store, instance)?;
     engine
         .run(Kind::Remove, &[instance], async |_| {
             let subject = Subject::load(engine.store, instance)?;
+            let was_active = subject.instance.disks_active;
             let mut steps = Vec::new();
-            let mut left = subject.instance.clone();
             for disk in subject.disks.iter().rev() {
-                steps.extend(remove_disk(&subject, disk)?);
-                steps.push(forget_disk(&mut left, disk));
+                let at = subject.place(disk)?;
+                steps.push(Step::ShutdownDisk { at, was_active });
             }
-            let node = &subject.node.uuid;
-            for path in storage_dirs(&subject.disks) {
-                steps.push(Step::RemoveStorageDir {
-                    node: node.clone(),
-                    path,
+            if was_active {
+                steps.push(subject.record_active(false));
+            }
+            let mut left = Instance {
+                disks_active: false,
+                ..subject.instance.clone()
+            };
+            for disk in subject.disks.iter().rev() {
+                left.disks.retain(|uuid| *uuid != disk.uuid);
+                steps.push(Step::RemoveDisk {
+                    at: subject.place(disk)?,
+                    record: vec![
+                        Change::Instance(left.clone()),
+                        Change::RemoveDisk(disk.uuid.clone()),
+                    ],
                 });
+            }
+            let dirs = match subject.disks.is_empty() {
+                true => default_dirs(&subject),
+                false => storage_dirs(&subject.disks),
+            };
+            for path in dirs {
+                let node = subject.node.uuid.clone();
+                steps.push(Step::RemoveStorageDir { node, path });
             }
             steps.push(Step::Configure {
                 apply: vec![Change::RemoveInstance(left.uuid.clone())],
@@ -40,27 +60,12 @@ pub async fn remove<N: Nodes>(engine: &Engine<'_, N>, instance: &str) -> Result<
         .await
 }
 
-/// Takes a disk out of use and removes it.
-pub(crate) fn remove_disk(subject: &Subject, disk: &Disk) -> Result<[Step; 2]> {
-    let at = subject.place(disk)?;
-    let shutdown = Step::ShutdownDisk {
-        at: at.clone(),
-        was_active: subject.instance.disks_active,
+/// Where an instance that has no disks any more may have had some, if its removal was broken off.
+fn default_dirs(subject: &Subject) -> Vec<String> {
+    let dir = |template| {
+        calculate_file_storage_dir(template, &subject.cluster, &subject.instance.name, None).ok()?
     };
-    Ok([shutdown, Step::RemoveDisk { at }])
-}
-
-/// Takes `disk` out of `instance` and out of the configuration.
-fn forget_disk(instance: &mut Instance, disk: &Disk) -> Step {
-    let before = Change::Instance(instance.clone());
-    instance.disks.retain(|uuid| *uuid != disk.uuid);
-    Step::Configure {
-        apply: vec![
-            Change::Instance(instance.clone()),
-            Change::RemoveDisk(disk.uuid.clone()),
-        ],
-        revert: vec![Change::Disk(disk.clone()), before],
-    }
+    INSTANCE_DEPENDENT_PATH.iter().filter_map(dir).collect()
 }
 
 /// The directories that file-based disks of one instance are in.

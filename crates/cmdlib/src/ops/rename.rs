@@ -8,13 +8,14 @@ use gnt_store::Change;
 use crate::error::{Error, Result};
 use crate::kind::Kind;
 use crate::ops::remove::storage_dirs;
-use crate::ops::{Subject, info_text};
+use crate::ops::{Subject, info_text, name_of};
 use crate::saga::{Engine, Nodes, Report};
-use crate::step::{Place, Step};
+use crate::step::{Label, Place, Step};
 
 /// Renames an instance whose disks are not in use (`gnt-instance rename`). Directories that carry its name follow, and every volume
 /// is told whose it is now.
 pub async fn rename<N: Nodes>(engine: &Engine<'_, N>, instance: &str, to: &str) -> Result<Report> {
+    let instance = &name_of(engine.store, instance)?;
     engine
         .run(Kind::Rename, &[instance, to], async |_| {
             gnt_config::names::instance(to)?;
@@ -43,14 +44,17 @@ pub async fn rename<N: Nodes>(engine: &Engine<'_, N>, instance: &str, to: &str) 
                 .map(|disk| renamed_disk(disk, &from, to))
                 .collect();
             for disk in &renamed {
-                let at = Place {
-                    instance: to.to_owned(),
-                    ..subject.place(disk)?
+                let label = |instance: &str| -> Result<Label> {
+                    let at = Place {
+                        instance: instance.to_owned(),
+                        ..subject.place(disk)?
+                    };
+                    let info = info_text(instance);
+                    Ok(Label { at, info })
                 };
                 steps.push(Step::SetInfo {
-                    at,
-                    info: info_text(to),
-                    before: info_text(&from),
+                    label: label(to)?,
+                    before: Some(Box::new(label(&from)?)),
                 });
             }
             let changes = |instance: Instance, disks: &[Disk]| {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::ids::Ids;
 use crate::kind::Kind;
 use crate::node::Node;
-use crate::ops::{Subject, ids};
+use crate::ops::{Subject, ids, name_of};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::Step;
 
@@ -30,6 +30,7 @@ pub async fn snapshot<N: Nodes>(
     instance: &str,
     requests: &[SnapshotRequest],
 ) -> Result<Report> {
+    let instance = &name_of(engine.store, instance)?;
     engine
         .run(Kind::Snapshot, &[instance], async |begun| {
             let subject = Subject::load(engine.store, instance)?;

@@ -1,0 +1,137 @@
+//! What a step does, and what can be seen of it.
+
+use gnt_bdev::Assembled;
+use gnt_config::{LogicalId, Mebibytes};
+
+use crate::error::Result;
+use crate::node::Node;
+use crate::saga::Nodes;
+use crate::step::{Place, Step};
+
+/// Does what the step says. A change of the configuration is made when the step is recorded.
+pub(super) async fn act<N: Nodes>(nodes: &N, step: &Step) -> Result<Option<(u32, Assembled)>> {
+    match step {
+        Step::CreateStorageDir { node, path } => {
+            nodes.node(node)?.create_storage_dir(path).await.map(drop)?
+        }
+        Step::RemoveStorageDir { node, path } => {
+            nodes.node(node)?.remove_storage_dir(path).await.map(drop)?
+        }
+        Step::RenameStorageDir { node, from, to } => {
+            nodes.node(node)?.rename_storage_dir(from, to).await.map(drop)?;
+        }
+        Step::CreateDisk { at, info } => at
+            .on(nodes)?
+            .create(&at.disk, &at.instance, info)
+            .await
+            .map(drop)?,
+        Step::RemoveDisk { at, .. } => at.on(nodes)?.remove(&at.disk, &at.instance).await.map(drop)?,
+        Step::AssembleDisk { at, .. } => {
+            let assembled = at.on(nodes)?.assemble(&at.disk, &at.instance).await?;
+            return Ok(Some((at.disk.index().unwrap_or_default(), assembled)));
+        }
+        Step::ShutdownDisk { at, .. } => shutdown(nodes, at).await?,
+        Step::GrowDisk {
+            at, to, layer, idle, ..
+        } => {
+            at.on(nodes)?
+                .grow(&at.disk, &at.instance, *to, *layer, false)
+                .await?;
+            if *idle {
+                shutdown(nodes, at).await?;
+            }
+        }
+        Step::RenameDisk { at, to } => {
+            let to = LogicalId::from_json(at.disk.dev_type, to)?;
+            at.on(nodes)?
+                .rename(&at.disk, &at.instance, &to)
+                .await
+                .map(drop)?;
+        }
+        Step::SetInfo { label, .. } => {
+            let at = &label.at;
+            at.on(nodes)?
+                .set_info(&at.disk, &at.instance, &label.info)
+                .await?;
+        }
+        Step::SnapshotDisk { at, snapshot } => {
+            let name = &snapshot.logical_id.volume();
+            at.on(nodes)?
+                .snapshot(&at.disk, &at.instance, name, snapshot.size)
+                .await
+                .map(drop)?;
+        }
+        Step::MoveLink {
+            node,
+            instance,
+            from,
+            to,
+        } => {
+            nodes
+                .node(node)?
+                .move_link(instance, *from, *to)
+                .await
+                .map(drop)?;
+        }
+        Step::Configure { .. } => {}
+    }
+    Ok(None)
+}
+
+async fn shutdown<N: Nodes>(nodes: &N, at: &Place) -> Result<()> {
+    at.on(nodes)?.shutdown(&at.disk, &at.instance).await?;
+    Ok(())
+}
+
+/// What there is of a step that was begun.
+pub(super) enum Trace {
+    Nothing,
+    All,
+    /// Neither; what there is instead.
+    Part(String),
+    Unknown,
+}
+
+/// Looks at what the step would have changed.
+pub(super) async fn look<N: Nodes>(nodes: &N, step: &Step) -> Trace {
+    match step {
+        Step::CreateDisk { at, .. } => match size_of(nodes, at).await {
+            Ok(None) => Trace::Nothing,
+            Ok(Some(_)) => Trace::All,
+            Err(_) => Trace::Unknown,
+        },
+        Step::SnapshotDisk { at, snapshot } => {
+            let taken = Place {
+                disk: snapshot.clone(),
+                ..at.clone()
+            };
+            match size_of(nodes, &taken).await {
+                Ok(None) => Trace::Nothing,
+                Ok(Some(_)) => Trace::All,
+                Err(_) => Trace::Unknown,
+            }
+        }
+        Step::RemoveDisk { at, .. } => match size_of(nodes, at).await {
+            Ok(None) => Trace::All,
+            Ok(Some(_)) => Trace::Part(format!("{at} is still there, but its data may be damaged")),
+            Err(_) => Trace::Unknown,
+        },
+        Step::GrowDisk { at, to, idle, .. } => {
+            let left = *idle && shutdown(nodes, at).await.is_err();
+            match size_of(nodes, at).await {
+                _ if left => Trace::Part(format!("{at} may be attached")),
+                Ok(Some(Some(size))) if size >= *to => Trace::All,
+                Ok(Some(Some(size))) if size <= at.disk.size => Trace::Nothing,
+                Ok(Some(Some(size))) => Trace::Part(format!("{at} has {size}")),
+                _ => Trace::Unknown,
+            }
+        }
+        _ => Trace::Unknown,
+    }
+}
+
+/// Size of a disk, where that can be told; none if there is no such disk.
+async fn size_of<N: Nodes>(nodes: &N, at: &Place) -> Result<Option<Option<Mebibytes>>> {
+    let found = at.on(nodes)?.find(&at.disk, &at.instance).await?;
+    Ok(found.map(|status| status.device.bytes.map(Mebibytes::from_bytes)))
+}

@@ -1,0 +1,221 @@
+//! The steps of one operation, forward and backward.
+
+use gnt_store::{Outcome, StepRecord, StepState, Store};
+
+use crate::error::{Error, Result, chain};
+use crate::saga::act::{Trace, act, look};
+use crate::saga::held::Held;
+use crate::saga::{Event, Nodes, Report};
+use crate::step::{Step, Undo};
+
+/// An operation with its steps.
+pub(super) struct Run<'a, 'b, N: Nodes> {
+    pub(super) held: &'a Held<'a, 'b, N>,
+    pub(super) steps: &'a [Step],
+}
+
+/// How far undoing came.
+#[derive(Default)]
+pub(super) struct End<'a> {
+    /// This step, and all before it, stays done.
+    pub(super) stays: Option<&'a Step>,
+    /// What the step that had begun may have left.
+    pub(super) left: Option<String>,
+}
+
+/// What became of one step.
+enum Undone {
+    /// Nothing is left of it.
+    Entirely(Option<Box<Step>>),
+    /// Something may be left, which this tells.
+    Partly(String),
+    /// It stays done.
+    Not,
+}
+
+impl<'a, N: Nodes> Run<'a, '_, N> {
+    fn store(&self) -> &'a Store {
+        self.held.engine.store
+    }
+
+    fn tell(&self, event: Event<'_>) {
+        (self.held.engine.observer)(event);
+    }
+
+    /// Does the steps from `from` on.
+    pub(super) async fn forward(&self, from: usize) -> Result<Report> {
+        self.forward_resumed(from, false).await
+    }
+
+    /// Does the steps from `from` on, of which another process may have begun the first.
+    pub(super) async fn finish(&self, from: usize) -> Result<Report> {
+        if let Some(step) = self.steps.get(from)
+            && !step.is_repeatable()
+            && let Undo::Step(undo) = step.undo()
+        {
+            // It may not have been begun, and there be nothing to undo; if it cannot be done again, that tells.
+            let _ = self.act_undo(&undo).await;
+        }
+        self.forward_resumed(from, true).await
+    }
+
+    async fn forward_resumed(&self, from: usize, resumed: bool) -> Result<Report> {
+        let mut report = Report {
+            operation: Some(self.held.id.clone()),
+            ..Report::default()
+        };
+        for (index, step) in self.steps.iter().enumerate().skip(from) {
+            self.tell(Event::Starting(step));
+            match act(&self.held.nodes, step).await {
+                Ok(assembled) => report.assembled.extend(assembled),
+                Err(error) if step.is_optional() => report.warnings.push(chain(&error)),
+                Err(error) => {
+                    // What another process may have begun to make is ours.
+                    let others = error.is_already_exists() && !(resumed && index == from);
+                    return Err(self.unwind(index, error, others).await);
+                }
+            }
+            self.tell(Event::Acted(step));
+            if let Err(error) = self.store().step_done(&self.held.id, index, step.changes()) {
+                return Err(self.unwind(index, error.into(), false).await);
+            }
+            self.tell(Event::Recorded(step));
+        }
+        Ok(report)
+    }
+
+    /// Undoes what was begun when step `failed` failed with `cause`; the result is what the user is told. What is there because
+    /// `others` made it is not ours to undo.
+    async fn unwind(&self, failed: usize, cause: Error, others: bool) -> Error {
+        self.tell(Event::Failed(&self.steps[failed], &cause));
+        let operation = self.held.id.clone();
+        let ended = self.try_unwind(failed, &cause, others).await;
+        let source = Box::new(cause);
+        match ended {
+            Ok(End { stays: Some(_), .. }) => Error::Partial { operation, source },
+            Ok(End { left: None, .. }) => Error::Undone { operation, source },
+            Ok(End {
+                left: Some(leftover), ..
+            }) => Error::Leftover {
+                operation,
+                leftover,
+                source,
+            },
+            Err(error) => Error::UndoFailed {
+                operation,
+                cause: chain(&source),
+                source: Box::new(error),
+            },
+        }
+    }
+
+    async fn try_unwind(&self, failed: usize, cause: &Error, others: bool) -> Result<End<'a>> {
+        self.store().start_undo(&self.held.id, &chain(cause))?;
+        if others {
+            self.store().step_undone(&self.held.id, failed, &[])?;
+        }
+        self.backward().await
+    }
+
+    /// Undoes the operation, which is being [unwound](gnt_store::State::Undoing), in reverse and down to the last step that cannot
+    /// be undone.
+    pub(super) async fn backward(&self) -> Result<End<'a>> {
+        let (store, id) = (self.store(), &self.held.id);
+        let record = store.operation(id)?;
+        let unwound = |step: &StepRecord| matches!(step.state, StepState::Undone | StepState::Left);
+        // The step behind those done may have been begun, unless that is known already.
+        let begun = (!record.steps.iter().any(unwound)).then(|| record.next_step());
+        let mut end = End::default();
+        for (index, step) in self.steps.iter().enumerate().rev() {
+            let undone = match record.steps[index].state {
+                StepState::Undone => continue,
+                StepState::Pending if begun != Some(index) => continue,
+                StepState::Done => self.undo_done(step).await,
+                StepState::Pending | StepState::Left => self.undo_begun(index, step).await,
+            };
+            match undone {
+                Ok(Undone::Entirely(undo)) => {
+                    let changes = undo.as_deref().map(Step::changes).unwrap_or_default();
+                    store.step_undone(id, index, changes)?;
+                    if let Some(undo) = undo {
+                        self.tell(Event::Recorded(&undo));
+                    }
+                }
+                Ok(Undone::Partly(what)) => {
+                    store.step_left(id, index, &what)?;
+                    end.left = Some(what);
+                }
+                Ok(Undone::Not) => {
+                    let left = end.left.iter().map(|left| format!("; {left}"));
+                    let message = stays(step) + &left.collect::<String>();
+                    store.finish(id, &Outcome::Failed(message))?;
+                    end.stays = Some(step);
+                    return Ok(end);
+                }
+                Err(error) => {
+                    store.fail(id, &chain(&error))?;
+                    return Err(error);
+                }
+            }
+        }
+        store.finish(id, &Outcome::Undone)?;
+        Ok(end)
+    }
+
+    async fn undo_done(&self, step: &Step) -> Result<Undone> {
+        match step.undo() {
+            Undo::Never => Ok(Undone::Not),
+            Undo::Nothing => Ok(Undone::Entirely(None)),
+            Undo::Step(undo) => {
+                self.act_undo(&undo).await?;
+                Ok(Undone::Entirely(Some(undo)))
+            }
+        }
+    }
+
+    /// Undoes a step that was begun and may have done all, a part or nothing. That its undo fails proves nothing: a provider may
+    /// well refuse to remove a volume that it did not create.
+    async fn undo_begun(&self, index: usize, step: &Step) -> Result<Undone> {
+        let undo = match step.undo() {
+            Undo::Nothing => return Ok(Undone::Entirely(None)),
+            Undo::Never => None,
+            // Its changes are made in the transaction that records it as done.
+            Undo::Step(_) if matches!(step, Step::Configure { .. }) => return Ok(Undone::Entirely(None)),
+            Undo::Step(undo) => Some(undo),
+        };
+        let failed = match &undo {
+            None => None,
+            Some(undo) => match self.act_undo(undo).await {
+                Ok(()) => return Ok(Undone::Entirely(Some(undo.clone()))),
+                Err(error) => Some(error),
+            },
+        };
+        match (look(&self.held.nodes, step).await, failed) {
+            (Trace::Nothing, _) => Ok(Undone::Entirely(None)),
+            (Trace::Unknown, Some(error)) => Ok(Undone::Partly(format!(
+                "something may be left: {}",
+                chain(&error)
+            ))),
+            (Trace::All | Trace::Part(_), Some(error)) => Err(error),
+            (Trace::Part(what), None) => Ok(Undone::Partly(what)),
+            (Trace::Unknown, None) => Ok(Undone::Not),
+            (Trace::All, None) => {
+                self.store()
+                    .finish_partly(&self.held.id, index, step.changes(), &stays(step))?;
+                Ok(Undone::Not)
+            }
+        }
+    }
+
+    async fn act_undo(&self, undo: &Step) -> Result<()> {
+        self.tell(Event::Undoing(undo));
+        act(&self.held.nodes, undo).await?;
+        self.tell(Event::Acted(undo));
+        Ok(())
+    }
+}
+
+/// What is told of an operation that ended there.
+pub(super) fn stays(step: &Step) -> String {
+    format!("\"{step}\" and what came before stays done")
+}

@@ -1,0 +1,345 @@
+//! A small cluster with an instance to work on, and what must be true of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+
+use gnt_bdev::Owner;
+use gnt_config::template::{BLOCK, INSTANCE_DEPENDENT_PATH, MUST_ADOPT};
+use gnt_config::{Disk, LogicalId};
+use gnt_store::{Filter, OperationRecord, Outcome, Store};
+use gnt_tests::oracle::normalized;
+use serde_json::{Value, json};
+
+use crate::error::Result;
+use crate::kind::Kind;
+use crate::ops::activate::activate;
+use crate::ops::add::add;
+use crate::ops::modify::{DiskChange, modify};
+use crate::saga::{Engine, Event, Report};
+use crate::sim::{Crash, SimCluster, World, crash};
+use crate::tests::rows::{BYSTANDER, Deed, Edit, INSTANCE, LOOSE, Row, SIZE, device};
+use crate::verify::verify;
+
+/// A cluster of one node.
+pub(super) struct Bench {
+    pub(super) store: Store,
+    pub(super) cluster: SimCluster,
+}
+
+/// Everything as it was at one time, but for serial numbers and times.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Picture {
+    pub(super) world: World,
+    pub(super) configuration: Value,
+}
+
+impl Bench {
+    /// With what the row needs: an instance with three disks, a detached disk, a bystander, and something written to every volume.
+    pub(super) fn new(row: &Row) -> Self {
+        let store = Store::in_memory().unwrap();
+        crate::init::init(&store, Path::new("/state"), "cluster", "node1").unwrap();
+        let cluster = SimCluster::new(&store.nodes().unwrap());
+        let bench = Self { store, cluster };
+        bench.cluster.with_world(|world| {
+            for machine in world.machines.values_mut() {
+                machine.devices = (0..9).map(|number| (device(number), SIZE)).collect();
+            }
+        });
+        let engine = bench.engine(&quiet);
+        let add_with = |instance, numbers: &[usize]| {
+            let wishes = numbers.iter().map(|number| row.wish(*number)).collect();
+            now(add(&engine, &row.request(instance, wishes))).unwrap();
+        };
+        add_with(BYSTANDER, &[8]);
+        now(activate(&engine, BYSTANDER)).unwrap();
+        if !matches!(row.deed, Deed::Add) {
+            add_with(INSTANCE, &[5, 6, 7]);
+            if row.needs_loose() {
+                bench.add_loose(row, &engine);
+            }
+        }
+        if row.active {
+            now(activate(&engine, INSTANCE)).unwrap();
+        }
+        bench.cluster.with_world(|world| {
+            for (number, volume) in (1..).zip(world.volumes.values_mut()) {
+                volume.data = number;
+            }
+        });
+        bench.cluster.inject(None);
+        bench
+    }
+
+    fn add_loose(&self, row: &Row, engine: &Engine<'_, SimCluster>) {
+        let mut wish = row.wish(4);
+        wish.insert("name".to_owned(), LOOSE.into());
+        let add = DiskChange::Add { at: None, wish };
+        let disk = LOOSE.to_owned();
+        now(modify(engine, INSTANCE, &[add, DiskChange::Detach { disk }])).unwrap();
+    }
+
+    pub(super) fn engine<'a>(&'a self, observer: &'a Observer<'a>) -> Engine<'a, SimCluster> {
+        Engine {
+            store: &self.store,
+            nodes: &self.cluster,
+            dry_run: false,
+            observer,
+        }
+    }
+
+    /// Runs the row's operation; none if it crashed, at an event or in a call.
+    pub(super) fn run(&self, row: &Row, observer: &Observer<'_>) -> Option<Result<Report>> {
+        let outcome = catch_crash(|| now(row.run(&self.engine(observer))));
+        if outcome.is_none() {
+            self.bury();
+        }
+        outcome
+    }
+
+    /// What the store finds out by itself when a process is really dead.
+    pub(super) fn bury(&self) {
+        for record in self.unfinished() {
+            if !record.interrupted {
+                self.store.abandon(&record.id).unwrap();
+            }
+        }
+    }
+
+    pub(super) fn unfinished(&self) -> Vec<OperationRecord> {
+        self.store.operations(Filter::Unfinished).unwrap()
+    }
+
+    pub(super) fn picture(&self) -> Picture {
+        let configuration = json!({
+            "cluster": self.store.cluster().unwrap(),
+            "nodes": self.store.nodes().unwrap(),
+            "instances": self.store.instances().unwrap(),
+            "disks": self.store.disks().unwrap(),
+        });
+        Picture {
+            world: self.cluster.world(),
+            configuration: normalized(configuration),
+        }
+    }
+
+    /// Everything is as it was `before`. What a detached disk's volume says of its owner is not looked at: nobody relies on it.
+    pub(super) fn assert_as(&self, before: &Picture) {
+        let (mut now, mut before) = (self.picture(), before.clone());
+        for disk in self.store.detached_disks().unwrap() {
+            for world in [&mut now.world, &mut before.world] {
+                for key in disk.volume_keys() {
+                    if let Some(volume) = world.volumes.get_mut(&key) {
+                        volume.owner = Owner::default();
+                    }
+                }
+            }
+        }
+        let lines = |picture: &Picture| -> Vec<String> {
+            let text = format!("{:#?}\n{:#}", picture.world, picture.configuration);
+            text.lines().map(str::to_owned).collect()
+        };
+        if now != before {
+            let (now, before) = (lines(&now), lines(&before));
+            let only = |here: &[String], there: &[String]| -> Vec<String> {
+                here.iter()
+                    .filter(|line| !there.contains(line))
+                    .cloned()
+                    .collect()
+            };
+            panic!(
+                "not as before: now {:#?}\nbefore {:#?}",
+                only(&now, &before),
+                only(&before, &now)
+            );
+        }
+    }
+
+    /// No operation is under way, and nothing is locked.
+    pub(super) fn assert_free(&self) {
+        assert_eq!(self.unfinished(), []);
+        let locks = [INSTANCE, "renamed", BYSTANDER].map(|name| format!("instance/{name}"));
+        let owner = gnt_store::Owner::current();
+        let probe = self.store.begin("probe", INSTANCE, &locks, &owner).unwrap();
+        self.store.finish(&probe, &Outcome::Undone).unwrap();
+    }
+
+    /// What the configuration says is what there is: no volume, device, link or directory is lost or left over, and each volume
+    /// says whose it is.
+    pub(super) fn assert_consistent(&self) {
+        let (node, world) = (self.store.nodes().unwrap().remove(0).uuid, self.cluster.world());
+        let machine = &world.machines[&node];
+        let mut volumes = BTreeSet::new();
+        let (mut links, mut attached) = (BTreeMap::new(), BTreeSet::new());
+        let mut directories = BTreeSet::new();
+        let mut note = |disk: &Disk| {
+            if let LogicalId::BlockDev { .. } = disk.logical_id {
+                return None;
+            }
+            let key = disk.volume_keys().swap_remove(0);
+            let volume = world.volumes.get(&key);
+            let volume = volume.unwrap_or_else(|| panic!("{key} was lost"));
+            assert!(volume.size >= disk.size, "{key} has {}", volume.size);
+            if INSTANCE_DEPENDENT_PATH.contains(disk.dev_type.template()) {
+                let path = Path::new(&*disk.logical_id.volume()).to_owned();
+                directories.insert(path.parent().unwrap().to_str().unwrap().to_owned());
+            }
+            volumes.insert(key);
+            Some(volume)
+        };
+        for disk in self.store.detached_disks().unwrap() {
+            note(&disk);
+        }
+        for instance in self.store.instances().unwrap() {
+            for (index, disk) in (0..).zip(self.store.disks_of(&instance).unwrap()) {
+                assert_eq!(disk.index(), Some(index), "{disk}");
+                if let Some(volume) = note(&disk) {
+                    let owner = Owner {
+                        instance: Some(instance.name.clone()),
+                        index: Some(index),
+                        uuid: Some(disk.uuid.clone()),
+                        name: disk.name.clone(),
+                        info: Some(format!("originstname+{}", instance.name)),
+                    };
+                    assert_eq!(volume.owner, owner);
+                }
+                if instance.disks_active {
+                    let path = crate::sim::device_path(disk.dev_type, &disk.logical_id);
+                    links.insert((instance.name.clone(), index), path);
+                    if BLOCK.difference(MUST_ADOPT).contains(disk.dev_type.template()) {
+                        attached.extend(disk.volume_keys());
+                    }
+                }
+            }
+        }
+        assert_eq!(machine.links, links);
+        assert_eq!(machine.attached, attached);
+        for directory in machine.directories.difference(&directories) {
+            let name = directory.rsplit('/').next().unwrap();
+            assert!(
+                self.store.instance(name).unwrap().is_some(),
+                "{directory} is left over"
+            );
+        }
+        assert_eq!(directories.difference(&machine.directories).next(), None);
+        let there: BTreeSet<_> = world.volumes.keys().cloned().collect();
+        assert_eq!(there, volumes);
+        assert_eq!(now(verify(&self.store, &self.cluster)).unwrap(), []);
+    }
+
+    /// What was written is still there, in every disk that there was `before` and is now.
+    pub(super) fn assert_data_kept(&self, before: &Picture) {
+        let data = |world: &World| -> BTreeMap<String, u64> {
+            let label = |id: &LogicalId| id.volume().rsplit('/').next().unwrap_or_default().to_owned();
+            let volumes = world.volumes.values();
+            volumes
+                .map(|volume| (label(&volume.logical_id), volume.data))
+                .collect()
+        };
+        let written = data(&before.world);
+        for (volume, data) in data(&self.cluster.world()) {
+            let source = volume.strip_suffix(".snap").unwrap_or(&volume);
+            assert_eq!(data, written.get(source).copied().unwrap_or(0), "{volume}");
+        }
+    }
+
+    /// An operation that does nothing but heal.
+    pub(super) fn next_operation(&self) -> Result<Report> {
+        now(self
+            .engine(&quiet)
+            .run(Kind::Modify, &[INSTANCE], async |_| Ok(Vec::new())))
+    }
+}
+
+impl Row {
+    fn needs_loose(&self) -> bool {
+        let attaches = |edits: &Vec<Edit>| edits.iter().any(|edit| matches!(edit, Edit::Attach(_)));
+        matches!(&self.deed, Deed::Modify(edits) if attaches(edits))
+    }
+}
+
+/// The benches of one row, each used for as long as everything on it is as it was.
+pub(super) struct Benches<'r> {
+    row: &'r Row,
+    spare: Option<(Bench, Picture)>,
+}
+
+impl<'r> Benches<'r> {
+    pub(super) fn new(row: &'r Row) -> Self {
+        Self { row, spare: None }
+    }
+
+    pub(super) fn take(&mut self) -> (Bench, Picture) {
+        self.spare.take().unwrap_or_else(|| {
+            let bench = Bench::new(self.row);
+            let picture = bench.picture();
+            (bench, picture)
+        })
+    }
+
+    pub(super) fn give_back(&mut self, bench: Bench, before: Picture) {
+        bench.cluster.inject(None);
+        if bench.picture() == before {
+            self.spare = Some((bench, before));
+        }
+    }
+}
+
+/// What an engine tells of its events.
+pub(super) type Observer<'o> = dyn Fn(Event<'_>) + Sync + 'o;
+
+pub(super) fn quiet(_: Event<'_>) {}
+
+/// Crashes at the event with this number; `events` receives all up to there.
+pub(super) fn crash_at(number: usize, events: &Mutex<Vec<String>>) -> impl Fn(Event<'_>) + Sync {
+    move |event| {
+        let mut events = events.lock().unwrap();
+        events.push(describe(event));
+        if events.len() == number + 1 {
+            drop(events);
+            crash();
+        }
+    }
+}
+
+fn describe(event: Event<'_>) -> String {
+    match event {
+        Event::Starting(step) => format!("start: {step}"),
+        Event::Acted(step) => format!("acted: {step}"),
+        Event::Recorded(step) => format!("recorded: {step}"),
+        Event::Failed(step, error) => format!("failed: {step}: {error}"),
+        Event::Undoing(step) => format!("undo: {step}"),
+        Event::Healing(record) => format!("heal: {}", record.kind),
+    }
+}
+
+/// The simulated cluster never waits.
+pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("a simulated call waits"),
+    }
+}
+
+/// None if it crashes.
+pub(super) fn catch_crash<T>(run: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => Some(result),
+        Err(payload) if payload.is::<Crash>() => None,
+        Err(payload) => resume_unwind(payload),
+    }
+}
+
+/// Tells which case a failed assertion is of.
+pub(super) struct Case(pub(super) String);
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("in the case: {}", self.0);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Processes that die, and what the next one makes of it.
+
+use std::sync::Mutex;
+
+use gnt_store::State;
+
+use super::bench::{Bench, Benches, Case, Observer, Picture, catch_crash, crash_at, now, quiet};
+use super::rows::{Row, distinct_rows};
+use crate::error::{Error, Result};
+use crate::saga::Report;
+use crate::sim::{Extent, Fault, Then};
+
+/// How the next process goes on.
+#[derive(Debug, Clone, Copy)]
+enum Recovery {
+    NextOperation,
+    HealAll,
+    Resume,
+    Abort,
+}
+
+use Recovery::{Abort, HealAll, NextOperation, Resume};
+
+impl Recovery {
+    fn run(self, bench: &Bench, observer: &Observer<'_>) -> Result<Report> {
+        let Some(record) = bench.unfinished().pop() else {
+            return Ok(Report::default());
+        };
+        let engine = bench.engine(observer);
+        match self {
+            Self::NextOperation => bench.next_operation(),
+            Self::HealAll => now(engine.heal_all()),
+            Self::Resume => now(engine.resume(&record)),
+            Self::Abort => now(engine.abort(&record)),
+        }
+    }
+
+    /// Whether what is left is what this way promises.
+    fn check(self, bench: &Bench, before: &Picture, crashed: Option<State>, result: &Result<Report>) {
+        bench.assert_free();
+        if bench.picture() != *before {
+            bench.assert_consistent();
+        }
+        match (self, crashed, result) {
+            // A removal or a growth had begun.
+            (_, _, Ok(Report { warnings, .. }))
+                if warnings
+                    .iter()
+                    .any(|w| w.contains("may be damaged") || w.contains(" has ")) => {}
+            (_, None, Ok(_)) => {}
+            (Self::Abort, Some(_), Ok(report)) => {
+                assert_eq!(report.warnings, [""; 0]);
+                bench.assert_as(before);
+            }
+            (Self::Resume, Some(State::Running), Ok(report)) => assert_eq!(report.warnings, [""; 0]),
+            (Self::Resume, Some(_), Ok(_)) => bench.assert_as(before),
+            (Self::Resume | Self::Abort, Some(_), Err(Error::AbortedLate { .. })) => {}
+            (Self::NextOperation | Self::HealAll, Some(_), Ok(_)) => {}
+            (_, _, Err(error)) => panic!("{self:?}: {}", crate::error::chain(error)),
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_any_event_is_healed() {
+    for row in distinct_rows() {
+        for recovery in [NextOperation, Resume, Abort] {
+            let mut benches = Benches::new(&row);
+            for number in 0.. {
+                let (bench, before) = benches.take();
+                let events = Mutex::new(Vec::new());
+                let outcome = bench.run(&row, &crash_at(number, &events));
+                let _case = Case(format!(
+                    "{row:?}\n{recovery:?} after {:#?}",
+                    events.lock().unwrap()
+                ));
+                if let Some(done) = outcome {
+                    done.unwrap();
+                    break;
+                }
+                recover(&bench, &before, recovery);
+                benches.give_back(bench, before);
+            }
+        }
+    }
+}
+
+/// Before and after a call the step's own events are.
+#[test]
+fn a_crash_in_the_middle_of_a_call_is_healed() {
+    for row in distinct_rows() {
+        for recovery in [NextOperation, Resume, Abort] {
+            let mut benches = Benches::new(&row);
+            for call in 0.. {
+                let (bench, before) = benches.take();
+                let (extent, then) = (Extent::Half, Then::Crash);
+                bench.cluster.inject(Some(Fault { call, extent, then }));
+                let outcome = bench.run(&row, &quiet);
+                let calls = bench.cluster.calls();
+                let _case = Case(format!(
+                    "{row:?}\n{recovery:?} after half of the last of {calls:#?}"
+                ));
+                if let Some(done) = outcome {
+                    done.unwrap();
+                    break;
+                }
+                bench.cluster.inject(None);
+                recover(&bench, &before, recovery);
+                benches.give_back(bench, before);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crash_while_undoing_is_healed() {
+    for row in distinct_rows() {
+        let Some(call) = last_step(&row) else { continue };
+        for recovery in [NextOperation, Resume, Abort] {
+            let mut benches = Benches::new(&row);
+            for number in 0.. {
+                let (bench, before) = benches.take();
+                let (extent, then) = (Extent::Whole, Then::Fail);
+                bench.cluster.inject(Some(Fault { call, extent, then }));
+                let events = Mutex::new(Vec::new());
+                let outcome = bench.run(&row, &crash_at(number, &events));
+                let _case = Case(format!(
+                    "{row:?}\n{recovery:?} after {:#?}",
+                    events.lock().unwrap()
+                ));
+                bench.cluster.inject(None);
+                if let Some(outcome) = outcome {
+                    outcome.unwrap_err();
+                    break;
+                }
+                recover(&bench, &before, recovery);
+                benches.give_back(bench, before);
+            }
+        }
+    }
+}
+
+/// The last call that the operation cannot do without.
+fn last_step(row: &Row) -> Option<usize> {
+    let bench = Bench::new(row);
+    bench.run(row, &quiet).unwrap().unwrap();
+    let calls = bench.cluster.calls();
+    calls
+        .iter()
+        .rposition(|call| !call.starts_with("remove directory"))
+}
+
+#[test]
+fn a_crash_while_recovering_is_healed() {
+    for row in distinct_rows() {
+        let half = events(&row) / 2;
+        for (first, second) in [(HealAll, HealAll), (Resume, Abort), (Abort, Resume)] {
+            let mut benches = Benches::new(&row);
+            for number in 0.. {
+                let (bench, before) = benches.take();
+                let events = Mutex::new(Vec::new());
+                assert!(bench.run(&row, &crash_at(half, &events)).is_none());
+                let again = Mutex::new(Vec::new());
+                let observer = crash_at(number, &again);
+                let recovered = catch_crash(|| first.run(&bench, &observer));
+                let _case = Case(format!(
+                    "{row:?}\n{first:?} after {:#?}\nand {second:?} after {:#?}",
+                    events.lock().unwrap(),
+                    again.lock().unwrap()
+                ));
+                if recovered.is_some() {
+                    break;
+                }
+                bench.bury();
+                recover(&bench, &before, second);
+                benches.give_back(bench, before);
+            }
+        }
+    }
+}
+
+fn recover(bench: &Bench, before: &Picture, recovery: Recovery) {
+    let crashed = bench.unfinished().pop().map(|record| record.state);
+    let result = recovery.run(bench, &quiet);
+    recovery.check(bench, before, crashed, &result);
+}
+
+/// How many events the row's operation has.
+fn events(row: &Row) -> usize {
+    let events = Mutex::new(Vec::new());
+    let bench = Bench::new(row);
+    bench
+        .run(row, &crash_at(usize::MAX - 1, &events))
+        .unwrap()
+        .unwrap();
+    events.into_inner().unwrap().len()
+}

@@ -1,0 +1,129 @@
+//! Steps and undos that fail.
+
+use gnt_store::State;
+
+use super::bench::{Bench, Benches, Case, Picture, now, quiet};
+use super::rows::{INSTANCE, Row, distinct_rows, rows};
+use crate::error::Error;
+use crate::sim::{Extent, Fault, Then};
+use crate::verify::{FindingKind, verify};
+
+#[test]
+fn without_faults_every_operation_is_done() {
+    for row in rows() {
+        let _case = Case(format!("{row:?}"));
+        let bench = Bench::new(&row);
+        let before = bench.picture();
+        bench.run(&row, &quiet).unwrap().unwrap();
+        bench.assert_consistent();
+        bench.assert_free();
+        bench.assert_data_kept(&before);
+    }
+}
+
+#[test]
+fn a_call_that_fails_leaves_everything_as_before() {
+    for row in rows() {
+        for extent in [Extent::None, Extent::Half, Extent::Whole] {
+            for_each_fault(&row, extent, Then::Fail, |bench, before, error| {
+                judge(bench, before, extent, error);
+                bench.assert_free();
+            });
+        }
+    }
+}
+
+/// Runs the row's operation with a fault in the first call, the second, and so on until it is done without.
+fn for_each_fault(row: &Row, extent: Extent, then: Then, check: impl Fn(&Bench, &Picture, &Error)) {
+    let mut benches = Benches::new(row);
+    for call in 0.. {
+        let (bench, before) = benches.take();
+        bench.cluster.inject(Some(Fault { call, extent, then }));
+        let outcome = bench.run(row, &quiet).unwrap();
+        let calls = bench.cluster.calls();
+        if calls.len() <= call {
+            outcome.unwrap();
+            return;
+        }
+        let error = match outcome {
+            // It only looks whether there is something that there should not be.
+            Ok(_) if calls[call].starts_with("find") => continue,
+            // The operation can do without.
+            Ok(report) if calls[call].starts_with("remove directory") => {
+                assert!(report.warnings[0].contains("injected"));
+                bench.assert_free();
+                continue;
+            }
+            outcome => outcome.unwrap_err(),
+        };
+        let chain = crate::error::chain(&error);
+        let _case = Case(format!(
+            "{row:?}\n{extent:?} of {}, {then:?}\n{calls:#?}\n{chain}",
+            calls[call]
+        ));
+        check(&bench, &before, &error);
+        benches.give_back(bench, before);
+    }
+}
+
+/// Whether what the error says is true.
+fn judge(bench: &Bench, before: &Picture, extent: Extent, error: &Error) {
+    match error {
+        Error::UndoFailed { .. } => panic!("{error}"),
+        Error::Partial { .. } | Error::Leftover { .. } => {
+            bench.assert_consistent();
+            let calls = bench.cluster.calls();
+            let half_removed =
+                |calls: &[String]| calls[0].starts_with("remove ") && calls[1].starts_with("find");
+            if extent != Extent::Half || !calls.windows(2).any(half_removed) {
+                bench.assert_data_kept(before);
+            }
+        }
+        _ => bench.assert_as(before),
+    }
+}
+
+#[test]
+fn an_undo_that_fails_is_kept_until_it_is_mended_or_given_up() {
+    for row in distinct_rows() {
+        for_each_fault(&row, Extent::Whole, Then::FailOn, |bench, before, error| {
+            let Error::UndoFailed { operation, .. } = error else {
+                // Nothing could be asked: only what was recorded is known.
+                return bench.assert_free();
+            };
+            let stuck = bench.unfinished().remove(0);
+            assert_eq!(
+                (stuck.id.as_str(), stuck.state, stuck.interrupted),
+                (operation.as_str(), State::Stuck, true)
+            );
+            assert!(stuck.message.is_some_and(|message| message.contains("injected")));
+            // The next operation tries again, fails again and says so.
+            let again = bench.next_operation().unwrap_err();
+            assert!(
+                matches!(&again, Error::NotHealed { operation: id, .. } if id == operation),
+                "{again:?}"
+            );
+            // Mended.
+            bench.cluster.inject(None);
+            let shown = now(verify(&bench.store, &bench.cluster)).unwrap();
+            assert!(
+                shown
+                    .iter()
+                    .any(|finding| finding.kind == FindingKind::Interrupted
+                        && finding.instance.as_deref() == Some(INSTANCE))
+            );
+            let stuck = bench.store.operation(operation).unwrap();
+            now(bench.engine(&quiet).resume(&stuck)).unwrap();
+            bench.assert_as(before);
+            bench.assert_free();
+        });
+        for_each_fault(&row, Extent::Whole, Then::FailOn, |bench, _, error| {
+            if let Error::UndoFailed { operation, .. } = error {
+                let stuck = bench.store.operation(operation).unwrap();
+                bench.engine(&quiet).give_up(&stuck).unwrap();
+                bench.assert_free();
+                assert_eq!(bench.store.operation(operation).unwrap().state, State::Failed);
+            }
+        });
+    }
+}

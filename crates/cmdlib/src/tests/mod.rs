@@ -1,0 +1,7 @@
+//! What every operation must survive, over the simulated cluster: a step that fails, a step done twice, an undo done twice,
+//! a crash at any point, an undo that fails. [`rows`] lists the operations; a new one must join it.
+
+mod bench;
+mod crashes;
+mod faults;
+mod rows;

@@ -1,0 +1,216 @@
+//! The operations, on what and with what.
+
+use gnt_config::template::{GROWABLE, MUST_ADOPT, SNAPSHOT_CAPABLE};
+use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
+use serde_json::json;
+use strum::IntoEnumIterator;
+
+use crate::error::Result;
+use crate::kind::Kind;
+use crate::ops::activate::{activate, deactivate};
+use crate::ops::add::{AddRequest, add};
+use crate::ops::grow::{Growth, grow};
+use crate::ops::modify::{DiskChange, modify};
+use crate::ops::remove::remove;
+use crate::ops::rename::rename;
+use crate::ops::snapshot::{SnapshotRequest, snapshot};
+use crate::saga::{Engine, Report};
+use crate::sim::SimCluster;
+
+/// The instance that is worked on.
+pub(super) const INSTANCE: &str = "inst1";
+/// Another one, which must not notice anything.
+pub(super) const BYSTANDER: &str = "inst2";
+/// Name of a detached disk.
+pub(super) const LOOSE: &str = "loose";
+/// Size of every disk.
+pub(super) const SIZE: Mebibytes = Mebibytes(64);
+
+/// One operation and what it is done to.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) template: DiskTemplate,
+    /// Whether the disks are in use.
+    pub(super) active: bool,
+    pub(super) deed: Deed,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Deed {
+    Add,
+    Remove,
+    Activate,
+    Deactivate,
+    Grow(Growth),
+    /// Changes of the disks, made one after the other.
+    Modify(Vec<Edit>),
+    Snapshot,
+    Rename,
+}
+
+/// What [`DiskChange`]s are made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Edit {
+    Add(Option<usize>),
+    Remove(usize),
+    Detach(usize),
+    Attach(Option<usize>),
+    Set(usize),
+}
+
+impl Deed {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Add => Kind::Add,
+            Self::Remove => Kind::Remove,
+            Self::Activate => Kind::Activate,
+            Self::Deactivate => Kind::Deactivate,
+            Self::Grow(_) => Kind::Grow,
+            Self::Modify(_) => Kind::Modify,
+            Self::Snapshot => Kind::Snapshot,
+            Self::Rename => Kind::Rename,
+        }
+    }
+}
+
+/// Every operation on every template that has it, with disks in use and not.
+pub(super) fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for driver in gnt_bdev::DEV_MAP {
+        let template = driver.device().template();
+        let mut deeds = vec![
+            (false, Deed::Add),
+            (false, Deed::Activate),
+            (false, Deed::Rename),
+            (true, Deed::Activate),
+        ];
+        for active in [false, true] {
+            deeds.extend([(active, Deed::Remove), (active, Deed::Deactivate)]);
+            deeds.extend(edits().into_iter().map(|edits| (active, Deed::Modify(edits))));
+            if GROWABLE.contains(template) {
+                deeds.push((active, Deed::Grow(Growth::By(SIZE))));
+                deeds.push((active, Deed::Grow(Growth::To(SIZE))));
+            }
+            if SNAPSHOT_CAPABLE.contains(template) {
+                deeds.push((active, Deed::Snapshot));
+            }
+        }
+        rows.extend(deeds.into_iter().map(|(active, deed)| Row {
+            template,
+            active,
+            deed,
+        }));
+    }
+    rows
+}
+
+/// Those that differ to the engine: there are disks with a directory, and disks that have a device only while they are in use.
+pub(super) fn distinct_rows() -> impl Iterator<Item = Row> {
+    rows().into_iter().filter(|row| match (row.template, &row.deed) {
+        (DiskTemplate::File, _) => !row.active,
+        (DiskTemplate::Ext, Deed::Remove | Deed::Deactivate | Deed::Modify(_)) => row.active,
+        (template, _) => template == DiskTemplate::Ext,
+    })
+}
+
+fn edits() -> [Vec<Edit>; 8] {
+    use Edit::{Add, Attach, Detach, Remove, Set};
+    [
+        vec![Add(Some(1))],
+        vec![Add(None)],
+        vec![Remove(1)],
+        vec![Detach(1)],
+        vec![Attach(Some(1))],
+        vec![Set(1)],
+        vec![Remove(0), Add(Some(1)), Remove(1)],
+        vec![Set(0), Detach(2), Attach(Some(0)), Add(Some(2)), Remove(1)],
+    ]
+}
+
+impl Row {
+    /// A wish for a disk, as `--disk` gives it; `number` tells adopted devices apart.
+    pub(super) fn wish(&self, number: usize) -> Object {
+        let wish = match MUST_ADOPT.contains(self.template) {
+            true => json!({"adopt": device(number)}),
+            false => json!({"size": SIZE.0}),
+        };
+        wish.as_object().cloned().unwrap_or_default()
+    }
+
+    pub(super) fn request(&self, instance: &str, wishes: Vec<Object>) -> AddRequest {
+        AddRequest {
+            instance: instance.to_owned(),
+            template: self.template,
+            disks: wishes,
+            primary: None,
+            secondary: None,
+            file_driver: FileDriver::Loop,
+            file_storage_dir: None,
+        }
+    }
+
+    /// Runs the operation.
+    pub(super) async fn run(&self, engine: &Engine<'_, SimCluster>) -> Result<Report> {
+        match &self.deed {
+            Deed::Add => {
+                let wishes = vec![self.wish(0), self.wish(1)];
+                add(engine, &self.request(INSTANCE, wishes)).await
+            }
+            Deed::Remove => remove(engine, INSTANCE).await,
+            Deed::Activate => activate(engine, INSTANCE).await,
+            Deed::Deactivate => deactivate(engine, INSTANCE).await,
+            Deed::Grow(growth) => grow(engine, INSTANCE, "1", *growth).await,
+            Deed::Modify(edits) => {
+                let changes: Vec<_> = edits.iter().map(|edit| self.change(*edit)).collect();
+                modify(engine, INSTANCE, &changes).await
+            }
+            Deed::Snapshot => {
+                let wish = |disk: &str| SnapshotRequest {
+                    disk: disk.to_owned(),
+                    name: None,
+                    size: None,
+                };
+                snapshot(engine, INSTANCE, &[wish("0"), wish("2")]).await
+            }
+            Deed::Rename => rename(engine, INSTANCE, "renamed").await,
+        }
+    }
+
+    fn change(&self, edit: Edit) -> DiskChange {
+        match edit {
+            Edit::Add(at) => DiskChange::Add {
+                at,
+                wish: self.wish(0),
+            },
+            Edit::Remove(disk) => DiskChange::Remove {
+                disk: disk.to_string(),
+            },
+            Edit::Detach(disk) => DiskChange::Detach {
+                disk: disk.to_string(),
+            },
+            Edit::Attach(at) => DiskChange::Attach {
+                at,
+                disk: LOOSE.to_owned(),
+            },
+            Edit::Set(disk) => DiskChange::Set {
+                disk: disk.to_string(),
+                name: Some(Some("data".to_owned())),
+                mode: Some(AccessMode::Ro),
+            },
+        }
+    }
+}
+
+/// The block devices that there are to adopt.
+pub(super) fn device(number: usize) -> String {
+    format!("/dev/sim/{number}")
+}
+
+#[test]
+fn every_kind_of_operation_has_a_row() {
+    for kind in Kind::iter() {
+        let is_of = |row: Row| row.deed.kind() == kind;
+        assert!(rows().into_iter().any(is_of), "{kind} is missing in rows()");
+        assert!(distinct_rows().any(is_of), "{kind} is missing in distinct_rows()");
+    }
+}
