@@ -1,12 +1,14 @@
 //! A new cluster of one node.
 
+mod ganeti;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use gnt_config::params::DiskParams;
 use gnt_config::{DiskTemplate, Settings, template};
 use gnt_store::{Change, Store};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 
@@ -14,7 +16,7 @@ use crate::error::{Error, Result};
 const DEFAULT_TEMPLATE: DiskTemplate = DiskTemplate::Ext;
 
 /// Records a cluster `name` whose only node is `node`; everything that it writes lies under `state`. Templates that have a driver are
-/// enabled, `ext` being the default (`gnt-cluster init`). The keys are those that Ganeti wants in its `config.data`.
+/// enabled, `ext` being the default (`gnt-cluster init`). There is all that Ganeti wants in its `config.data`.
 pub fn init(store: &Store, state: &Path, name: &str, node: &str) -> Result<()> {
     let new_uuid = || uuid::Uuid::new_v4().to_string();
     let (cluster_uuid, node_uuid, group_uuid) = (new_uuid(), new_uuid(), new_uuid());
@@ -34,13 +36,15 @@ pub fn init(store: &Store, state: &Path, name: &str, node: &str) -> Result<()> {
         .iter()
         .map(|template| (template, defaults.get(template)))
         .collect();
-    let cluster = json!({
+    let known = json!({
         "uuid": cluster_uuid, "cluster_name": name, "master_node": node_uuid, "volume_group_name": "xenvg",
         "file_storage_dir": dir("file-storage"), "shared_file_storage_dir": dir("shared-file-storage"),
-        "gluster_storage_dir": dir("gluster"), "enabled_disk_templates": enabled,
-        "diskparams": params, "enabled_hypervisors": ["fake"], "tcpudp_port_pool": [],
-        "highest_used_port": 10999, "primary_ip_family": 2, "tags": [],
+        "gluster_storage_dir": dir("gluster"), "enabled_disk_templates": enabled, "diskparams": params,
     });
+    let mut cluster = ganeti::cluster();
+    if let Value::Object(known) = known {
+        cluster.extend(known);
+    }
     let node = json!({
         "uuid": node_uuid, "name": node, "primary_ip": "127.0.0.1", "secondary_ip": "127.0.0.1", "group": group_uuid,
         "master_candidate": true, "offline": false, "drained": false, "master_capable": true, "vm_capable": true,
@@ -52,9 +56,50 @@ pub fn init(store: &Store, state: &Path, name: &str, node: &str) -> Result<()> {
     });
     let changes = [
         Change::Settings(Settings::under(state)),
-        Change::Cluster(serde_json::from_value(cluster).map_err(|e| read("cluster", e))?),
+        Change::Cluster(serde_json::from_value(cluster.into()).map_err(|e| read("cluster", e))?),
         Change::Group(serde_json::from_value(group).map_err(|e| read("group", e))?),
         Change::Node(serde_json::from_value(node).map_err(|e| read("node", e))?),
     ];
     Ok(store.commit(&changes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// `optionalField` in `src/Ganeti/Objects.hs`.
+    const OPTIONAL: [&str; 1] = ["drbd_usermode_helper"];
+
+    #[test]
+    fn a_new_cluster_has_all_that_ganetis_own_has() {
+        let recorded = std::fs::read_to_string(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/config/config.data"),
+        );
+        let recorded: Value = serde_json::from_str(&recorded.unwrap()).unwrap();
+        let store = Store::in_memory().unwrap();
+        init(&store, Path::new("/var/lib/gnt-disk"), "cluster", "node").unwrap();
+        let ours = json!(store.export().unwrap());
+        let keys =
+            |value: &Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
+        let missing = |of: &str, ours: &Value, theirs: &Value| {
+            let missing: Vec<_> = keys(theirs).difference(&keys(ours)).cloned().collect();
+            let wanted: Vec<_> = missing
+                .iter()
+                .filter(|key| !OPTIONAL.contains(&key.as_str()))
+                .collect();
+            assert!(wanted.is_empty(), "{of}: {wanted:?}");
+        };
+        let first =
+            |config: &Value, kind: &str| config[kind].as_object().unwrap().values().next().unwrap().clone();
+        missing("top", &ours, &recorded);
+        missing("cluster", &ours["cluster"], &recorded["cluster"]);
+        for kind in ["nodes", "nodegroups"] {
+            missing(kind, &first(&ours, kind), &first(&recorded, kind));
+        }
+        for part in ["ndparams", "ipolicy", "beparams", "nicparams"] {
+            missing(part, &ours["cluster"][part], &recorded["cluster"][part]);
+        }
+    }
 }
