@@ -149,6 +149,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{chown, symlink};
 
+    use gnt_tests::place::private_dir;
+
     use super::*;
     use crate::testing::{Providers as Directory, assert_root, chmod, write};
 
@@ -203,7 +205,7 @@ mod tests {
     fn what_a_script_links_to_is_looked_at_each_time() {
         let directory = Directory::new();
         let dir = directory.add("nas");
-        let elsewhere = tempfile::tempdir().unwrap();
+        let elsewhere = private_dir().unwrap();
         let tool = elsewhere.path().join("tool");
         write(&tool, "#!/bin/sh\n", 0o755);
         fs::remove_file(dir.join("attach")).unwrap();

@@ -156,6 +156,36 @@ fn what_each_script_is_told() {
 }
 
 #[test]
+fn what_others_could_change_since_the_last_action_is_not_run() {
+    let nas = Nas::new(r#"echo ran >>"$GNT_DISK_STATE""#, &[]);
+    let storage = nas.storage(Arc::new(System));
+    let setinfo = || storage.setinfo(&nas.volume(), "x");
+    let runs = || {
+        fs::read_to_string(nas.temp.path().join("state"))
+            .unwrap()
+            .lines()
+            .count()
+    };
+    setinfo().unwrap();
+    assert_eq!(runs(), 1);
+    let dir = nas.temp.path().join("nas");
+    for (i, path) in [dir.join("setinfo"), dir, nas.temp.path().to_owned()]
+        .iter()
+        .enumerate()
+    {
+        let chmod = |mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        chmod(0o777);
+        let error = setinfo().unwrap_err();
+        assert!(matches!(error, Error::Provider(_)), "{error}");
+        let expected = format!("{} can be changed by everybody", path.display());
+        assert!(error.to_string().contains(&expected), "{error}");
+        assert_eq!(runs(), i + 1, "it was run");
+        chmod(0o755);
+        setinfo().unwrap();
+    }
+}
+
+#[test]
 fn secrets_are_shown_nowhere() {
     let nas = Nas::new(
         r#"echo "trying $EXTP_PASSWORD"; echo "$EXTP_PASSWORD is wrong" >&2; exit "${FAIL:-1}""#,
