@@ -10,13 +10,14 @@ use gnt_cmdlib::init::init;
 use gnt_cmdlib::{Engine, Event, OneNode, Report};
 use gnt_config::{DiskTemplate, Node, Settings};
 use gnt_process::{DryRun, System};
-use gnt_store::{Filter, Store};
+use gnt_store::{Filter, Owner, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::args::Global;
 use crate::embedded;
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::output::{Answer, say};
 use crate::progress::Progress;
 
@@ -144,7 +145,10 @@ impl Context {
             dry_run: self.is_dry_run(),
             observer: &observer,
         };
-        let report = operation(&engine).await?;
+        let report = tokio::select! {
+            report = operation(&engine) => report?,
+            signal = interrupt::requested() => return Err(self.interrupted(signal?)?),
+        };
         let assembled = report
             .assembled
             .iter()
@@ -159,6 +163,17 @@ impl Context {
             warn(warning);
         }
         Ok(Done { report, warnings })
+    }
+
+    /// What is told when a signal broke an operation off: what it was running is ended, and the journal knows where it stopped.
+    fn interrupted(&self, signal: &'static str) -> Result<Failure, Failure> {
+        let me = Owner::current();
+        let unfinished = self.store.operations(Filter::Unfinished)?.into_iter();
+        let operation = unfinished
+            .filter(|record| record.owner == me)
+            .map(|record| record.id)
+            .next_back();
+        Ok(Failure::Interrupted { signal, operation })
     }
 
     /// Notes a change that no operation makes, instead of making it.

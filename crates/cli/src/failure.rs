@@ -82,6 +82,14 @@ pub(crate) enum Failure {
         #[source]
         source: io::Error,
     },
+    /// A signal asked the command to stop in the middle of an operation.
+    #[error("interrupted by {signal}")]
+    Interrupted {
+        /// Name of the signal.
+        signal: &'static str,
+        /// The operation that was broken off.
+        operation: Option<String>,
+    },
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Stdout(#[source] io::Error),
@@ -134,6 +142,9 @@ impl Failure {
             Self::Config(error) => error.hint().map(str::to_owned),
             Self::Import { source, .. } => source.hint(),
             Self::NotOurs { mend, .. } => Some(format!("{mend}, once you know what is in it")),
+            Self::Interrupted { operation, .. } => operation.as_ref().map(|id| {
+                format!("the next command on the instance undoes or finishes what was begun, or 'gnt-disk operation abort {id}' now")
+            }),
             Self::Initialised { .. } => Some(
                 "'gnt-disk cluster modify' changes it; --state DIR makes another one elsewhere".to_owned(),
             ),

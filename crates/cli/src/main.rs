@@ -7,6 +7,7 @@ mod details;
 mod disk_arg;
 mod embedded;
 mod failure;
+mod interrupt;
 mod output;
 mod progress;
 mod view;
@@ -31,10 +32,13 @@ fn main() -> ExitCode {
 
 fn run(Cli { global, command }: Cli) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .map_err(Failure::Runtime)?;
-    let answer = runtime.block_on(commands::run(&global, command))?;
+    let answer = runtime.block_on(commands::run(&global, command));
+    // After an interrupt a thread may still be at work for the operation; it ends with the process.
+    runtime.shutdown_background();
+    let answer = answer?;
     let status = if answer.attention { ATTENTION } else { 0 };
     output::print(&answer.bytes(global.json))?;
     Ok(status)
