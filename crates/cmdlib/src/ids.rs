@@ -10,7 +10,7 @@ use uuid::Uuid;
 pub const DRBD_SECRET_LENGTH: usize = 20;
 
 /// The numbers that a drbd disk has for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DrbdNumbers {
     /// TCP port of the replication link, no other disk's in the cluster.
     pub port: u16,
