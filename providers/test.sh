@@ -1,6 +1,6 @@
 #!/bin/sh
-# Tests providers/ext against real loop devices, under each shell that is here, and then the odd providers in
-# fixtures/providers. Needs root. Prints every check that fails, and last "N passed, N failed".
+# Tests providers/ext against real loop devices, under each shell that is here, and the odd providers in
+# fixtures/providers, all at the same time. Needs root. Prints every check that fails, and last "N passed, N failed".
 set -u
 export LC_ALL=C
 here=$(cd "${0%/*}" && pwd)
@@ -12,14 +12,15 @@ nl='
 '
 
 clean_up() {
-    umount "$work/mnt" 2>/dev/null
+    umount "$work"/*/mnt 2>/dev/null
     losetup --noheadings --raw --output NAME,BACK-FILE | while read -r device file; do
         case $file in "$work"/*) losetup --detach "$device" ;; esac
     done
     rm -rf "$work"
 }
 trap clean_up EXIT
-trap 'exit 130' INT TERM HUP
+parts=
+trap 'kill $parts 2>/dev/null; wait; exit 130' INT TERM HUP
 
 # --- how to run and how to check ---------------------------------------------------------------------
 
@@ -75,8 +76,10 @@ size_is() {
     [ "$(blockdev --getsize64 "$device")" -eq $(($1 * 1048576)) ]
 }
 
-devices_of() {
-    losetup --noheadings --output NAME --associated "$1" | wc -l
+# has_devices COUNT FILE
+has_devices() {
+    losetup --list --associated "$2" >"$work/out" 2>"$work/err"
+    [ "$(sed 1d "$work/out" | wc -l)" -eq "$1" ]
 }
 
 no_devices() {
@@ -141,14 +144,14 @@ life() {
     check 'tells the device' size_is 40
 
     check 'detach' quietly detach
-    check 'the device is gone' [ "$(devices_of "$vols/$name/data")" -eq 0 ]
+    check 'the device is gone' has_devices 0 "$vols/$name/data"
     check 'detach again' quietly detach
     check 'grow while detached' quietly grow VOL_SIZE=40 VOL_NEW_SIZE=48
     check 'attach after detach' attach
     check 'has the new size' size_is 48
 
     check 'remove while attached' quietly remove
-    check 'the device is gone too' [ "$(devices_of "$vols/copy/data")" -eq 0 ]
+    check 'the device is gone too' has_devices 0 "$vols/copy/data"
     check 'remove again' quietly remove
     check 'attach after remove' refuses 'no such volume' attach
 
@@ -232,10 +235,35 @@ use() {
     until [ "$(cat "/proc/$user/comm")" = sleep ]; do :; done
 }
 
+# Runs detach; when that calls TOOL, COMMAND has the device go away and another file gets it. True if that file keeps it.
+left_alone() { # TOOL COMMAND...
+    tool=$1
+    shift
+    truncate --size=1M "$work/other"
+    mkdir "$work/meddler"
+    cat >"$work/meddler/$tool" <<END
+#!/bin/sh
+PATH='$PATH'
+if mkdir '$work/meddled'; then
+    $*
+    until losetup $device '$work/other'; do sleep 0.01; done
+fi 2>/dev/null
+exec $tool "\$@"
+END
+    chmod +x "$work/meddler/$tool"
+    run detach PATH="$work/meddler:$PATH"
+    losetup --noheadings --output NAME,AUTOCLEAR --associated "$work/other" >"$work/out" 2>"$work/err"
+    losetup --detach "$device"
+    rm -r "$work/meddler" "$work/meddled"
+    # shellcheck disable=SC2046  # two words
+    set -- $(cat "$work/out")
+    [ "$*" = "$device 0" ]
+}
+
 in_use() {
     quietly create VOL_SIZE=16
     attach
-    use 30
+    use 300
     check 'detach while a process has it open' refuses "process $user (sleep)" detach
     check 'remove likewise' refuses "process $user (sleep)" remove
     check 'neither changed anything' [ "$(cat "/sys/block/${device#/dev/}/loop/autoclear")" -eq 0 ]
@@ -261,16 +289,24 @@ in_use() {
     check 'remove the snapshot' quietly remove VOL_NAME=copy
 
     attach
-    use 30
+    use 300
     losetup --detach "$device" # by somebody who didn't ask
     check 'a device that is leaving is not given out' refuses 'being detached' attach
     kill $user
     wait $user 2>/dev/null
     check 'but a new one, once it has left' attach
 
-    second=$(losetup --find --show "$vols/$name/data")
+    use 300
+    losetup --detach "$device"
+    check 'a device that became another while we waited' left_alone sleep kill $user
+    wait $user 2>/dev/null
+    attach
+    check 'a device that became another while we looked' left_alone ls losetup --detach "$device"
+
+    attach
+    losetup --find "$vols/$name/data"
     check 'detach takes away all devices of the volume' quietly detach
-    check 'the one made by hand too' not losetup "$second" 2>/dev/null
+    check 'the one made by hand too' has_devices 0 "$vols/$name/data"
     check 'remove' quietly remove
 }
 
@@ -329,7 +365,7 @@ at_once() {
         many 20 $shell "$ext/attach"
         check "20 attaches succeed, round $round" [ "$good" -eq 20 ]
         check 'and print one device' [ "$(sort -u "$work/many" | wc -l)" -eq 1 ]
-        check 'the only one' [ "$(devices_of "$vols/$name/data")" -eq 1 ]
+        check 'the only one' has_devices 1 "$vols/$name/data"
         # shellcheck disable=SC2086
         many 10 $shell "$ext/detach"
         check "10 detaches, round $round" [ "$good" -eq 10 ]
@@ -454,7 +490,7 @@ after_snapshot() {
 after_change() {
     check "$moment_name" whole
     check "attach after $moment_name" attach
-    check "one device after $moment_name" [ "$(devices_of "$vols/$name/data")" -eq 1 ]
+    check "one device after $moment_name" has_devices 1 "$vols/$name/data"
     check "detach after $moment_name" quietly detach
     [ "$victim" != detach ] || attach
 }
@@ -576,9 +612,9 @@ odd_provider() {
     esac
     run detach
     case $odd in
-        detach-noop) check 'the device stays' [ "$(devices_of "$img")" -eq 1 ] ;;
+        detach-noop) check 'the device stays' has_devices 1 "$img" ;;
         lies) ;;
-        *) check 'detached' [ "$(devices_of "$img")" -eq 0 ] ;;
+        *) check 'detached' has_devices 0 "$img" ;;
     esac
     check 'remove' quietly remove
     check 'nothing is left' nothing_in "$vols"
@@ -606,13 +642,28 @@ slow_ones() {
 
 usual=8d3c9a54-1b5b-4c55-9ff6-15c1d4d4a6f1.ext.disk0
 name=$usual
-provider=$ext
-make_tripwires
-for shell in dash 'busybox sh' 'bash --posix'; do
-    path=$(command -v "${shell%% *}") || continue
-    echo "ext under $shell"
-    vols="$work/volumes of $shell"
-    shell=$path${shell#"${shell%% *}"}
+
+# part NAME COMMAND...: in the background and in a directory of its own, where "result" is how many checks passed and failed.
+part() {
+    part=$1
+    shift
+    mkdir "$work/$part"
+    (
+        work=$work/$part
+        started=$(date +%s)
+        "$@"
+        echo "$part: $passed passed, $failed failed, took $(($(date +%s) - started)) s"
+        echo "$passed $failed" >"$work/result"
+    ) &
+    parts="$parts $!"
+}
+
+# ext SHELL...: the provider that we ship, under this shell.
+ext_under() {
+    shell=$(command -v "$1")${2:+ $2}
+    provider=$ext
+    vols="$work/volumes of $1"
+    make_tripwires
     life
     bad_input
     text
@@ -623,18 +674,37 @@ for shell in dash 'busybox sh' 'bash --posix'; do
     crashes
     fuzzy_snapshot
     check 'no device is left' no_devices
-done
+}
 
-echo 'odd providers'
-shell=
-vols="$work/volumes of odd ones"
-mkdir "$vols"
-for provider in "$fixtures"/*/; do
-    provider=${provider%/}
-    odd_provider "${provider##*/}"
-    rm -f "$vols"/*
+odd_ones() {
+    shell=
+    vols="$work/volumes"
+    mkdir "$vols"
+    for provider in "$fixtures"/*/; do
+        provider=${provider%/}
+        odd_provider "${provider##*/}"
+        rm -f "$vols"/*
+    done
+    slow_ones
+}
+
+for shell in dash 'busybox sh' 'bash --posix'; do
+    if command -v "${shell%% *}" >/dev/null; then
+        # shellcheck disable=SC2086  # two words
+        part "ext-${shell%% *}" ext_under $shell
+    else
+        echo "ext-$shell: left out, as there is no such shell here"
+    fi
 done
-slow_ones
+part odd-providers odd_ones
+wait
+for result in "$work"/*/; do
+    if read -r good bad <"$result/result"; then
+        passed=$((passed + good)) failed=$((failed + bad))
+    else
+        failed=$((failed + 1))
+    fi
+done
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -227,6 +227,16 @@ name_users() {
     done
 }
 
+# Detaches $device, unless it is another file's by now: one that goes away is given to whoever attaches next. While
+# we have it open, it stays what it is.
+detach_device() {
+    held=$device
+    { command exec 8<"$held"; } 2>/dev/null || return 0 # it has gone
+    find_device
+    [ "$device" != "$held" ] || said=$(losetup --detach "$held" 2>&1) || :
+    exec 8<&-
+}
+
 # Detaches the volume from this node and makes sure of it. `losetup --detach` is no test: given a device in use
 # it succeeds, and the device goes away when its last user does. So we look for users first, and failing leaves
 # everything as it was. Short use, such as udev's look at a new device, is waited for.
@@ -239,7 +249,7 @@ detach_devices() {
         fi
         [ "$tries" -eq 0 ] || sleep 0.1
         tries=$((tries + 1))
-        in_use || said=$(losetup --detach "$device" 2>&1) || :
+        in_use || detach_device
     done
 }
 
