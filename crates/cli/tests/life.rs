@@ -224,6 +224,28 @@ fn nothing_is_made_outside_the_file_storage_directories() {
 }
 
 #[test]
+fn a_directory_in_which_others_have_disks_keeps_its_name() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("add old -t file --disk 0:size=1M --disk 1:size=1M,name=kept");
+    sandbox.ok("modify old --disk kept:detach");
+    sandbox.ok("rename old new");
+    assert_eq!(sandbox.json("verify"), json!([]));
+    sandbox.ok("add other -t file --disk 0:size=1M");
+    sandbox.ok("modify other --disk attach:kept");
+    sandbox.ok("activate other");
+    assert_eq!(sandbox.json("info other")["disks"][1]["status"], "ok");
+    sandbox.ok("remove other");
+    // Nobody else has disks there now.
+    sandbox.ok("rename new newer");
+    sandbox.ok("rename newer old");
+    sandbox.ok("rename old newest");
+    assert!(sandbox.state().join("file-storage/newest").is_dir());
+    assert_eq!(sandbox.json("verify"), json!([]));
+    sandbox.ok("remove newest");
+    sandbox.assert_empty();
+}
+
+#[test]
 fn blockdev() {
     let sandbox = Sandbox::new();
     let file = sandbox.path("disk.img");

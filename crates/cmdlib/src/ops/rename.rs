@@ -1,9 +1,10 @@
 //! Renaming an instance.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use gnt_config::{Disk, Instance, LogicalId};
-use gnt_store::Change;
+use gnt_store::{Change, Store};
 
 use crate::error::{Error, Result};
 use crate::kind::Kind;
@@ -27,21 +28,19 @@ pub async fn rename<N: Nodes>(engine: &Engine<'_, N>, instance: &str, to: &str) 
                 });
             }
             let from = subject.instance.name.clone();
+            let moves = moved_dirs(engine.store, &subject, to)?;
             let mut steps = Vec::new();
-            for dir in storage_dirs(&subject.disks) {
-                if let Some(renamed) = renamed_dir(&dir, &from, to) {
-                    let node = subject.node.uuid.clone();
-                    steps.push(Step::RenameStorageDir {
-                        node,
-                        from: dir,
-                        to: renamed,
-                    });
-                }
+            for (from, to) in &moves {
+                steps.push(Step::RenameStorageDir {
+                    node: subject.node.uuid.clone(),
+                    from: from.clone(),
+                    to: to.clone(),
+                });
             }
             let renamed: Vec<Disk> = subject
                 .disks
                 .iter()
-                .map(|disk| renamed_disk(disk, &from, to))
+                .map(|disk| moved_disk(disk, &moves))
                 .collect();
             for disk in &renamed {
                 let label = |instance: &str| -> Result<Label> {
@@ -78,19 +77,28 @@ pub async fn rename<N: Nodes>(engine: &Engine<'_, N>, instance: &str, to: &str) 
         .await
 }
 
-/// Where the directory goes, if its last part is the instance's name.
-fn renamed_dir(dir: &str, from: &str, to: &str) -> Option<String> {
-    let path = Path::new(dir);
-    (path.file_name()?.to_str()? == from).then(|| path.with_file_name(to).to_str().map(str::to_owned))?
+/// The directories that have the instance's name, and what they are called then. One in which others have disks too, a detached one
+/// for example, stays.
+fn moved_dirs(store: &Store, subject: &Subject, to: &str) -> Result<BTreeMap<String, String>> {
+    let mut disks = store.disks()?;
+    disks.retain(|disk| !subject.instance.disks.contains(&disk.uuid));
+    let of_others = storage_dirs(&disks);
+    let moved = |dir: &String| {
+        let path = Path::new(dir);
+        let is_moved = path.file_name()? == subject.instance.name.as_str() && !of_others.contains(dir);
+        is_moved.then(|| path.with_file_name(to).to_str().map(str::to_owned))?
+    };
+    let dirs = storage_dirs(&subject.disks).into_iter();
+    Ok(dirs.filter_map(|dir| Some((dir.clone(), moved(&dir)?))).collect())
 }
 
-fn renamed_disk(disk: &Disk, from: &str, to: &str) -> Disk {
-    let mut renamed = disk.clone();
-    if let LogicalId::File { path, .. } = &mut renamed.logical_id
+fn moved_disk(disk: &Disk, moves: &BTreeMap<String, String>) -> Disk {
+    let mut moved = disk.clone();
+    if let LogicalId::File { path, .. } = &mut moved.logical_id
         && let Some((dir, file)) = path.rsplit_once('/')
-        && let Some(dir) = renamed_dir(dir, from, to)
+        && let Some(dir) = moves.get(dir)
     {
         *path = format!("{dir}/{file}");
     }
-    renamed
+    moved
 }
