@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use gnt_bdev::tree::{self, Activation, Assembled, Layer, Status};
 use gnt_bdev::{Change, FileStorageError, FoundVolume, Host, Link, Operation, Target};
@@ -14,24 +16,51 @@ use crate::saga::Nodes;
 /// The hypervisor that disks with `access` set to `userspace` are for; Ganeti has no other that can.
 const USERSPACE_HYPERVISOR: &str = "kvm";
 
+/// Between two looks at what is still at work.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// This machine.
 #[derive(Debug, Clone)]
 pub struct LocalNode {
     host: Arc<Host>,
+    calls: Arc<AtomicUsize>,
+}
+
+/// A call that has begun and not ended; whoever asked may be gone.
+struct Call(Arc<AtomicUsize>);
+
+impl Call {
+    fn begin(calls: &Arc<AtomicUsize>) -> Self {
+        calls.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(calls))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl LocalNode {
     /// The node that `host` describes.
     pub fn new(host: Host) -> Self {
-        Self { host: Arc::new(host) }
+        Self {
+            host: Arc::new(host),
+            calls: Arc::default(),
+        }
     }
 
     async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Host) -> std::result::Result<T, gnt_bdev::Error> + Send + 'static,
     ) -> NodeResult<T> {
-        let host = Arc::clone(&self.host);
-        match tokio::task::spawn_blocking(move || work(&host)).await {
+        let (host, call) = (Arc::clone(&self.host), Call::begin(&self.calls));
+        let work = move || {
+            let _call = call;
+            work(&host)
+        };
+        match tokio::task::spawn_blocking(work).await {
             Ok(result) => Ok(result?),
             Err(source) => Err(NodeError::Broken {
                 node: self.host.name.clone(),
@@ -191,6 +220,8 @@ pub struct OneNode {
     uuid: String,
     node: LocalNode,
     names: Arc<BTreeMap<String, String>>,
+    /// The operation that all calls are part of.
+    operation: Option<String>,
 }
 
 impl OneNode {
@@ -204,6 +235,7 @@ impl OneNode {
             uuid: uuid.to_owned(),
             node: LocalNode::new(host),
             names: Arc::new(names),
+            operation: None,
         }
     }
 }
@@ -229,17 +261,60 @@ impl Nodes for OneNode {
     fn for_operation(&self, operation: &str) -> Self {
         Self {
             node: LocalNode::new(self.node.host.for_operation(operation)),
+            operation: Some(operation.to_owned()),
             ..self.clone()
         }
     }
 
     fn end_orphans(&self, operation: &str) -> Result<()> {
-        match gnt_process::orphan::kill_orphans(operation) {
-            Ok(_) => Ok(()),
-            Err(source) => Err(Error::Orphans {
+        loop {
+            gnt_process::orphan::kill_orphans(operation).map_err(|source| Error::Orphans {
                 operation: operation.to_owned(),
                 source,
-            }),
+            })?;
+            // A call whose caller was dropped goes on in its thread, and may start the next program.
+            let is_ours = self.operation.as_deref() == Some(operation);
+            if !is_ours || self.node.calls.load(Ordering::SeqCst) == 0 {
+                return Ok(());
+            }
+            std::thread::sleep(PAUSE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+
+    use gnt_config::Settings;
+    use gnt_process::System;
+
+    use super::*;
+
+    #[test]
+    fn a_call_whose_caller_is_gone_is_over_when_its_operation_is_ended() {
+        let state = Path::new("/nonexistent");
+        let host = Host::new("node1", &Settings::under(state), state, Arc::new(System));
+        let nodes = OneNode::new("uuid", host, &[]).for_operation("dropped-call");
+        let done = Arc::new(AtomicBool::new(false));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let noted = Arc::clone(&done);
+        let call = nodes.node.call(move |_| {
+            std::thread::sleep(Duration::from_millis(300));
+            noted.store(true, Ordering::SeqCst);
+            Ok(())
+        });
+        runtime.block_on(async {
+            tokio::time::timeout(Duration::from_millis(1), call)
+                .await
+                .unwrap_err()
+        });
+        assert!(!done.load(Ordering::SeqCst));
+        nodes.end_orphans("dropped-call").unwrap();
+        assert!(done.load(Ordering::SeqCst));
     }
 }
