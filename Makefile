@@ -5,18 +5,25 @@ export PATH := $(PATH):/usr/sbin:/sbin
 SHELL := bash
 export TIMEFORMAT := took %0lR
 
-.PHONY: demo test lint bench doc install packages
+# A part of the tests that fails keeps no other from being run.
+MAKEFLAGS += --keep-going
+.NOTPARALLEL:
+.PHONY: demo test lint test-crates test-providers bench doc install packages
 
 demo: packages
 	$(CARGO) build -q -p gnt-cli
 	scripts/demo $(TARGET)/debug/gnt-disk
 
-test: packages lint
+test: lint test-crates test-providers
+
+test-crates: packages
 	time $(CARGO) test -q --workspace --no-run
 	time $(CARGO) test --workspace --no-fail-fast
+
+test-providers: packages
 	sh providers/test.sh
 
-lint:
+lint: packages
 	$(CARGO) fmt --all --check
 	time $(CARGO) clippy -q --workspace --all-targets -- -D warnings
 	time RUSTDOCFLAGS="-D warnings" $(CARGO) doc -q --workspace --no-deps

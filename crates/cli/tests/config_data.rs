@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use support::{Run, Sandbox};
 
-fn recorded() -> Vec<PathBuf> {
+/// What was recorded of clusters, as the sandbox's copies of it.
+fn recorded(sandbox: &Sandbox) -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/config");
     let files: Vec<PathBuf> = fs::read_dir(dir)
         .unwrap()
-        .map(|entry| entry.unwrap().path())
+        .map(|entry| sandbox.copy(&entry.unwrap().path()))
         .collect();
     assert!(!files.is_empty());
     files
@@ -27,7 +28,8 @@ fn read(file: &Path) -> Value {
 
 #[test]
 fn what_is_imported_is_exported() {
-    for file in recorded() {
+    let source = Sandbox::new();
+    for file in recorded(&source) {
         let sandbox = Sandbox::new();
         let imported = sandbox.json(&format!("import {}", file.display()));
         assert_eq!(
@@ -55,14 +57,14 @@ fn standard_input_can_be_imported() {
     let mut command = sandbox.command();
     let run: Run = command
         .args(["import", "-"])
-        .stdin(File::open(&recorded()[0]).unwrap())
+        .stdin(File::open(&recorded(&sandbox)[0]).unwrap())
         .output()
         .unwrap()
         .into();
     assert_eq!(run.status, 0, "{run:?}");
     assert_eq!(
         sandbox.json("cluster info")["name"],
-        read(&recorded()[0])["cluster"]["cluster_name"]
+        read(&recorded(&sandbox)[0])["cluster"]["cluster_name"]
     );
 }
 
@@ -70,7 +72,7 @@ fn standard_input_can_be_imported() {
 fn what_is_there_is_replaced_only_if_asked_for() {
     let sandbox = Sandbox::new();
     sandbox.ok("add web -t diskless");
-    let file = recorded()[0].display().to_string();
+    let file = recorded(&sandbox)[0].display().to_string();
     let error = sandbox.fails(1, &format!("import {file}"));
     assert!(error.contains("holds 1 instances"), "{error}");
     assert_eq!(sandbox.json("list").as_array().unwrap().len(), 1);
@@ -81,7 +83,7 @@ fn what_is_there_is_replaced_only_if_asked_for() {
 #[test]
 fn a_bad_file_is_refused_with_the_place() {
     let sandbox = Sandbox::new();
-    let good = read(&recorded()[0]);
+    let good = read(&recorded(&sandbox)[0]);
     let file = sandbox.path("bad.data");
     let refused = |text: String, message: &str| {
         fs::write(&file, text).unwrap();

@@ -321,7 +321,8 @@ fn secrets_are_shown_nowhere() {
 #[test]
 fn secrets_of_drbd_are_only_exported() {
     let sandbox = Sandbox::new();
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/config/config.data");
+    let config =
+        sandbox.copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/config/config.data"));
     sandbox.ok(&format!("import {}", config.display()));
     let secret = "7e8f54ba7ac9e91eb11e206f0868ef4f1f166459";
     assert!(sandbox.ok("export").stdout.contains(secret));

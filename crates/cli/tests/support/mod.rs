@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,13 @@ impl Sandbox {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// Copies a file to where its path has no blanks, which separate arguments.
+    pub(crate) fn copy(&self, file: &Path) -> PathBuf {
+        let copy = self.path(file.file_name().unwrap().to_str().unwrap());
+        fs::copy(file, &copy).unwrap();
+        copy
     }
 
     pub(crate) fn state(&self) -> PathBuf {
