@@ -19,6 +19,7 @@ use serde_json::Value;
 pub use error::ComputeError;
 pub use file_storage::{FileStorageError, calculate_file_storage_dir};
 pub use request::check_requests;
+pub(crate) use request::disk_name;
 
 use wish::{ACCESS, ADOPT, Key, METAVG, MODE, NAME, PROVIDER, SIZE, SPINDLES, VG, Wish};
 

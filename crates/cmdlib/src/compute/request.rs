@@ -166,7 +166,7 @@ fn unique(
 }
 
 /// A name that is not taken for an index (`utils.ValidateDeviceNames`).
-fn disk_name(name: &str) -> Result<(), NameError> {
+pub(crate) fn disk_name(name: &str) -> Result<(), NameError> {
     names::disk(name)?;
     let digits = name.trim().trim_start_matches(['+', '-']);
     refuse_if(

@@ -94,14 +94,25 @@ impl Subject {
             _ => key.strip_prefix("disk/").unwrap_or(key).parse().ok(),
         }
         .filter(|index| *index < count);
-        let named = |disk: &Disk| disk.uuid == key || disk.name.as_deref() == Some(key);
-        by_index
-            .or_else(|| self.disks.iter().position(named))
-            .ok_or_else(|| Error::NoDisk {
+        let named = |disk: &Disk| disk.name.as_deref() == Some(key);
+        let by_uuid = || self.disks.iter().position(|disk| disk.uuid == key);
+        if let Some(index) = by_index.or_else(by_uuid) {
+            return Ok(index);
+        }
+        let first = self.disks.iter().position(named);
+        let last = self.disks.iter().rposition(named);
+        match first {
+            Some(index) if first == last => Ok(index),
+            Some(_) => Err(Error::Unfit {
+                what: format!("several disks of {} are called {key}", self.instance.name),
+                hint: "name the disk by its index or UUID",
+            }),
+            None => Err(Error::NoDisk {
                 instance: self.instance.name.clone(),
                 disk: key.to_owned(),
                 count: self.disks.len(),
-            })
+            }),
+        }
     }
 
     /// The template that all its disks have, none when they differ.

@@ -3,14 +3,16 @@
 use gnt_config::{AccessMode, Disk, DiskTemplate, FileDriver, LogicalId, Object};
 use gnt_store::{Change, Store, StoreError};
 
+use crate::compute::disk_name;
 use crate::error::{Error, Result};
 use crate::ids::Ids;
 use crate::kind::Kind;
+use crate::node::Node;
 use crate::ops::layout::Layout;
 use crate::ops::remove::storage_dirs;
 use crate::ops::{MAX_DISKS, Subject, ids, info_text, name_of};
 use crate::saga::{Engine, Nodes, Report};
-use crate::step::{Label, Step};
+use crate::step::{Label, Place, Step};
 
 /// One change of an instance's disks. Disks are named by index, name or UUID.
 #[derive(Debug, Clone)]
@@ -64,6 +66,7 @@ pub async fn modify<N: Nodes>(
             let subject = Subject::load(store, instance)?;
             let mut ids = ids(store, begun.id);
             let mut plan = Plan {
+                loose: store.detached_disks()?,
                 subject,
                 steps: Vec::new(),
                 removals: Vec::new(),
@@ -73,10 +76,11 @@ pub async fn modify<N: Nodes>(
                     DiskChange::Add { at, wish } => plan.add(*at, wish, store, begun.nodes, &mut ids).await?,
                     DiskChange::Remove { disk } => plan.remove(disk)?,
                     DiskChange::Detach { disk } => plan.detach(disk)?,
-                    DiskChange::Attach { at, disk } => plan.attach(*at, disk, store)?,
+                    DiskChange::Attach { at, disk } => plan.attach(*at, disk)?,
                     DiskChange::Set { disk, name, mode } => plan.set(disk, name.as_ref(), *mode)?,
                 }
             }
+            plan.forget_labels_of_missing(begun.nodes).await?;
             plan.steps.append(&mut plan.removals);
             Ok(plan.steps)
         })
@@ -86,6 +90,8 @@ pub async fn modify<N: Nodes>(
 /// The steps so far, and the instance as it is after them.
 struct Plan {
     subject: Subject,
+    /// The disks that can be attached then.
+    loose: Vec<Disk>,
     steps: Vec<Step>,
     /// What cannot be undone.
     removals: Vec<Step>,
@@ -116,6 +122,7 @@ impl Plan {
         };
         let node = self.subject.node.uuid.clone();
         for disk in layout.disks(&[wish], nodes.node(&node)?, ids).await? {
+            self.check_name(disk.name.as_deref(), &disk.uuid)?;
             for path in storage_dirs(std::slice::from_ref(&disk)) {
                 self.steps.push(Step::CreateStorageDir {
                     node: node.clone(),
@@ -152,21 +159,26 @@ impl Plan {
     }
 
     fn detach(&mut self, disk: &str) -> Result<()> {
-        self.take(self.subject.index_of(disk)?, None)
+        let index = self.subject.index_of(disk)?;
+        self.loose.push(self.subject.disks[index].clone());
+        self.take(index, None)
     }
 
-    fn attach(&mut self, at: Option<usize>, key: &str, store: &Store) -> Result<()> {
+    fn attach(&mut self, at: Option<usize>, key: &str) -> Result<()> {
         let at = self.position(at)?;
-        let named = |disk: &Disk| disk.uuid == key || disk.name.as_deref() == Some(key);
-        let mut found = store.detached_disks()?.into_iter().filter(named);
-        let none = || Error::NoDetachedDisk { disk: key.to_owned() };
-        let disk = found.next().ok_or_else(none)?;
-        if found.next().is_some() {
+        let named = |disk: &Disk| disk.name.as_deref() == Some(key);
+        let by_uuid = self.loose.iter().position(|disk| disk.uuid == key);
+        let found = by_uuid.or_else(|| self.loose.iter().position(named));
+        let Some(index) = found else {
+            return Err(Error::NoDetachedDisk { disk: key.to_owned() });
+        };
+        if by_uuid.is_none() && self.loose[index + 1..].iter().any(named) {
             return Err(Error::Unfit {
                 what: format!("several detached disks are called {key}"),
                 hint: "name the disk by its UUID: 'gnt-disk list --detached' shows it",
             });
         }
+        let disk = self.loose.remove(index);
         let primary = &self.subject.node;
         if !disk.nodes.is_empty() && !disk.nodes.contains(&primary.uuid) {
             return Err(Error::Unfit {
@@ -182,8 +194,11 @@ impl Plan {
 
     fn set(&mut self, disk: &str, name: Option<&Option<String>>, mode: Option<AccessMode>) -> Result<()> {
         let index = self.subject.index_of(disk)?;
+        let before = self.subject.disks[index].clone();
+        if let Some(name) = name {
+            self.check_name(name.as_deref(), &before.uuid)?;
+        }
         let disk = &mut self.subject.disks[index];
-        let before = disk.clone();
         if let Some(name) = name {
             disk.name.clone_from(name);
         }
@@ -289,6 +304,45 @@ impl Plan {
             });
         }
         Ok(())
+    }
+
+    /// A volume that is not there has nobody to be told to; what was done to its instance's other disks goes on.
+    async fn forget_labels_of_missing<N: Nodes>(&mut self, nodes: &N) -> Result<()> {
+        let made = self.steps.iter().filter_map(|step| match step {
+            Step::CreateDisk { at, .. } => Some(at.disk.uuid.clone()),
+            _ => None,
+        });
+        let made: Vec<String> = made.collect();
+        let mut steps = Vec::new();
+        for step in std::mem::take(&mut self.steps) {
+            if let Step::SetInfo { label, .. } = &step
+                && !made.contains(&label.at.disk.uuid)
+            {
+                let Place { disk, instance, .. } = &label.at;
+                if let Ok(None) = label.at.on(nodes)?.find(disk, instance).await {
+                    continue;
+                }
+            }
+            steps.push(step);
+        }
+        self.steps = steps;
+        Ok(())
+    }
+
+    /// Refuses what is no name, or another disk's of the instance.
+    fn check_name(&self, name: Option<&str>, uuid: &str) -> Result<()> {
+        let Some(name) = name else {
+            return Ok(());
+        };
+        disk_name(name)?;
+        let is_taken = |disk: &&Disk| disk.uuid != uuid && disk.name.as_deref() == Some(name);
+        match self.subject.disks.iter().find(is_taken) {
+            Some(other) => Err(Error::Unfit {
+                what: format!("{other} is called {name} already"),
+                hint: "choose another name",
+            }),
+            None => Ok(()),
+        }
     }
 
     fn position(&self, at: Option<usize>) -> Result<usize> {
