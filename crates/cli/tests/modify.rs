@@ -113,3 +113,34 @@ fn missing_volumes_do_not_keep_others_from_being_changed() {
     sandbox.ok("remove web");
     sandbox.assert_empty();
 }
+
+#[test]
+fn a_disk_that_is_about_to_be_removed_cannot_be_attached() {
+    let sandbox = with_disks(&["a"]).with_odd_providers();
+    let dir = sandbox.path("volumes");
+    let disk = format!(
+        "size=1M,name=doomed,provider=hangs,on=remove,dir={}",
+        dir.display()
+    );
+    sandbox.ok(&format!("modify web --disk add:{disk}"));
+    sandbox.ok("add db -t diskless");
+    let mut child = sandbox.start("modify web --disk doomed:remove");
+    sandbox.wait_for_operation(|operation| operation["step"] == "remove-disk");
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let error = sandbox.fails(1, "modify db --disk attach:doomed");
+    assert!(error.contains("is being worked on by operation"), "{error}");
+    assert!(error.contains("(modify web)\n  hint: wait until"), "{error}");
+    let disks = sandbox.run("list db --no-headers -o disk.count").stdout;
+    assert_eq!(disks.trim(), "0");
+    // Somebody has mended it.
+    let mended = sandbox.path("odd/path-with-newline/provider");
+    fs::copy(mended, sandbox.path("odd/hangs/provider")).unwrap();
+    sandbox.ok("operation resume --all");
+    assert_eq!(sandbox.json("list --detached"), json!([]));
+    for instance in ["web", "db"] {
+        sandbox.ok(&format!("remove {instance}"));
+    }
+    assert_eq!(sandbox.json("verify"), json!([]));
+}

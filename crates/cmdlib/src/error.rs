@@ -45,6 +45,18 @@ pub enum Error {
         /// Name or UUID asked for.
         disk: String,
     },
+    /// An operation that is not finished makes or removes the disk.
+    #[error("{disk} is being worked on by operation {operation} ({kind} {instance})")]
+    DiskInOperation {
+        /// The disk.
+        disk: String,
+        /// The operation's id.
+        operation: String,
+        /// What it does.
+        kind: String,
+        /// To which instance.
+        instance: String,
+    },
     /// The instance's disks are in use.
     #[error("the disks of instance {instance} are active")]
     Active {
@@ -253,6 +265,10 @@ impl Error {
             Self::InstanceExists { instance } => {
                 format!("'gnt-disk modify {instance} --disk add:size=…' adds disks to it")
             }
+            Self::DiskInOperation { operation, .. } => format!(
+                "wait until it is done; if it was interrupted, 'gnt-disk operation resume {operation}' finishes it and \
+                 'gnt-disk operation abort {operation}' undoes it"
+            ),
             Self::Active { instance } => format!("run 'gnt-disk deactivate {instance}' first"),
             Self::TemplateDisabled { template } => {
                 format!("'gnt-disk cluster modify --enable-template {template}' enables it")

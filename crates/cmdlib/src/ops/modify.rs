@@ -1,7 +1,7 @@
 //! Adding, removing, detaching, attaching and changing an instance's disks.
 
 use gnt_config::{AccessMode, Disk, DiskTemplate, FileDriver, LogicalId, Object};
-use gnt_store::{Change, Store, StoreError};
+use gnt_store::{Change, Filter, Store, StoreError};
 
 use crate::compute::disk_name;
 use crate::error::{Error, Result};
@@ -76,7 +76,7 @@ pub async fn modify<N: Nodes>(
                     DiskChange::Add { at, wish } => plan.add(*at, wish, store, begun.nodes, &mut ids).await?,
                     DiskChange::Remove { disk } => plan.remove(disk)?,
                     DiskChange::Detach { disk } => plan.detach(disk)?,
-                    DiskChange::Attach { at, disk } => plan.attach(*at, disk)?,
+                    DiskChange::Attach { at, disk } => plan.attach(*at, disk, store)?,
                     DiskChange::Set { disk, name, mode } => plan.set(disk, name.as_ref(), *mode)?,
                 }
             }
@@ -164,7 +164,7 @@ impl Plan {
         self.take(index, None)
     }
 
-    fn attach(&mut self, at: Option<usize>, key: &str) -> Result<()> {
+    fn attach(&mut self, at: Option<usize>, key: &str, store: &Store) -> Result<()> {
         let at = self.position(at)?;
         let named = |disk: &Disk| disk.name.as_deref() == Some(key);
         let by_uuid = self.loose.iter().position(|disk| disk.uuid == key);
@@ -179,6 +179,7 @@ impl Plan {
             });
         }
         let disk = self.loose.remove(index);
+        ensure_idle(store, &disk)?;
         let primary = &self.subject.node;
         if !disk.nodes.is_empty() && !disk.nodes.contains(&primary.uuid) {
             return Err(Error::Unfit {
@@ -383,6 +384,28 @@ impl Plan {
             _ => FileDriver::Loop,
         }
     }
+}
+
+/// Refuses a disk that an operation on another instance is about to remove, or has not finished making: it is listed as detached until
+/// then. An operation is planned before it detaches anything, so one that is not seen here has not begun when the disk is attached.
+fn ensure_idle(store: &Store, disk: &Disk) -> Result<()> {
+    for record in store.operations(Filter::Unfinished)? {
+        let mut steps = record.steps.iter();
+        let works_on_it = steps.any(|step| match serde_json::from_value(step.data.clone()) {
+            Ok(Step::RemoveDisk { at, .. }) => at.disk.uuid == disk.uuid,
+            Ok(Step::SnapshotDisk { snapshot, .. }) => snapshot.uuid == disk.uuid,
+            _ => false,
+        });
+        if works_on_it {
+            return Err(Error::DiskInOperation {
+                disk: disk.to_string(),
+                operation: record.id,
+                kind: record.kind,
+                instance: record.instance,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn parse_template(name: &serde_json::Value) -> Result<DiskTemplate> {
