@@ -321,6 +321,10 @@ mod tests {
     fn a_script_whose_parent_was_killed_is_found_and_killed() {
         let script = "exec 9>$FIFO; sleep 1000 & echo $! >&9; echo $$ >&9; sleep 1000; :";
         let (mut operation, pids) = Operation::start("killed", script, 2);
+        // Its id is known before it is what it will be.
+        while Stat::read(pids[0]).is_some_and(|stat| stat.process.name != "sleep") {
+            thread::sleep(Duration::from_millis(5));
+        }
         operation.kill();
         let found = orphans(&operation.tag).unwrap();
         assert_eq!(found.len(), 1);
