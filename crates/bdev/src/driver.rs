@@ -163,6 +163,21 @@ pub enum Operation {
     /// [`Driver::snapshot`].
     #[strum(to_string = "snapshot")]
     Snapshot,
+    /// [`Driver::add_children`].
+    #[strum(to_string = "add devices to")]
+    AddChildren,
+    /// [`Driver::remove_children`].
+    #[strum(to_string = "take devices from")]
+    RemoveChildren,
+    /// [`Driver::pause_sync`] and [`Driver::resume_sync`].
+    #[strum(to_string = "pause or resume the synchronisation of")]
+    PauseSync,
+    /// [`Driver::disconnect_net`].
+    #[strum(to_string = "disconnect")]
+    DisconnectNet,
+    /// [`Driver::attach_net`].
+    #[strum(to_string = "connect")]
+    AttachNet,
     /// [`Driver::actual_size`].
     #[strum(to_string = "tell the size of")]
     ActualSize,
@@ -303,6 +318,10 @@ pub trait Driver: Sync {
         }
     }
 
+    /// Does at once, for all of `targets`, what `operation` would do for each or ask for each: what comes after finds it done, or its
+    /// question answered by the cache of a [`Host::batch`]. What fails here is left to be told by the disk whose turn it is.
+    fn prepare(&self, _host: &Host, _targets: &[Target<'_>], _operation: Operation) {}
+
     /// Makes the volume, of `disk.size` mebibytes. A volume that is there already must be of that size.
     fn create(&self, _host: &Host, _target: &Target<'_>) -> Result<Change, Error> {
         refuse(self.device(), Operation::Create)
@@ -371,6 +390,38 @@ pub trait Driver: Sync {
         _size: Mebibytes,
     ) -> Result<LogicalId, Error> {
         refuse(self.device(), Operation::Snapshot)
+    }
+
+    /// Gives the device the devices to keep its data on, which are assembled and of the form that `target.disk` has below it:
+    /// afterwards it is no longer diskless (`BlockdevAddchildren`).
+    fn add_children(&self, _host: &Host, _target: &Target<'_>) -> Result<Change, Error> {
+        refuse(self.device(), Operation::AddChildren)
+    }
+
+    /// Takes from the device those that it keeps its data on: it is diskless afterwards (`BlockdevRemovechildren`).
+    fn remove_children(&self, _host: &Host, _target: &Target<'_>) -> Result<Change, Error> {
+        refuse(self.device(), Operation::RemoveChildren)
+    }
+
+    /// Stops a synchronisation until [`resume_sync`](Self::resume_sync) (`BlockdevPauseResumeSync`).
+    fn pause_sync(&self, _host: &Host, _target: &Target<'_>) -> Result<(), Error> {
+        refuse(self.device(), Operation::PauseSync)
+    }
+
+    /// Goes on with a synchronisation.
+    fn resume_sync(&self, _host: &Host, _target: &Target<'_>) -> Result<(), Error> {
+        refuse(self.device(), Operation::PauseSync)
+    }
+
+    /// Takes the device off the network; its data stays accessible on this node (`DrbdDisconnectNet`).
+    fn disconnect_net(&self, _host: &Host, _target: &Target<'_>) -> Result<Change, Error> {
+        refuse(self.device(), Operation::DisconnectNet)
+    }
+
+    /// Connects the device to its peer, and returns when they are connected (`DrbdAttachNet`). `multimaster` lets both be primary, for a
+    /// migration.
+    fn attach_net(&self, _host: &Host, _target: &Target<'_>, _multimaster: bool) -> Result<Change, Error> {
+        refuse(self.device(), Operation::AttachNet)
     }
 
     /// How well a device that is there is mirrored. What has no mirror is [`SyncStatus::OKAY`].

@@ -9,6 +9,7 @@ use crate::device::DeviceError;
 use crate::driver::{Driver, Operation};
 use crate::file_storage::FileStorageError;
 use crate::links::LinkError;
+use crate::tool::ToolError;
 
 /// An operation on a disk failed.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +87,9 @@ pub enum Cause {
     /// Its link.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// A tool of its storage system.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
     /// Its External Storage provider.
     #[error(transparent)]
     Ext(Box<gnt_extstorage::Error>),
@@ -256,6 +260,7 @@ impl Cause {
             Self::File(error) => error.kind(),
             Self::Device(error) => error.kind(),
             Self::Link(error) => error.kind(),
+            Self::Tool(error) => error.kind(),
             Self::NoVolume { .. } => ErrorKind::NotFound,
             Self::OtherVolume { .. } => ErrorKind::AlreadyExists,
             Self::LeftBehind { error, .. } => error.kind(),
@@ -272,6 +277,7 @@ impl Cause {
         match self {
             Self::File(error) => error.hint(),
             Self::Device(error) => error.hint(),
+            Self::Tool(error) => error.hint(),
             Self::TooSmall { .. } => {
                 Some("is it still the same device? A smaller one would lose data".to_owned())
             }

@@ -11,6 +11,7 @@ use gnt_process::{Command, DryRun, Output, RunError, Runner};
 
 use crate::file_storage::FileStorage;
 use crate::links::DeviceLinks;
+use crate::lvm;
 
 /// What drivers find on their node.
 #[derive(Clone)]
@@ -25,6 +26,9 @@ pub struct Host {
     pub file_storage: FileStorage,
     /// The links to the devices of active disks.
     pub links: DeviceLinks,
+    /// What LVM told, while a batch lasts.
+    #[expect(dead_code, reason = "the driver comes next")]
+    pub(crate) lvm: Option<Arc<lvm::Cache>>,
     changes: Changes,
 }
 
@@ -57,6 +61,7 @@ impl Host {
             ext,
             file_storage: FileStorage::new(&settings.file_storage_paths, Some(state), changes.clone()),
             links: DeviceLinks::new(&settings.disk_links_dir, changes.clone()),
+            lvm: None,
             changes,
         }
     }
@@ -70,6 +75,16 @@ impl Host {
                 operation: id.to_owned(),
             }),
             ext: self.ext.with_operation(id),
+            ..self.clone()
+        }
+    }
+
+    /// The same node for work on several disks at once: what a tool told of all is not asked again for each, until something of ours
+    /// changes it. For as long as one piece of work lasts, not longer.
+    #[must_use]
+    pub fn batch(&self) -> Self {
+        Self {
+            lvm: Some(Arc::default()),
             ..self.clone()
         }
     }

@@ -10,11 +10,13 @@ pub mod error;
 pub mod file_storage;
 pub mod host;
 pub mod links;
+pub mod tool;
 pub mod tree;
 
 mod blockdev;
 mod ext;
 mod file;
+mod lvm;
 #[cfg(test)]
 mod tests;
 
@@ -27,4 +29,5 @@ pub use error::{Cause, Error, ErrorKind};
 pub use file_storage::{FileStorage, FileStorageError};
 pub use host::{Changes, Host};
 pub use links::{DeviceLinks, Link, LinkError};
+pub use tool::ToolError;
 pub use tree::{Activation, Assembled, Layer, Status};

@@ -73,6 +73,13 @@ fn refuses(driver: &dyn Driver, operation: Operation, host: &Host, target: &Targ
         Operation::Rename => driver.rename(host, target, &id).map(drop),
         Operation::SetInfo => driver.set_info(host, target, "text"),
         Operation::Snapshot => driver.snapshot(host, target, "copy", Mebibytes(8)).map(drop),
+        Operation::AddChildren => driver.add_children(host, target).map(drop),
+        Operation::RemoveChildren => driver.remove_children(host, target).map(drop),
+        Operation::PauseSync => driver
+            .pause_sync(host, target)
+            .and_then(|()| driver.resume_sync(host, target)),
+        Operation::DisconnectNet => driver.disconnect_net(host, target).map(drop),
+        Operation::AttachNet => driver.attach_net(host, target, false).map(drop),
         Operation::ActualSize => driver.actual_size(host, target).map(drop),
         Operation::UserspaceUri => driver.userspace_uri(host, target, "kvm").map(drop),
         Operation::Volumes => driver.volumes(host, &Object::new()).map(drop),
