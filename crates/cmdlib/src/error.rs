@@ -121,6 +121,14 @@ pub enum Error {
         /// The instance that has the disk, if one has.
         owner: Option<String>,
     },
+    /// There is no such volume.
+    #[error("there is no volume {volume} on node {node} that could be adopted")]
+    NothingToAdopt {
+        /// The volume.
+        volume: String,
+        /// Name of the node.
+        node: String,
+    },
     /// The node is not known.
     #[error("there is no node {node}")]
     NoNode {
@@ -278,6 +286,9 @@ impl Error {
                 "disks only grow; to get a smaller one, add a new disk and copy the data".to_owned()
             }
             Self::VolumeExists { .. } => "choose another name with snapshot_name=NAME".to_owned(),
+            Self::NothingToAdopt { .. } => {
+                "name the volume with adopt=LV, and its group with vg=VG: 'lvs' shows them".to_owned()
+            }
             Self::DeviceTaken { .. } => "two instances would write over each other's data".to_owned(),
             Self::Unreachable { .. } => "run this command on that node".to_owned(),
             Self::UndoFailed { operation, .. } => format!(

@@ -5,7 +5,7 @@ use std::error::Error as _;
 
 use gnt_bdev::{FoundVolume, Link, Operation, Status, Target};
 use gnt_config::template::GROWABLE;
-use gnt_config::{self as config, Disk, LogicalDevice, Mebibytes, Object};
+use gnt_config::{self as config, Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 use gnt_store::{Filter, Store};
 use serde::Serialize;
 use serde_json::Value;
@@ -369,6 +369,11 @@ fn in_making(store: &Store) -> Result<BTreeSet<String>> {
     Ok(steps
         .flat_map(|step| match step {
             Step::CreateDisk { at, .. } => at.disk.volume_keys(),
+            Step::RenameDisk { mut at, to } => {
+                let renamed = LogicalId::from_json(at.disk.dev_type, &to);
+                at.disk.logical_id = renamed.unwrap_or(at.disk.logical_id);
+                at.disk.volume_keys()
+            }
             _ => Vec::new(),
         })
         .collect())
