@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use gnt_bdev::{Capabilities, Operation, driver};
-use gnt_config::template::{EXT_MIRROR, HAVE_ACCESS, INT_MIRROR, MAY_ADOPT, MUST_ADOPT, SNAPSHOT_CAPABLE};
+use gnt_config::template::{EXT_MIRROR, INT_MIRROR, MAY_ADOPT, MUST_ADOPT, SNAPSHOT_CAPABLE};
 use gnt_config::{DiskTemplate, template};
 
 const BEGIN: &str = "<!-- templates: `make readme` writes this -->\n";

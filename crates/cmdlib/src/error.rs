@@ -121,6 +121,14 @@ pub enum Error {
         /// The instance that has the disk, if one has.
         owner: Option<String>,
     },
+    /// The configuration has the disk, its node does not.
+    #[error("{disk} of instance {instance} is not there")]
+    Gone {
+        /// The disk.
+        disk: String,
+        /// The instance.
+        instance: String,
+    },
     /// There is no such volume.
     #[error("there is no volume {volume} on node {node} that could be adopted")]
     NothingToAdopt {
@@ -290,7 +298,11 @@ impl Error {
                 "name the volume with adopt=LV, and its group with vg=VG: 'lvs' shows them".to_owned()
             }
             Self::DeviceTaken { .. } => "two instances would write over each other's data".to_owned(),
-            Self::Unreachable { .. } => "run this command on that node".to_owned(),
+            Self::Unreachable { .. } => {
+                "run this command on that node; what is on several nodes can only be \
+                                         activated, deactivated and looked at, on each of them"
+                    .to_owned()
+            }
             Self::UndoFailed { operation, .. } => format!(
                 "mend the cause, then run 'gnt-disk operation resume {operation}'; \
                  'gnt-disk operation abort --force {operation}' gives up and leaves things as they are"

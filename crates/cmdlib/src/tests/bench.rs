@@ -355,7 +355,7 @@ fn describe(event: Event<'_>) -> String {
 }
 
 /// The simulated cluster never waits.
-pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
         Poll::Pending => panic!("a simulated call waits"),
