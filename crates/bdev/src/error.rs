@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use gnt_config::{LogicalDevice, LogicalId, Mebibytes};
+use serde::{Deserialize, Serialize};
 
 use crate::dev_map::DEV_MAP;
 use crate::device::DeviceError;
@@ -188,7 +189,8 @@ impl From<LvmError> for Cause {
 }
 
 /// What kind of thing went wrong, for callers that do something about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The volume, or something that it needs, is not there.
     NotFound,

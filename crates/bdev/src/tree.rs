@@ -57,7 +57,7 @@ pub struct Assembled {
 }
 
 /// A disk as it is (`objects.BlockDevStatus`).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The device.
     pub device: BlockDevice,
