@@ -100,16 +100,21 @@ impl Context {
         let settings = store.settings()?;
         let nodes = store.nodes()?;
         let here = host_name();
-        let (uuid, name) = match this_node(&nodes, &here) {
-            Some(node) => (node.uuid.clone(), node.name.clone()),
+        let (uuid, name, exclusive_storage) = match this_node(&nodes, &here) {
+            Some(node) => {
+                let (group, cluster) = (store.group(&node.group)?, store.cluster()?);
+                let exclusive = group.is_some_and(|group| node.has_exclusive_storage(&group, &cluster));
+                (node.uuid.clone(), node.name.clone(), exclusive)
+            }
             // None of the cluster's nodes can be asked.
-            None => (String::new(), here),
+            None => (String::new(), here, false),
         };
         let noted = dry_run.as_ref().map(|rehearsal| Arc::clone(&rehearsal.noted));
-        let host = match &noted {
+        let mut host = match &noted {
             Some(noted) => Host::dry_run(&name, &settings, &state, Arc::clone(noted)),
             None => Host::new(&name, &settings, &state, Arc::new(System)),
         };
+        host.exclusive_storage = exclusive_storage;
         Ok(Self {
             nodes: OneNode::new(&uuid, host, &nodes),
             progress: Progress::new(global.verbose, noted),

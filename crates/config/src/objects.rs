@@ -53,6 +53,9 @@ pub struct Node {
     /// Gets no new instances.
     #[serde(default, deserialize_with = "or_default")]
     pub drained: bool,
+    /// Node parameters that differ from the group's.
+    #[serde(default, deserialize_with = "or_default")]
+    pub ndparams: Object,
     /// What it was read from.
     #[serde(skip)]
     pub origin: Origin,
@@ -71,6 +74,9 @@ pub struct NodeGroup {
     /// Disk parameters that differ from the cluster's, by template.
     #[serde(default, deserialize_with = "or_default")]
     pub diskparams: BTreeMap<DiskTemplate, Object>,
+    /// Node parameters that differ from the cluster's.
+    #[serde(default, deserialize_with = "or_default")]
+    pub ndparams: Object,
     /// What it was read from.
     #[serde(skip)]
     pub origin: Origin,
@@ -112,9 +118,59 @@ pub struct Cluster {
     /// Ports that were given and are free again.
     #[serde(default, deserialize_with = "or_default")]
     pub tcpudp_port_pool: Vec<u16>,
+    /// Node parameters.
+    #[serde(default, deserialize_with = "or_default")]
+    pub ndparams: Object,
     /// What it was read from.
     #[serde(skip)]
     pub origin: Origin,
 }
 
 json_object!(Cluster);
+
+/// Node parameter: volumes have disks for themselves (`constants.ND_EXCLUSIVE_STORAGE`).
+pub const EXCLUSIVE_STORAGE: &str = "exclusive_storage";
+
+impl Node {
+    /// Whether volumes on it have disks for themselves, as it, its group or the cluster says (`Cluster.FillND`).
+    pub fn has_exclusive_storage(&self, group: &NodeGroup, cluster: &Cluster) -> bool {
+        let layers = [&self.ndparams, &group.ndparams, &cluster.ndparams];
+        let mut set = layers
+            .into_iter()
+            .filter_map(|params| params.get(EXCLUSIVE_STORAGE)?.as_bool());
+        set.next().unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_nearest_node_parameter_counts() {
+        let params = |value: Option<bool>| match value {
+            Some(value) => json!({"exclusive_storage": value, "ssh_port": 22}),
+            None => json!({}),
+        };
+        let cases = [
+            (None, None, None, false),
+            (None, None, Some(true), true),
+            (None, Some(false), Some(true), false),
+            (Some(true), Some(false), None, true),
+        ];
+        for (node, group, cluster, expected) in cases {
+            let node = json!({"uuid": "n", "name": "n", "primary_ip": "", "secondary_ip": "", "group": "g", "ndparams": params(node)});
+            let group = json!({"uuid": "g", "name": "g", "ndparams": params(group)});
+            let cluster =
+                json!({"uuid": "c", "cluster_name": "c", "master_node": "n", "ndparams": params(cluster)});
+            let node: Node = serde_json::from_value(node).unwrap();
+            let has = node.has_exclusive_storage(
+                &serde_json::from_value(group).unwrap(),
+                &serde_json::from_value(cluster).unwrap(),
+            );
+            assert_eq!(has, expected);
+        }
+    }
+}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use gnt_cmdlib::init;
 use gnt_cmdlib::ops::cluster::{ClusterChange, ClusterSettings, modify};
+use gnt_config::objects::EXCLUSIVE_STORAGE;
 use gnt_config::params::DiskParams;
 use gnt_config::{DiskTemplate, Object, names, template};
 use gnt_store::Store;
@@ -106,6 +107,9 @@ struct SettingsArgs {
     /// Directory of sharedfile disks; it must be allowed
     #[arg(long, value_name = "DIR")]
     shared_file_storage_dir: Option<PathBuf>,
+    /// Whether each plain disk has physical disks of its volume group for itself: true or false
+    #[arg(long, value_name = "BOOL")]
+    exclusive_storage: Option<bool>,
     /// Directory in which the Gluster volume is mounted
     #[arg(long, value_name = "DIR")]
     gluster_storage_dir: Option<PathBuf>,
@@ -135,6 +139,7 @@ impl SettingsArgs {
                 .map(ClusterChange::EnabledTemplates),
         );
         changes.extend(self.vg_name.clone().map(ClusterChange::VolumeGroup));
+        changes.extend(self.exclusive_storage.map(ClusterChange::ExclusiveStorage));
         changes.extend(self.es_timeout.map(ClusterChange::EsTimeout));
         for argument in &self.disk_parameters {
             let (template, values) = disk_arg::disk_params(argument)?;
@@ -286,8 +291,10 @@ fn show(context: &Context, settings: &ClusterSettings) -> Result<(Value, String)
         "file_storage_dir": cluster.file_storage_dir, "shared_file_storage_dir": cluster.shared_file_storage_dir,
         "gluster_storage_dir": cluster.gluster_storage_dir, "disk_links_dir": view::path(&settings.disk_links_dir),
         "es_log_dir": view::path(&settings.es_log_dir), "es_timeout": settings.es_timeout,
-        "diskparams": diskparams, "state_dir": view::path(&context.state), "software_version": env!("CARGO_PKG_VERSION"),
+        "diskparams": diskparams, "ndparams": cluster.ndparams, "state_dir": view::path(&context.state), "software_version": env!("CARGO_PKG_VERSION"),
     });
+    let exclusive = cluster.ndparams.get(EXCLUSIVE_STORAGE).and_then(Value::as_bool);
+    let exclusive = if exclusive == Some(true) { "yes" } else { "no" };
     let details = Details::map([
         ("Cluster name", Details::text(&cluster.cluster_name)),
         ("Cluster UUID", Details::text(&cluster.uuid)),
@@ -303,6 +310,7 @@ fn show(context: &Context, settings: &ClusterSettings) -> Result<(Value, String)
                     "lvm volume group",
                     Details::maybe(cluster.volume_group_name.as_ref()),
                 ),
+                ("exclusive storage", Details::text(exclusive)),
                 (
                     "ExtStorage Providers search path",
                     Details::text(search_path.join(", ")),

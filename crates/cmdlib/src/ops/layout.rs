@@ -82,6 +82,15 @@ impl Layout<'_> {
         // At most MAX_DISKS.
         let base_index = disks.len() as u32;
         let mut specs = check_requests(base_index, wishes, self.template, default_vg)?;
+        if !self.subject.exclusive_storage && specs.iter().any(|spec| spec.spindles.is_some()) {
+            return Err(Error::Unfit {
+                what: format!(
+                    "node {} has no exclusive storage, in which spindles count",
+                    self.subject.node.name
+                ),
+                hint: "leave spindles out",
+            });
+        }
         let mut volumes = Vec::new();
         for spec in &mut specs {
             match &spec.adopt {

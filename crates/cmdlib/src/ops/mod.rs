@@ -51,6 +51,8 @@ pub struct Subject {
     /// Its primary node.
     pub node: Node,
     params: DiskParams,
+    /// Whether volumes on the primary node have disks for themselves.
+    pub(crate) exclusive_storage: bool,
     /// Where the nodes that its disks name are reached for replication, by UUID.
     addresses: BTreeMap<String, String>,
 }
@@ -76,6 +78,7 @@ impl Subject {
         })?;
         let params = DiskParams::of_group(&cluster, &group)?;
         let mut subject = Self {
+            exclusive_storage: node.has_exclusive_storage(&group, &cluster),
             instance,
             disks: Vec::new(),
             cluster,
