@@ -1,5 +1,6 @@
 //! The contract between a disk tree and what drives its devices.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use enumset::{EnumSet, EnumSetType};
@@ -242,6 +243,28 @@ impl SyncStatus {
             estimated_time: both(self.estimated_time, other.estimated_time, u64::max),
             is_degraded: self.is_degraded || other.is_degraded,
             ldisk_status: self.ldisk_status.max(other.ldisk_status),
+        }
+    }
+}
+
+/// `45.3% in sync, 12 s to go`.
+impl fmt::Display for SyncStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if let Some(percent) = self.sync_percent {
+            parts.push(format!("{percent:.1}% in sync"));
+        }
+        if let Some(seconds) = self.estimated_time {
+            parts.push(format!("{seconds} s to go"));
+        }
+        match self.ldisk_status {
+            LocalDiskStatus::Okay => {}
+            status => parts.push(format!("data on this node {status}")),
+        }
+        match (parts.is_empty(), self.is_degraded) {
+            (true, false) => f.write_str("in sync"),
+            (true, true) => f.write_str("not synchronising"),
+            (false, _) => f.write_str(&parts.join(", ")),
         }
     }
 }

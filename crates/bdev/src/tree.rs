@@ -149,6 +149,17 @@ pub fn assemble(host: &Host, target: &Target<'_>, activation: Activation<'_>) ->
     })
 }
 
+/// [`assemble`] for several disks, of which all are tried.
+pub fn assemble_all(
+    host: &Host,
+    targets: &[Target<'_>],
+    activation: Activation<'_>,
+) -> Vec<Result<Assembled, Error>> {
+    let host = host.batch();
+    let assemble = |target| assemble(&host, target, activation);
+    targets.iter().map(assemble).collect()
+}
+
 fn assemble_devices(
     host: &Host,
     target: &Target<'_>,
@@ -343,6 +354,12 @@ pub fn find(host: &Host, target: &Target<'_>) -> Result<Option<Status>, Error> {
         let sync = driver.sync_status(host, target)?;
         Ok(Some(Status { device, sync }))
     })
+}
+
+/// [`find`] for several disks.
+pub fn find_all(host: &Host, targets: &[Target<'_>]) -> Vec<Result<Option<Status>, Error>> {
+    let host = host.batch();
+    targets.iter().map(|target| find(&host, target)).collect()
 }
 
 /// A disk as it is now, with the worst that can be said of its mirror and of those directly below (`CombinedSyncStatus`).

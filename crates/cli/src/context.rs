@@ -149,10 +149,7 @@ impl Context {
             report = operation(&engine) => report?,
             signal = interrupt::requested() => return Err(self.interrupted(signal?)?),
         };
-        let assembled = report
-            .assembled
-            .iter()
-            .flat_map(|(_, assembled)| &assembled.warnings);
+        let assembled = report.assembled.iter().flat_map(|disk| &disk.assembled.warnings);
         let warnings: Vec<String> = report
             .warnings
             .iter()

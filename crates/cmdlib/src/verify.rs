@@ -1,8 +1,9 @@
 //! The configuration held against what the nodes really have.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
 
-use gnt_bdev::{FoundVolume, Link, Operation, Status};
+use gnt_bdev::{FoundVolume, Link, Operation, Status, Target};
 use gnt_config::template::GROWABLE;
 use gnt_config::{self as config, Disk, LogicalDevice, Mebibytes, Object};
 use gnt_store::{Filter, Store};
@@ -10,11 +11,11 @@ use serde::Serialize;
 use serde_json::Value;
 use strum::Display;
 
-use crate::error::Result;
-use crate::node::Node;
+use crate::error::{Result, chain};
+use crate::node::{Node, Role};
 use crate::ops::Subject;
 use crate::saga::Nodes;
-use crate::step::Step;
+use crate::step::{Places, Step};
 
 /// What kind of difference it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display, Serialize)]
@@ -77,19 +78,23 @@ pub async fn verify<N: Nodes>(store: &Store, nodes: &N) -> Result<Vec<Finding>> 
             Err(error) => findings.push(Finding::unknown(&error, error.hint()).on(&node)),
         }
     }
+    let mut looks = BTreeMap::new();
     for instance in store.instances()? {
         let subject = Subject::load(store, &instance.name)?;
-        let node = match nodes.node(&subject.node.uuid) {
-            Ok(node) => node,
-            Err(error) => {
-                findings.push(Finding::unknown(&error, error.hint()).of(&subject));
-                continue;
-            }
-        };
-        let links = links.get(&subject.node.uuid).map(Vec::as_slice);
-        for disk in &subject.disks {
-            findings.extend(check_disk(&subject, disk, node, links).await?);
+        if let Err(error) = nodes.node(&subject.node.uuid) {
+            findings.push(Finding::unknown(&error, error.hint()).of(&subject));
         }
+        for places in subject.places()? {
+            if nodes.node(&places.node).is_ok() {
+                let of_node: &mut Vec<_> = looks.entry(places.node.clone()).or_default();
+                of_node.push((subject.instance.disks_active, places));
+            }
+        }
+    }
+    for (uuid, looks) in looks {
+        let Some(node) = store.node(&uuid)? else { continue };
+        let links = links.get(&uuid).map(Vec::as_slice);
+        findings.extend(check_disks(&node, nodes.node(&uuid)?, &looks, links).await);
     }
     findings.sort();
     findings.dedup();
@@ -117,57 +122,128 @@ fn interrupted(store: &Store) -> Result<Vec<Finding>> {
         .collect())
 }
 
-/// `links` are those on the disk's node, if they are known.
-async fn check_disk(
-    subject: &Subject,
-    disk: &Disk,
-    node: &impl Node,
+/// Looks at the disks of several instances on one node, all at once. With each there is whether they should be in use; `links` are
+/// those on the node, if they are known.
+async fn check_disks(
+    node: &config::Node,
+    asked: &impl Node,
+    instances: &[(bool, Places)],
     links: Option<&[Link]>,
-) -> Result<Vec<Finding>> {
-    let place = subject.place(disk)?;
-    let name = &subject.instance.name;
-    let index = disk.index().unwrap_or_default();
-    let found = node.find(&place.disk, name).await;
-    let of_disk = |finding: Finding| Finding {
-        disk: Some(disk.to_string()),
-        ..finding.of(subject)
-    };
-    let status = match found {
-        Ok(Some(status)) => status,
-        Ok(None) => {
-            let forget =
-                format!("gnt-disk modify {name} --disk {index}:remove, if its volume cannot be brought back");
-            let missing =
-                Finding::new(FindingKind::Missing, format!("{disk} is not there")).mended_by(forget);
-            return Ok(vec![of_disk(missing)]);
-        }
-        Err(error) => return Ok(vec![of_disk(Finding::unknown(&error, error.hint()))]),
+) -> Vec<Finding> {
+    let disks = instances
+        .iter()
+        .flat_map(|(active, places)| places.disks.iter().map(move |disk| (*active, places, disk)));
+    let disks: Vec<_> = disks.collect();
+    let targets = disks
+        .iter()
+        .map(|(_, places, disk)| Target::new(disk, &places.instance));
+    let results = match asked.find_all(&targets.collect::<Vec<_>>()).await {
+        Ok(results) => results,
+        Err(error) => return vec![Finding::unknown(&error, error.hint()).on(node)],
     };
     let mut findings = Vec::new();
-    if status.sync.is_degraded {
-        findings.push(Finding::new(FindingKind::Degraded, format!("{disk} is degraded")));
+    let mut failed: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
+    for ((active, places, disk), found) in disks.into_iter().zip(results) {
+        let of_disk = |finding: Finding| Finding {
+            instance: Some(places.instance.clone()),
+            disk: Some(disk.to_string()),
+            ..finding.on(node)
+        };
+        match found {
+            Ok(Some(status)) => {
+                let links = links.filter(|_| active);
+                findings.extend(check_disk(places, disk, &status, active, links).map(of_disk));
+            }
+            Ok(None) => findings.push(of_disk(missing(places, disk))),
+            Err(error) => {
+                let cause = error.source().map_or_else(|| error.to_string(), chain);
+                let finding = of_disk(Finding::unknown(&error, error.hint()));
+                failed.entry(cause).or_default().push(finding);
+            }
+        }
     }
+    findings.extend(
+        failed
+            .into_iter()
+            .map(|(cause, failed)| told_once(&cause, failed)),
+    );
+    findings
+}
+
+fn missing(places: &Places, disk: &Disk) -> Finding {
+    let (name, index) = (&places.instance, disk.index().unwrap_or_default());
+    let forget =
+        format!("gnt-disk modify {name} --disk {index}:remove, if its volume cannot be brought back");
+    Finding::new(FindingKind::Missing, format!("{disk} is not there")).mended_by(forget)
+}
+
+/// What is wrong with a disk that is there. Where there are no `links`, nobody knows them.
+fn check_disk(
+    places: &Places,
+    disk: &Disk,
+    status: &Status,
+    active: bool,
+    links: Option<&[Link]>,
+) -> impl Iterator<Item = Finding> {
+    let (name, index) = (&places.instance, disk.index().unwrap_or_default());
+    // A mirror that is not assembled has nothing to be in sync with.
+    let mirrors = active || disk.all_nodes().is_empty();
+    let degraded = (mirrors && status.sync.is_degraded).then(|| {
+        let found = Finding::new(
+            FindingKind::Degraded,
+            format!("{disk} is degraded: {}", status.sync),
+        );
+        match (status.sync.sync_percent, disk.all_nodes().is_empty()) {
+            (None, false) => found.mended_by(format!("gnt-disk activate {name}, on each of its nodes")),
+            _ => found,
+        }
+    });
     let real = status.device.bytes.map(Mebibytes::from_bytes);
-    if let Some(real) = real.filter(|real| *real < disk.size) {
+    let wrong_size = real.filter(|real| *real < disk.size).map(|real| {
         let message = format!("{disk} has {real}, the configuration says {}", disk.size);
         let too_small = Finding::new(FindingKind::WrongSize, message);
-        findings.push(match GROWABLE.contains(disk.dev_type.template()) {
+        match GROWABLE.contains(disk.dev_type.template()) {
             true => too_small.mended_by(format!("gnt-disk grow {name} {index} {} --absolute", disk.size.0)),
             false => too_small,
-        });
+        }
+    });
+    let why = links.and_then(|links| match places.role {
+        Role::Primary => not_in_use(disk, status, link_of(links, name, disk)),
+        Role::Secondary => status.device.path.is_none().then(|| "is not attached".to_owned()),
+    });
+    let not_active = why.map(|why| {
+        let message = format!("{disk} should be active, and {why}");
+        Finding::new(FindingKind::NotActive, message).mended_by(format!("gnt-disk activate {name}"))
+    });
+    [degraded, wrong_size, not_active].into_iter().flatten()
+}
+
+/// What keeps several disks from being looked at is one finding.
+fn told_once(cause: &str, mut disks: Vec<Finding>) -> Finding {
+    const NAMED: usize = 3;
+    if disks.len() == 1 {
+        return disks.swap_remove(0);
     }
-    if let Some(links) = links.filter(|_| subject.instance.disks_active)
-        && let Some(why) = not_in_use(&place.disk, &status, link_of(links, name, disk))
-    {
-        findings.push(
-            Finding::new(
-                FindingKind::NotActive,
-                format!("{disk} should be active, and {why}"),
-            )
-            .mended_by(format!("gnt-disk activate {name}")),
-        );
+    let named = disks.iter().take(NAMED).map(|finding| {
+        let (disk, instance) = (finding.disk.as_deref(), finding.instance.as_deref());
+        format!("{} of {}", disk.unwrap_or_default(), instance.unwrap_or_default())
+    });
+    let mut named: Vec<_> = named.collect();
+    if disks.len() > NAMED {
+        named.push(format!("{} more", disks.len() - NAMED));
     }
-    Ok(findings.into_iter().map(of_disk).collect())
+    let message = format!(
+        "{} disks cannot be looked at: {cause}: {}",
+        disks.len(),
+        named.join(", ")
+    );
+    let first = disks.swap_remove(0);
+    Finding {
+        instance: None,
+        disk: None,
+        message,
+        ..first
+    }
 }
 
 /// The link to a disk of `instance`.
@@ -239,7 +315,7 @@ async fn orphans(store: &Store, node: &config::Node, asked: &impl Node) -> Resul
                 findings.push(Finding {
                     node: Some(node.name.clone()),
                     mend: error.hint(),
-                    ..Finding::new(FindingKind::Unknown, crate::error::chain(&error))
+                    ..Finding::new(FindingKind::Unknown, chain(&error))
                 });
                 continue;
             }
@@ -337,7 +413,7 @@ impl Finding {
     fn unknown(error: &dyn std::error::Error, hint: Option<String>) -> Self {
         Self {
             mend: hint,
-            ..Self::new(FindingKind::Unknown, crate::error::chain(error))
+            ..Self::new(FindingKind::Unknown, chain(error))
         }
     }
 

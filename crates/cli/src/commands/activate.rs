@@ -1,5 +1,6 @@
 //! `activate`: put an instance's disks into use.
 
+use gnt_cmdlib::AssembledDisk;
 use gnt_cmdlib::ops::Subject;
 use gnt_cmdlib::ops::activate::activate;
 use serde_json::{Value, json};
@@ -41,7 +42,13 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         .await?;
     let names = NodeNames::new(context.store.nodes()?);
     let (mut disks, mut text) = (Vec::new(), String::new());
-    for (index, assembled) in &done.report.assembled {
+    for AssembledDisk {
+        node,
+        index,
+        assembled,
+    } in &done.report.assembled
+    {
+        let node = names.of(node);
         let device = assembled
             .device
             .as_ref()
@@ -51,7 +58,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
             (None, Some(uri)) => uri.clone(),
             (None, None) => "-".to_owned(),
         };
-        text.push_str(&format!("{}:disk/{index}:{place}", subject.node.name));
+        text.push_str(&format!("{node}:disk/{index}:{place}"));
         if let Some(link) = assembled.link.as_deref().filter(|_| args.links) {
             text.push_str(&format!(" {}", link.display()));
         }
@@ -60,7 +67,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
             continue;
         };
         let mut shown = view::attached_disk(name, disk, &names, &Links::default());
-        shown.insert("node".to_owned(), subject.node.name.as_str().into());
+        shown.insert("node".to_owned(), node.into());
         shown.insert("dev_path".to_owned(), device.map_or(Value::Null, view::path));
         shown.insert(
             "link".to_owned(),

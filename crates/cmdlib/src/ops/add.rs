@@ -1,5 +1,6 @@
 //! Making an instance's disks.
 
+use gnt_config::template::NEEDS_SECONDARY;
 use gnt_config::{DiskTemplate, FileDriver, Instance, Object, names};
 use gnt_store::Change;
 
@@ -52,8 +53,16 @@ pub async fn add<N: Nodes>(engine: &Engine<'_, N>, request: &AddRequest) -> Resu
                 .as_deref()
                 .map(|node| find_node(store, node))
                 .transpose()?;
+            if let Some(secondary) = secondary
+                .as_ref()
+                .filter(|_| NEEDS_SECONDARY.contains(request.template))
+            {
+                begun.nodes.node(&secondary.uuid)?;
+            }
             let instance = new_instance(name, &primary.uuid)?;
             let mut subject = Subject::new(store, instance, Vec::new())?;
+            let nodes = [Some(&primary), secondary.as_ref()].into_iter().flatten();
+            subject.learn_addresses(store, nodes.map(|node| node.uuid.as_str()))?;
             let layout = Layout {
                 store,
                 subject: &subject,

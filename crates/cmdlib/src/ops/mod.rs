@@ -11,13 +11,17 @@ pub mod remove;
 pub mod rename;
 pub mod snapshot;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use gnt_config::params::DiskParams;
 use gnt_config::{Cluster, Disk, DiskTemplate, Instance, Node};
 use gnt_store::{Change, Store, StoreError};
 
 use crate::error::{Error, Result};
 use crate::ids::{DrbdNumbers, Ids, RandomIds};
-use crate::step::{Place, Step};
+use crate::node::Role;
+use crate::saga::Nodes;
+use crate::step::{Place, Places, Step};
 
 /// Most disks that an instance can have (`constants.MAX_DISKS`).
 pub const MAX_DISKS: usize = 16;
@@ -46,6 +50,8 @@ pub struct Subject {
     /// Its primary node.
     pub node: Node,
     params: DiskParams,
+    /// Where the nodes that its disks name are reached for replication, by UUID.
+    addresses: BTreeMap<String, String>,
 }
 
 impl Subject {
@@ -68,22 +74,95 @@ impl Subject {
             group: node.group.clone(),
         })?;
         let params = DiskParams::of_group(&cluster, &group)?;
-        Ok(Self {
+        let mut subject = Self {
             instance,
-            disks,
+            disks: Vec::new(),
             cluster,
             node,
             params,
-        })
+            addresses: BTreeMap::new(),
+        };
+        subject.learn_addresses(store, disks.iter().flat_map(Disk::all_nodes))?;
+        subject.disks = disks;
+        Ok(subject)
+    }
+
+    /// Learns what [`place`](Self::place) has to know of the nodes (UUIDs) of a disk that did not come with the instance.
+    pub(crate) fn learn_addresses<'n>(
+        &mut self,
+        store: &Store,
+        nodes: impl IntoIterator<Item = &'n str>,
+    ) -> Result<()> {
+        for uuid in nodes {
+            if let (false, Some(node)) = (self.addresses.contains_key(uuid), store.node(uuid)?) {
+                self.addresses.insert(uuid.to_owned(), node.secondary_ip);
+            }
+        }
+        Ok(())
     }
 
     /// The disk on the instance's primary node, ready to be sent there.
     pub fn place(&self, disk: &Disk) -> Result<Place> {
+        self.place_on(&self.node.uuid, disk)
+    }
+
+    /// The disk on a node, ready to be sent there (`AnnotateDiskParams`, `Disk.UpdateDynamicDiskParams`).
+    fn place_on(&self, node: &str, disk: &Disk) -> Result<Place> {
+        let mut disk = self.params.annotate(disk)?;
+        disk.set_dynamic_params(node, &self.addresses)?;
         Ok(Place {
-            node: self.node.uuid.clone(),
+            node: node.to_owned(),
             instance: self.instance.name.clone(),
-            disk: Box::new(self.params.annotate(disk)?),
+            disk: Box::new(disk),
         })
+    }
+
+    /// Its disks on each node that has something of them, secondary nodes first (`Disk.ComputeNodeTree`).
+    pub fn places(&self) -> Result<Vec<Places>> {
+        let primary = self.node.uuid.as_str();
+        let mut nodes: BTreeSet<&str> = self.disks.iter().flat_map(Disk::all_nodes).collect();
+        nodes.remove(primary);
+        let mut all = Vec::new();
+        for node in nodes.into_iter().chain([primary]) {
+            let mut disks = Vec::new();
+            for disk in &self.disks {
+                if disk.nodes_from(primary)?.contains(&node) {
+                    disks.push(*self.place_on(node, disk)?.disk);
+                }
+            }
+            all.push(Places {
+                node: node.to_owned(),
+                role: if node == primary {
+                    Role::Primary
+                } else {
+                    Role::Secondary
+                },
+                instance: self.instance.name.clone(),
+                disks,
+            });
+        }
+        Ok(all)
+    }
+
+    /// The [places](Self::places) on nodes that can be asked. An error if there is none.
+    pub fn places_within_reach<N: Nodes>(&self, nodes: &N) -> Result<Vec<Places>> {
+        let mut places = self.places()?;
+        places.retain(|places| nodes.node(&places.node).is_ok());
+        if places.is_empty() {
+            nodes.node(&self.node.uuid)?;
+        }
+        Ok(places)
+    }
+
+    /// Fails unless every node that has something of `disks` can be asked.
+    pub(crate) fn ensure_in_reach<'d, N: Nodes>(
+        &self,
+        nodes: &N,
+        disks: impl IntoIterator<Item = &'d Disk>,
+    ) -> Result<()> {
+        nodes.node(&self.node.uuid)?;
+        let mut others = disks.into_iter().flat_map(Disk::all_nodes);
+        others.try_for_each(|node| nodes.node(node).map(drop))
     }
 
     /// The place of the disk that `key` names: its index, `-1` for the last, its name or its UUID.

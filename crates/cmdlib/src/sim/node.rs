@@ -10,7 +10,7 @@ use gnt_bdev::{
 use gnt_config::template::{BLOCK, MUST_ADOPT, SNAPSHOT_CAPABLE};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 
-use crate::node::{Node, NodeError, NodeResult};
+use crate::node::{Node, NodeError, NodeResult, Role};
 use crate::sim::fault::{Extent, Then, crash};
 use crate::sim::world::{Machine, Volume, World, device_path, home, key};
 use crate::sim::{Shared, State};
@@ -153,7 +153,7 @@ impl Node for SimNode {
         })
     }
 
-    async fn assemble(&self, disk: &Disk, instance: &str) -> NodeResult<Assembled> {
+    async fn assemble(&self, disk: &Disk, instance: &str, role: Role) -> NodeResult<Assembled> {
         self.on_disk("assemble", disk, |view, extent| {
             let size = view.size(disk).ok_or_else(|| not_found(&disk.logical_id))?;
             if attachable(disk.dev_type) {
@@ -161,7 +161,8 @@ impl Node for SimNode {
                 view.machine().attached.insert(key);
             }
             let path = device_path(disk.dev_type, &disk.logical_id);
-            if let Some(index) = disk.index().filter(|_| extent == Extent::Whole) {
+            let linked = extent == Extent::Whole && role == Role::Primary;
+            if let Some(index) = disk.index().filter(|_| linked) {
                 let link = (instance.to_owned(), index);
                 view.machine().links.insert(link, path.clone());
             }

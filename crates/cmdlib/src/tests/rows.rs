@@ -1,6 +1,6 @@
 //! The operations, on what and with what.
 
-use gnt_config::template::{GROWABLE, MUST_ADOPT, SNAPSHOT_CAPABLE};
+use gnt_config::template::{GROWABLE, MUST_ADOPT, NEEDS_SECONDARY, SNAPSHOT_CAPABLE};
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
 use serde_json::json;
 use strum::IntoEnumIterator;
@@ -78,6 +78,10 @@ pub(super) fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for driver in gnt_bdev::DEV_MAP {
         let template = driver.device().template();
+        // What needs two nodes has nothing to be tried on here.
+        if NEEDS_SECONDARY.contains(template) {
+            continue;
+        }
         let mut deeds = vec![
             (false, Deed::Add),
             (false, Deed::Activate),
