@@ -10,6 +10,7 @@ use crate::device::DeviceError;
 use crate::driver::{Driver, Operation};
 use crate::file_storage::FileStorageError;
 use crate::links::LinkError;
+use crate::lvm::LvmError;
 use crate::tool::ToolError;
 
 /// An operation on a disk failed.
@@ -91,6 +92,9 @@ pub enum Cause {
     /// A tool of its storage system.
     #[error(transparent)]
     Tool(#[from] ToolError),
+    /// Its logical volume.
+    #[error(transparent)]
+    Lvm(Box<LvmError>),
     /// Its External Storage provider.
     #[error(transparent)]
     Ext(Box<gnt_extstorage::Error>),
@@ -175,6 +179,12 @@ pub enum Cause {
 impl From<gnt_extstorage::Error> for Cause {
     fn from(error: gnt_extstorage::Error) -> Self {
         Self::Ext(Box::new(error))
+    }
+}
+
+impl From<LvmError> for Cause {
+    fn from(error: LvmError) -> Self {
+        Self::Lvm(Box::new(error))
     }
 }
 
@@ -263,6 +273,7 @@ impl Cause {
             Self::Device(error) => error.kind(),
             Self::Link(error) => error.kind(),
             Self::Tool(error) => error.kind(),
+            Self::Lvm(error) => error.kind(),
             Self::NoVolume { .. } => ErrorKind::NotFound,
             Self::OtherVolume { .. } => ErrorKind::AlreadyExists,
             Self::LeftBehind { error, .. } => error.kind(),
@@ -280,6 +291,7 @@ impl Cause {
             Self::File(error) => error.hint(),
             Self::Device(error) => error.hint(),
             Self::Tool(error) => error.hint(),
+            Self::Lvm(error) => error.hint(),
             Self::TooSmall { .. } => {
                 Some("is it still the same device? A smaller one would lose data".to_owned())
             }
