@@ -7,11 +7,13 @@ use crate::driver::Driver;
 use crate::error::Error;
 use crate::ext::ExtDriver;
 use crate::file::FileDriver;
+use crate::lvm::LvmDriver;
 
 /// Every driver that there is.
 pub static DEV_MAP: &[&dyn Driver] = &[
     &FileDriver::FILE,
     &FileDriver::SHARED_FILE,
+    &LvmDriver,
     &BlockdevDriver,
     &ExtDriver,
 ];

@@ -75,7 +75,7 @@ impl<'a> Target<'a> {
 }
 
 /// A device as it is on this node.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BlockDevice {
     /// Where it is; none if it is reached only through [`uris`](Self::uris), or is there but not attached.
     pub path: Option<PathBuf>,
@@ -99,7 +99,7 @@ impl BlockDevice {
 }
 
 /// How one hypervisor reaches a device without the kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uri {
     /// The hypervisor, as `kvm`.
     pub hypervisor: String,
@@ -108,7 +108,8 @@ pub struct Uri {
 }
 
 /// Whether an operation found something to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Change {
     /// It changed something.
     Made,
@@ -127,7 +128,7 @@ impl Change {
 }
 
 /// What can be asked of a driver. In messages it is a verb: "cannot grow disk/0".
-#[derive(Debug, Hash, PartialOrd, Ord, EnumSetType, EnumIter, Display, Serialize)]
+#[derive(Debug, Hash, PartialOrd, Ord, EnumSetType, EnumIter, Display, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// [`Driver::create`].
@@ -193,7 +194,8 @@ pub enum Operation {
 pub type Capabilities = EnumSet<Operation>;
 
 /// The state of a device's data on this node (`constants.LDS_*`); the worst of several is the greatest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum LocalDiskStatus {
     /// Complete and up to date.
@@ -211,7 +213,7 @@ pub enum LocalDiskStatus {
 }
 
 /// How well a device's data is mirrored (the second half of `objects.BlockDevStatus`).
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SyncStatus {
     /// How much is in sync, 0 to 100; none if nothing is being synchronised.
     pub sync_percent: Option<f64>,

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use gnt_config::{LogicalDevice, LogicalId, Mebibytes};
+use serde::{Deserialize, Serialize};
 
 use crate::dev_map::DEV_MAP;
 use crate::device::DeviceError;
 use crate::driver::{Driver, Operation};
 use crate::file_storage::FileStorageError;
 use crate::links::LinkError;
+use crate::lvm::LvmError;
 use crate::tool::ToolError;
 
 /// An operation on a disk failed.
@@ -90,6 +92,9 @@ pub enum Cause {
     /// A tool of its storage system.
     #[error(transparent)]
     Tool(#[from] ToolError),
+    /// Its logical volume.
+    #[error(transparent)]
+    Lvm(Box<LvmError>),
     /// Its External Storage provider.
     #[error(transparent)]
     Ext(Box<gnt_extstorage::Error>),
@@ -177,8 +182,15 @@ impl From<gnt_extstorage::Error> for Cause {
     }
 }
 
+impl From<LvmError> for Cause {
+    fn from(error: LvmError) -> Self {
+        Self::Lvm(Box::new(error))
+    }
+}
+
 /// What kind of thing went wrong, for callers that do something about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The volume, or something that it needs, is not there.
     NotFound,
@@ -261,6 +273,7 @@ impl Cause {
             Self::Device(error) => error.kind(),
             Self::Link(error) => error.kind(),
             Self::Tool(error) => error.kind(),
+            Self::Lvm(error) => error.kind(),
             Self::NoVolume { .. } => ErrorKind::NotFound,
             Self::OtherVolume { .. } => ErrorKind::AlreadyExists,
             Self::LeftBehind { error, .. } => error.kind(),
@@ -278,6 +291,7 @@ impl Cause {
             Self::File(error) => error.hint(),
             Self::Device(error) => error.hint(),
             Self::Tool(error) => error.hint(),
+            Self::Lvm(error) => error.hint(),
             Self::TooSmall { .. } => {
                 Some("is it still the same device? A smaller one would lose data".to_owned())
             }

@@ -26,8 +26,9 @@ pub struct Host {
     pub file_storage: FileStorage,
     /// The links to the devices of active disks.
     pub links: DeviceLinks,
+    /// Whether volumes have disks for themselves (node parameter `exclusive_storage`).
+    pub exclusive_storage: bool,
     /// What LVM told, while a batch lasts.
-    #[expect(dead_code, reason = "the driver comes next")]
     pub(crate) lvm: Option<Arc<lvm::Cache>>,
     changes: Changes,
 }
@@ -61,6 +62,7 @@ impl Host {
             ext,
             file_storage: FileStorage::new(&settings.file_storage_paths, Some(state), changes.clone()),
             links: DeviceLinks::new(&settings.disk_links_dir, changes.clone()),
+            exclusive_storage: false,
             lvm: None,
             changes,
         }
@@ -84,7 +86,7 @@ impl Host {
     #[must_use]
     pub fn batch(&self) -> Self {
         Self {
-            lvm: Some(Arc::default()),
+            lvm: self.lvm.clone().or_else(|| Some(Arc::default())),
             ..self.clone()
         }
     }

@@ -30,5 +30,6 @@ pub use error::{Cause, Error, ErrorKind};
 pub use file_storage::{FileStorage, FileStorageError};
 pub use host::{Changes, Host};
 pub use links::{DeviceLinks, Link, LinkError};
+pub use lvm::LvmError;
 pub use tool::ToolError;
 pub use tree::{Activation, Assembled, Layer, Status};

@@ -78,6 +78,11 @@ impl World {
                 provider: "ext".to_owned(),
                 volume: name,
             },
+            // Of a group that no host has.
+            LogicalDevice::Plain => LogicalId::Lv {
+                vg: "gnt-disk-no-such-group".to_owned(),
+                lv: name,
+            },
             other => panic!("no disks of type {other} yet"),
         };
         Disk {

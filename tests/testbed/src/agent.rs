@@ -1,0 +1,209 @@
+//! The inside of a guest: answers requests until the guest goes off.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gnt_bdev::{BlockDevice, FoundVolume, Host, Target, driver, tree};
+use gnt_config::{Disk, Mebibytes};
+use gnt_process::{Command, DryRun, Effect, RunError, Runner, System};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::Refused;
+use crate::script;
+use crate::wire::{Action, Answer, Assembled, Call, NodeForm, Program, Request, VolumeForm};
+
+/// How often it looks for requests: while there are any, and after a second without.
+const BUSY: Duration = Duration::from_millis(2);
+const IDLE: Duration = Duration::from_millis(10);
+
+/// Answers what comes into `spool`, every request in a thread of its own.
+///
+/// # Errors
+/// When the spool directory cannot be read any more.
+pub fn run(spool: &Path) -> io::Result<()> {
+    fs::write(spool.join("ready"), "")?;
+    let mut last = Instant::now();
+    loop {
+        for entry in fs::read_dir(spool)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "request") {
+                last = Instant::now();
+                let text = fs::read_to_string(&path)?;
+                fs::remove_file(&path)?;
+                thread::spawn(move || serve(&path, &text));
+            }
+        }
+        thread::sleep(if last.elapsed() < Duration::from_secs(1) {
+            BUSY
+        } else {
+            IDLE
+        });
+    }
+}
+
+fn serve(path: &Path, request: &str) {
+    let written = (|| {
+        let answer = answer(serde_json::from_str(request)?)?;
+        let unfinished = path.with_extension("unfinished");
+        fs::write(&unfinished, serde_json::to_string(&answer)?)?;
+        fs::rename(&unfinished, path.with_extension("answer"))
+    })();
+    if let Err(error) = written {
+        let text = format!("the request {} cannot be answered: {error}\n", path.display());
+        // On the console: whoever waits for the answer shows it.
+        let _ = fs::write("/dev/console", text);
+    }
+}
+
+fn answer(request: Request) -> io::Result<Answer> {
+    match request {
+        Request::Script { script, timeout } => {
+            let output =
+                script::run(&[], &script, Duration::from_secs_f64(timeout)).map_err(io::Error::other)?;
+            Ok(Answer {
+                result: Ok(serde_json::to_value(output)?),
+                programs: Vec::new(),
+                noted: Vec::new(),
+            })
+        }
+        Request::Storage { node, call } => Ok(storage(&node, &call)),
+    }
+}
+
+fn storage(node: &NodeForm, call: &Call) -> Answer {
+    let recorder = Arc::new(Recorder::default());
+    let dry_run = Arc::new(DryRun::new(System));
+    let host = match node.dry_run {
+        false => Host::new(
+            &node.name,
+            &node.settings,
+            &node.state,
+            Arc::<Recorder>::clone(&recorder),
+        ),
+        true => Host::dry_run(&node.name, &node.settings, &node.state, Arc::clone(&dry_run)),
+    };
+    let result = match call {
+        Call::Disk {
+            disk,
+            instance,
+            action,
+        } => on_disk(&host, disk, instance, action),
+        Call::Volumes { device, params } => tree::volumes(&host, *device, params)
+            .map(|found| json(found.into_iter().map(volume).collect::<Vec<_>>())),
+    };
+    Answer {
+        result: result.map_err(|error| Refused::new(&node.name, &error)),
+        programs: recorder.take(),
+        noted: dry_run.changes(),
+    }
+}
+
+fn on_disk(host: &Host, disk: &Disk, instance: &str, action: &Action) -> Result<Value, gnt_bdev::Error> {
+    let target = Target::new(disk, instance);
+    let driver = || driver(disk.dev_type);
+    let with_children = |work: &dyn Fn(&Target<'_>) -> Result<Value, gnt_bdev::Error>| {
+        work(&target.with_children(&children(host, &target)?))
+    };
+    Ok(match action {
+        Action::Check { operation } => json(tree::check(host, &target, *operation)?),
+        Action::Create { info } => json(tree::create(host, &target, info)?),
+        Action::Find => json(tree::find(host, &target)?),
+        Action::MirrorStatus => json(tree::mirror_status(host, &target)?),
+        Action::Assemble { activation } => {
+            let assembled = tree::assemble(host, &target, activation.activation())?;
+            let warnings = assembled.warnings.iter();
+            json(Assembled {
+                warnings: warnings.map(|error| Refused::new(&host.name, error)).collect(),
+                device: assembled.device,
+                link: assembled.link,
+                uri: assembled.uri,
+            })
+        }
+        Action::Open { exclusive } => json(tree::open(host, &target, *exclusive)?),
+        Action::Close => json(tree::close(host, &target)?),
+        Action::Shutdown => json(tree::shutdown(host, &target)?),
+        Action::Grow { to, dry_run, layer } => json(tree::grow(host, &target, *to, *dry_run, *layer)?),
+        Action::Remove => json(tree::remove(host, &target)?),
+        Action::Rename { to } => json(tree::rename(host, &target, &to.logical_id)?),
+        Action::SetInfo { text } => json(tree::set_info(host, &target, text)?),
+        Action::Snapshot { name, size } => {
+            let id = tree::snapshot(host, &target, name, *size)?;
+            let copied = disk.children.first().unwrap_or(disk);
+            json(Disk::new(copied.dev_type, id, *size))
+        }
+        Action::ActualSize => json(tree::actual_size(host, &target)?),
+        Action::AddChildren => with_children(&|target| Ok(json(driver()?.add_children(host, target)?)))?,
+        Action::RemoveChildren => {
+            with_children(&|target| Ok(json(driver()?.remove_children(host, target)?)))?
+        }
+        Action::PauseSync => with_children(&|target| Ok(json(driver()?.pause_sync(host, target)?)))?,
+        Action::ResumeSync => with_children(&|target| Ok(json(driver()?.resume_sync(host, target)?)))?,
+        Action::DisconnectNet => with_children(&|target| Ok(json(driver()?.disconnect_net(host, target)?)))?,
+        Action::AttachNet { multimaster } => {
+            with_children(&|target| Ok(json(driver()?.attach_net(host, target, *multimaster)?)))?
+        }
+    })
+}
+
+fn children(host: &Host, target: &Target<'_>) -> Result<Vec<Option<BlockDevice>>, gnt_bdev::Error> {
+    let children = target.disk.children.iter();
+    let found = children.map(|child| tree::find(host, &Target::new(child, target.instance)));
+    found
+        .map(|status| Ok(status?.map(|status| status.device)))
+        .collect()
+}
+
+fn volume(found: FoundVolume) -> VolumeForm {
+    VolumeForm {
+        disk: Disk::new(
+            found.device,
+            found.logical_id,
+            found.bytes.map_or(Mebibytes(0), Mebibytes::from_bytes),
+        ),
+        bytes: found.bytes,
+        owner: found.owner,
+    }
+}
+
+/// What the forms above are made of always has a form in JSON.
+fn json(value: impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_else(|error| Value::String(error.to_string()))
+}
+
+/// Runs programs and remembers which.
+#[derive(Default)]
+struct Recorder {
+    programs: Mutex<Vec<Program>>,
+}
+
+impl Recorder {
+    fn take(&self) -> Vec<Program> {
+        std::mem::take(&mut self.programs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Runner for Recorder {
+    fn run(&self, command: &Command) -> Result<gnt_process::Output, RunError> {
+        let started = Instant::now();
+        let result = System.run(command);
+        let name = PathBuf::from(command.get_program());
+        let program = Program {
+            name: name
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            line: command.to_string(),
+            changes: command.effect() == Effect::Change,
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        programs.push(program);
+        result
+    }
+}

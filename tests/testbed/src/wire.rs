@@ -1,0 +1,196 @@
+//! What is asked of a guest and what it answers. Each request is a file `N.request` of JSON in the guest's spool directory, which
+//! the guest sees through hostfs; the answer is `N.answer`. So no network is needed.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use gnt_bdev::{Activation, Operation};
+use gnt_config::{Disk, LogicalDevice, Mebibytes, Object, Settings};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Refused;
+
+/// Something to do in a guest.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// A script for bash.
+    Script {
+        script: String,
+        /// Seconds.
+        timeout: f64,
+    },
+    /// A call on [`gnt_bdev::tree`].
+    Storage { node: NodeForm, call: Box<Call> },
+}
+
+/// What the `Host` of a storage call is made from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct NodeForm {
+    pub(crate) name: String,
+    pub(crate) state: PathBuf,
+    pub(crate) settings: Settings,
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Call {
+    /// On one disk.
+    Disk {
+        disk: Box<Disk>,
+        instance: String,
+        action: Action,
+    },
+    /// What volumes there are.
+    Volumes { device: LogicalDevice, params: Object },
+}
+
+/// Of [`gnt_bdev::tree`], or what it lacks of [`gnt_bdev::Driver`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Action {
+    Check {
+        operation: Operation,
+    },
+    Create {
+        info: String,
+    },
+    Find,
+    MirrorStatus,
+    Assemble {
+        activation: ActivationForm,
+    },
+    Open {
+        exclusive: bool,
+    },
+    Close,
+    Shutdown,
+    Grow {
+        to: Mebibytes,
+        dry_run: bool,
+        layer: gnt_bdev::Layer,
+    },
+    Remove,
+    Rename {
+        to: Box<Disk>,
+    },
+    SetInfo {
+        text: String,
+    },
+    Snapshot {
+        name: String,
+        size: Mebibytes,
+    },
+    ActualSize,
+    AddChildren,
+    RemoveChildren,
+    PauseSync,
+    ResumeSync,
+    DisconnectNet,
+    AttachNet {
+        multimaster: bool,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ActivationForm {
+    primary: bool,
+    exclusive: bool,
+    hypervisor: String,
+}
+
+impl From<Activation<'_>> for ActivationForm {
+    fn from(activation: Activation<'_>) -> Self {
+        Self {
+            primary: activation.primary,
+            exclusive: activation.exclusive,
+            hypervisor: activation.hypervisor.to_owned(),
+        }
+    }
+}
+
+impl ActivationForm {
+    pub(crate) fn activation(&self) -> Activation<'_> {
+        Activation {
+            primary: self.primary,
+            exclusive: self.exclusive,
+            hypervisor: &self.hypervisor,
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// Its form depends on what was asked.
+    pub(crate) result: Result<Value, Refused>,
+    /// What a storage call ran.
+    pub(crate) programs: Vec<Program>,
+    /// What a dry run would have done.
+    pub(crate) noted: Vec<String>,
+}
+
+/// A program that a storage call ran.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its name as called, as `lvs`.
+    pub name: String,
+    /// The whole command line, without secrets.
+    pub line: String,
+    /// Whether it was to change something.
+    pub changes: bool,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// An assembled disk (`gnt_bdev::Assembled`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assembled {
+    /// The device; none if there was nothing to assemble.
+    pub device: Option<gnt_bdev::BlockDevice>,
+    /// The link to it.
+    pub link: Option<PathBuf>,
+    /// What the hypervisor reaches it with.
+    pub uri: Option<String>,
+    /// Devices below that could not be assembled.
+    pub warnings: Vec<Refused>,
+}
+
+/// [`gnt_bdev::FoundVolume`], its type and id as those of a disk.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct VolumeForm {
+    pub(crate) disk: Disk,
+    pub(crate) bytes: Option<u64>,
+    pub(crate) owner: gnt_bdev::Owner,
+}
+
+/// How a script ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained of.
+    pub stderr: String,
+    /// Its exit status, 128 and the signal if one killed it; none if it did not end in time.
+    pub code: Option<i32>,
+}
+
+impl Output {
+    /// Whether it ended with 0.
+    pub fn success(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    pub(crate) fn end(&self) -> String {
+        match self.code {
+            Some(code) => format!("code {code}"),
+            None => "nothing, it did not end in time".to_owned(),
+        }
+    }
+}
+
+/// Both streams.
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--- stdout\n{}--- stderr\n{}---", self.stdout, self.stderr)
+    }
+}
