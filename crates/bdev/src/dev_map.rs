@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::ext::ExtDriver;
 use crate::file::FileDriver;
 use crate::lvm::LvmDriver;
+use crate::rbd::RbdDriver;
 
 /// Every driver that there is.
 pub static DEV_MAP: &[&dyn Driver] = &[
@@ -15,6 +16,7 @@ pub static DEV_MAP: &[&dyn Driver] = &[
     &FileDriver::SHARED_FILE,
     &LvmDriver,
     &BlockdevDriver,
+    &RbdDriver,
     &ExtDriver,
 ];
 

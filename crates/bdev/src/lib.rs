@@ -18,6 +18,7 @@ mod blockdev;
 mod ext;
 mod file;
 mod lvm;
+mod rbd;
 #[cfg(test)]
 mod tests;
 
@@ -31,5 +32,6 @@ pub use file_storage::{FileStorage, FileStorageError};
 pub use host::{Changes, Host};
 pub use links::{DeviceLinks, Link, LinkError};
 pub use lvm::LvmError;
+pub use rbd::RbdError;
 pub use tool::ToolError;
 pub use tree::{Activation, Assembled, Layer, Status};
