@@ -320,7 +320,7 @@ impl Owner {
             index: target.disk.index(),
             uuid: text(&target.disk.uuid),
             name: target.disk.name.clone(),
-            info: info.map(str::to_owned),
+            info: info.and_then(text),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a node can be asked. Operations are generic over it, so that the same code runs over a node in this process,
 //! over the network and over a simulated cluster.
 
-use gnt_bdev::{Assembled, Change, FoundVolume, Layer, Link, Operation, Status, Target};
+use gnt_bdev::{Assembled, Change, ErrorKind, FoundVolume, Layer, Link, Operation, Status, Target};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 use serde::{Deserialize, Serialize};
 
@@ -173,6 +173,11 @@ pub enum NodeError {
 }
 
 impl NodeError {
+    /// Whether what was asked for, or something that it needs, is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Storage(error) if error.kind() == ErrorKind::NotFound)
+    }
+
     /// What the user can do.
     pub fn hint(&self) -> Option<String> {
         match self {

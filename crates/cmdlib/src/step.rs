@@ -1,7 +1,7 @@
 //! The steps that operations are made of. A step is data: it is journalled before it acts, so that another process can
 //! finish or undo it. The undo of a step is a step.
 
-use gnt_bdev::{Layer, Target};
+use gnt_bdev::{Layer, Owner, Target};
 use gnt_config::{Disk, LogicalId, Mebibytes};
 use gnt_store::Change;
 use serde::{Deserialize, Serialize};
@@ -186,6 +186,19 @@ impl Places {
     pub fn targets(&self) -> Vec<Target<'_>> {
         let disks = self.disks.iter();
         disks.map(|disk| Target::new(disk, &self.instance)).collect()
+    }
+}
+
+impl Label {
+    /// The same volume with what it tells when it is `owner`'s.
+    pub(crate) fn owned_by(&self, owner: &Owner) -> Self {
+        let mut before = self.clone();
+        before.at.instance = owner.instance.clone().unwrap_or_default();
+        before.at.disk.uuid = owner.uuid.clone().unwrap_or_default();
+        before.at.disk.name.clone_from(&owner.name);
+        before.at.disk.iv_name = owner.index.map(|index| format!("disk/{index}"));
+        before.info = owner.info.clone().unwrap_or_default();
+        before
     }
 }
 

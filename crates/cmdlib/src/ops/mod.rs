@@ -10,6 +10,7 @@ pub mod modify;
 pub mod remove;
 pub mod rename;
 pub mod snapshot;
+pub mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -246,4 +247,127 @@ pub(crate) fn find_node(store: &Store, key: &str) -> Result<Node> {
     store
         .node(key)?
         .ok_or_else(|| Error::NoNode { node: key.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use gnt_bdev::Host;
+    use gnt_config::{DiskTemplate, FileDriver, Settings};
+    use gnt_process::{DryRun, System};
+    use serde_json::json;
+
+    use super::*;
+    use crate::local::OneNode;
+    use crate::ops::add::{AddRequest, add};
+    use crate::saga::Engine;
+    use crate::tests::now;
+
+    /// A cluster of two nodes with a drbd instance, as Ganeti recorded it.
+    fn recorded() -> Store {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/config/config.data");
+        let config: gnt_config::Object = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let store = Store::in_memory().unwrap();
+        store
+            .import(&gnt_config::ganeti::Config::from_object(config).unwrap(), false)
+            .unwrap();
+        store
+    }
+
+    /// The cluster as seen on one of its nodes, where nothing may change.
+    fn on(store: &Store, name: &str) -> OneNode {
+        let nodes = store.nodes().unwrap();
+        let here = nodes.iter().find(|node| node.name == name).unwrap();
+        let dry_run = Arc::new(DryRun::new(System));
+        let state = Path::new("/nonexistent");
+        let host = Host::dry_run(name, &Settings::under(state), state, dry_run);
+        OneNode::new(&here.uuid, host, &nodes)
+    }
+
+    #[test]
+    fn each_node_of_a_mirrored_disk_has_its_half() {
+        let store = recorded();
+        let subject = Subject::load(&store, "inst5.rn").unwrap();
+        let name = |uuid: &str| store.node(uuid).unwrap().unwrap().name;
+        let places = subject.places().unwrap();
+        let halves: Vec<_> = places
+            .iter()
+            .map(|places| (name(&places.node), places.role, places.disks.len()))
+            .collect();
+        assert_eq!(
+            halves,
+            [
+                ("node2.rn".to_owned(), Role::Secondary, 2),
+                ("node1.rn".to_owned(), Role::Primary, 2)
+            ]
+        );
+        let addresses: Vec<_> = places
+            .iter()
+            .map(|places| places.disks[1].dynamic_params.clone().unwrap())
+            .map(|params| (params.local_ip, params.remote_ip, params.local_minor))
+            .collect();
+        let (first, second) = ("198.51.100.10".to_owned(), "198.51.100.11".to_owned());
+        assert_eq!(
+            addresses,
+            [(second.clone(), first.clone(), 1), (first, second, 1)]
+        );
+    }
+
+    #[test]
+    fn a_node_works_on_its_half_alone() {
+        let store = recorded();
+        let subject = Subject::load(&store, "inst5.rn").unwrap();
+        for (node, role) in [("node1.rn", Role::Primary), ("node2.rn", Role::Secondary)] {
+            let places = subject.places_within_reach(&on(&store, node)).unwrap();
+            let roles: Vec<_> = places.iter().map(|places| places.role).collect();
+            assert_eq!(roles, [role]);
+        }
+        // What is on the other node alone is out of reach.
+        let plain = Subject::load(&store, "inst4.rn").unwrap();
+        let error = plain.places_within_reach(&on(&store, "node2.rn")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "node node1.rn cannot be reached from this machine (node2.rn)"
+        );
+    }
+
+    #[test]
+    fn what_needs_both_nodes_names_the_one_that_cannot_be_reached() {
+        let store = recorded();
+        let nodes = on(&store, "node1.rn");
+        let engine = Engine {
+            store: &store,
+            nodes: &nodes,
+            dry_run: true,
+            observer: &|_| {},
+        };
+        let request = AddRequest {
+            instance: "new".to_owned(),
+            template: DiskTemplate::Drbd,
+            disks: vec![json!({"size": 64}).as_object().unwrap().clone()],
+            primary: Some("node1.rn".to_owned()),
+            secondary: Some("node2.rn".to_owned()),
+            file_driver: FileDriver::Loop,
+            file_storage_dir: None,
+        };
+        let growth = grow::Growth::By(gnt_config::Mebibytes(64));
+        let refused = [
+            now(add(&engine, &request)),
+            now(remove::remove(&engine, "inst5.rn")),
+            now(grow::grow(&engine, "inst5.rn", "0", growth)),
+            now(modify::modify(
+                &engine,
+                "inst5.rn",
+                &[modify::DiskChange::Detach { disk: "0".to_owned() }],
+            )),
+        ];
+        for result in refused {
+            assert_eq!(
+                result.unwrap_err().to_string(),
+                "node node2.rn cannot be reached from this machine (node1.rn)"
+            );
+        }
+    }
 }

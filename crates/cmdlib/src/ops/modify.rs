@@ -125,20 +125,16 @@ impl Plan {
             file_storage_dir: None,
         };
         let node = self.subject.node.uuid.clone();
-        for disk in layout.disks(&[wish], nodes.node(&node)?, ids).await? {
-            self.check_name(disk.name.as_deref(), &disk.uuid)?;
-            for path in storage_dirs(std::slice::from_ref(&disk)) {
+        for new in layout.disks(&[wish], nodes.node(&node)?, ids).await? {
+            self.check_name(new.disk.name.as_deref(), &new.disk.uuid)?;
+            for path in storage_dirs(std::slice::from_ref(&new.disk)) {
                 self.steps.push(Step::CreateStorageDir {
                     node: node.clone(),
                     path,
                 });
             }
-            let info = info_text(&self.subject.instance.name);
-            self.steps.push(Step::CreateDisk {
-                at: self.subject.place(&disk)?,
-                info,
-            });
-            self.insert(at, disk, true)?;
+            self.steps.extend(new.steps(&self.subject)?);
+            self.insert(at, new.disk, true)?;
         }
         Ok(())
     }
@@ -316,7 +312,7 @@ impl Plan {
     /// A volume that is not there has nobody to be told to; what was done to its instance's other disks goes on.
     async fn forget_labels_of_missing<N: Nodes>(&mut self, nodes: &N) -> Result<()> {
         let made = self.steps.iter().filter_map(|step| match step {
-            Step::CreateDisk { at, .. } => Some(at.disk.uuid.clone()),
+            Step::CreateDisk { at, .. } | Step::RenameDisk { at, .. } => Some(at.disk.uuid.clone()),
             _ => None,
         });
         let made: Vec<String> = made.collect();

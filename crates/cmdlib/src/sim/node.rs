@@ -4,8 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use gnt_bdev::{
-    Assembled, BlockDevice, Change, FileStorageError, FoundVolume, Layer, Link, Owner, Status, SyncStatus,
-    Target,
+    Assembled, BlockDevice, Change, FileStorageError, FoundVolume, Layer, Link, Owner, Status, Target,
 };
 use gnt_config::template::{BLOCK, MUST_ADOPT, SNAPSHOT_CAPABLE};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
@@ -208,13 +207,14 @@ impl Node for SimNode {
     async fn find(&self, disk: &Disk, _instance: &str) -> NodeResult<Option<Status>> {
         self.on_disk("find", disk, |view, _| {
             let path = view.path(disk);
+            let sync = view.world.sync;
             Ok(view.size(disk).map(|size| Status {
                 device: BlockDevice {
                     path,
                     bytes: Some(size.bytes()),
                     ..BlockDevice::default()
                 },
-                sync: SyncStatus::OKAY,
+                sync,
             }))
         })
     }
