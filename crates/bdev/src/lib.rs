@@ -16,6 +16,7 @@ pub mod tree;
 mod blockdev;
 mod ext;
 mod file;
+mod gluster;
 mod lvm;
 mod rbd;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use driver::{
 };
 pub use error::{Cause, Error, ErrorKind};
 pub use file_storage::{FileStorage, FileStorageError};
+pub use gluster::{GlusterError, MountFailure};
 pub use host::{Changes, Host};
 pub use links::{DeviceLinks, Link, LinkError};
 pub use lvm::LvmError;
