@@ -5,6 +5,7 @@
 
 pub mod dev_map;
 pub mod device;
+pub mod drbd;
 pub mod driver;
 pub mod error;
 pub mod file_storage;

@@ -32,6 +32,7 @@ written lies below the state directory, unless you choose other directories.
 Examples:
   gnt-disk cluster init
   gnt-disk cluster init --name lab --file-storage-dir /srv/instances
+  gnt-disk cluster init --vg-name vg0 --enabled-disk-templates plain,ext
   gnt-disk --state /tmp/try cluster init";
 
 /// Make a cluster of this node in the state directory
@@ -105,6 +106,9 @@ struct SettingsArgs {
     /// Directory of sharedfile disks; it must be allowed
     #[arg(long, value_name = "DIR")]
     shared_file_storage_dir: Option<PathBuf>,
+    /// Directory in which the Gluster volume is mounted
+    #[arg(long, value_name = "DIR")]
+    gluster_storage_dir: Option<PathBuf>,
 }
 
 impl SettingsArgs {
@@ -115,7 +119,11 @@ impl SettingsArgs {
             .cloned()
             .map(ClusterChange::AddFileStoragePath)
             .collect();
-        let dirs = self.storage_dirs();
+        let gluster = self
+            .gluster_storage_dir
+            .iter()
+            .map(|dir| (DiskTemplate::Gluster, dir));
+        let dirs = self.storage_dirs().chain(gluster);
         changes.extend(dirs.map(|(template, dir)| ClusterChange::StorageDir(template, dir.clone())));
         if let Some(dirs) = &self.search_path {
             let dirs = dirs.split(':').filter(|dir| !dir.is_empty());
@@ -169,7 +177,12 @@ fn make(global: &Global, args: &InitArgs) -> Result<Answer, Failure> {
         .settings
         .storage_dirs()
         .map(|(_, dir)| ClusterChange::AddFileStoragePath(dir.clone()));
-    let changes: Vec<_> = allowed.chain(args.settings.changes()?).collect();
+    // So is the volume group of DRBD's metadata, unless there is another for it (`gnt-cluster init`).
+    let metavg = args.settings.vg_name.iter().map(|vg| {
+        let params = Object::from_iter([("metavg".to_owned(), vg.as_str().into())]);
+        ClusterChange::DiskParams(DiskTemplate::Drbd, params)
+    });
+    let changes: Vec<_> = allowed.chain(metavg).chain(args.settings.changes()?).collect();
     let prepare = |store: &Store| -> Result<(), Failure> {
         init::init(store, &state, &args.name, &node)?;
         modify(store, &changes, false)?;

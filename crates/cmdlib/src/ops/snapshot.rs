@@ -1,7 +1,7 @@
 //! Snapshots of disks.
 
 use gnt_bdev::Operation;
-use gnt_config::template::SNAPSHOT_CAPABLE;
+use gnt_config::template::{NODE_LOCAL, SNAPSHOT_CAPABLE};
 use gnt_config::{Disk, DiskTemplate, Mebibytes};
 use gnt_store::Change;
 
@@ -38,7 +38,11 @@ pub async fn snapshot<N: Nodes>(
             let mut steps = Vec::new();
             for request in requests {
                 let disk = snapshot_source(&subject.disks[subject.index_of(&request.disk)?])?;
-                let snapshot = snapshot_of(disk, request, ids.unique_id())?;
+                let mut snapshot = snapshot_of(disk, request, ids.unique_id())?;
+                if NODE_LOCAL.contains(snapshot.dev_type.template()) {
+                    // The other half of a mirror has none.
+                    snapshot.nodes = vec![subject.node.uuid.clone()];
+                }
                 let (at, mut taken) = (subject.place(disk)?, subject.place(&snapshot)?);
                 let node = at.on(begun.nodes)?;
                 node.check(&at.disk, &at.instance, Operation::Snapshot).await?;
