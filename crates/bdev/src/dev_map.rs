@@ -7,6 +7,7 @@ use crate::driver::Driver;
 use crate::error::Error;
 use crate::ext::ExtDriver;
 use crate::file::FileDriver;
+use crate::gluster::GlusterDriver;
 use crate::lvm::LvmDriver;
 use crate::rbd::RbdDriver;
 
@@ -17,6 +18,7 @@ pub static DEV_MAP: &[&dyn Driver] = &[
     &LvmDriver,
     &BlockdevDriver,
     &RbdDriver,
+    &GlusterDriver,
     &ExtDriver,
 ];
 

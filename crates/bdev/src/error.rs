@@ -9,6 +9,7 @@ use crate::dev_map::DEV_MAP;
 use crate::device::DeviceError;
 use crate::driver::{Driver, Operation};
 use crate::file_storage::FileStorageError;
+use crate::gluster::GlusterError;
 use crate::links::LinkError;
 use crate::lvm::LvmError;
 use crate::rbd::RbdError;
@@ -102,6 +103,9 @@ pub enum Cause {
     /// Its image.
     #[error(transparent)]
     Rbd(Box<RbdError>),
+    /// Its Gluster volume.
+    #[error(transparent)]
+    Gluster(Box<GlusterError>),
     /// Hypervisors of this kind reach such disks through the kernel only.
     #[error("{hypervisor} cannot reach {device} disks without the kernel")]
     NoUserspaceAccess {
@@ -200,6 +204,12 @@ impl From<LvmError> for Cause {
     }
 }
 
+impl From<GlusterError> for Cause {
+    fn from(error: GlusterError) -> Self {
+        Self::Gluster(Box::new(error))
+    }
+}
+
 impl From<RbdError> for Cause {
     fn from(error: RbdError) -> Self {
         Self::Rbd(Box::new(error))
@@ -293,6 +303,7 @@ impl Cause {
             Self::Tool(error) => error.kind(),
             Self::Lvm(error) => error.kind(),
             Self::Rbd(error) => error.kind(),
+            Self::Gluster(error) => error.kind(),
             Self::NoVolume { .. } => ErrorKind::NotFound,
             Self::OtherVolume { .. } => ErrorKind::AlreadyExists,
             Self::LeftBehind { error, .. } => error.kind(),
@@ -313,6 +324,7 @@ impl Cause {
             Self::Tool(error) => error.hint(),
             Self::Lvm(error) => error.hint(),
             Self::Rbd(error) => error.hint(),
+            Self::Gluster(error) => error.hint(),
             Self::TooSmall { .. } => {
                 Some("is it still the same device? A smaller one would lose data".to_owned())
             }

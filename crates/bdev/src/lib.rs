@@ -17,6 +17,7 @@ pub mod tree;
 mod blockdev;
 mod ext;
 mod file;
+mod gluster;
 mod lvm;
 mod rbd;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use driver::{
 };
 pub use error::{Cause, Error, ErrorKind};
 pub use file_storage::{FileStorage, FileStorageError};
+pub use gluster::{GlusterError, MountFailure};
 pub use host::{Changes, Host};
 pub use links::{DeviceLinks, Link, LinkError};
 pub use lvm::LvmError;

@@ -85,11 +85,17 @@ impl World {
                 lv: name,
             },
             LogicalDevice::Rbd => LogicalId::Rbd { volume: name },
+            LogicalDevice::Gluster => LogicalId::Gluster {
+                driver: gnt_config::FileDriver::Loop,
+                path: name,
+            },
             other => panic!("no disks of type {other} yet"),
         };
         let params = match device {
             // In a pool that no cluster has.
             LogicalDevice::Rbd => json!({"pool": "gnt-disk-no-such-pool"}),
+            // Of a server that no name means.
+            LogicalDevice::Gluster => json!({"host": "gnt-disk-no-such-server.invalid"}),
             _ => json!({}),
         };
         Disk {
