@@ -7,7 +7,9 @@ use crate::driver::Driver;
 use crate::error::Error;
 use crate::ext::ExtDriver;
 use crate::file::FileDriver;
+use crate::gluster::GlusterDriver;
 use crate::lvm::LvmDriver;
+use crate::rbd::RbdDriver;
 
 /// Every driver that there is.
 pub static DEV_MAP: &[&dyn Driver] = &[
@@ -15,6 +17,8 @@ pub static DEV_MAP: &[&dyn Driver] = &[
     &FileDriver::SHARED_FILE,
     &LvmDriver,
     &BlockdevDriver,
+    &RbdDriver,
+    &GlusterDriver,
     &ExtDriver,
 ];
 
