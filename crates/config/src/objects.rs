@@ -60,6 +60,16 @@ pub struct Node {
 
 json_object!(Node);
 
+impl Node {
+    /// Whether volumes on this node have physical disks for themselves (`exclusive_storage`): as its own node parameters say, or else its
+    /// group's, or else the cluster's (`Cluster.FillND`).
+    pub fn has_exclusive_storage(&self, group: &NodeGroup, cluster: &Cluster) -> bool {
+        let layers = [&self.origin, &group.origin, &cluster.origin].into_iter();
+        let mut set = layers.filter_map(|origin| origin.get("ndparams")?.get("exclusive_storage")?.as_bool());
+        set.next().unwrap_or_default()
+    }
+}
+
 /// Nodes that share settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(remote = "Self")]
@@ -118,3 +128,34 @@ pub struct Cluster {
 }
 
 json_object!(Cluster);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn exclusive_storage_is_set_where_it_is_set_closest() {
+        let exclusive = |node: Value, group: Value, cluster: Value| {
+            let node = json!({
+                "uuid": "n", "name": "n", "primary_ip": "", "secondary_ip": "", "group": "g", "ndparams": node,
+            });
+            let group = json!({"uuid": "g", "name": "g", "ndparams": group});
+            let cluster = json!({"uuid": "c", "cluster_name": "c", "master_node": "n", "ndparams": cluster});
+            let node: Node = serde_json::from_value(node).unwrap();
+            node.has_exclusive_storage(
+                &serde_json::from_value(group).unwrap(),
+                &serde_json::from_value(cluster).unwrap(),
+            )
+        };
+        let (yes, no) = (
+            json!({"exclusive_storage": true}),
+            json!({"exclusive_storage": false}),
+        );
+        assert!(!exclusive(json!({}), json!({}), json!({})));
+        assert!(exclusive(json!({}), json!({}), yes.clone()));
+        assert!(!exclusive(json!({}), no.clone(), yes.clone()));
+        assert!(exclusive(yes, no, json!(null)));
+    }
+}
