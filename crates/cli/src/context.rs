@@ -100,21 +100,22 @@ impl Context {
         let settings = store.settings()?;
         let nodes = store.nodes()?;
         let here = host_name();
-        let (uuid, name, exclusive_storage) = match this_node(&nodes, &here) {
-            Some(node) => {
-                let (group, cluster) = (store.group(&node.group)?, store.cluster()?);
-                let exclusive = group.is_some_and(|group| node.has_exclusive_storage(&group, &cluster));
-                (node.uuid.clone(), node.name.clone(), exclusive)
-            }
+        let this = this_node(&nodes, &here);
+        let (uuid, name) = match this {
+            Some(node) => (node.uuid.clone(), node.name.clone()),
             // None of the cluster's nodes can be asked.
-            None => (String::new(), here, false),
+            None => (String::new(), here),
         };
         let noted = dry_run.as_ref().map(|rehearsal| Arc::clone(&rehearsal.noted));
         let mut host = match &noted {
             Some(noted) => Host::dry_run(&name, &settings, &state, Arc::clone(noted)),
             None => Host::new(&name, &settings, &state, Arc::new(System)),
         };
-        host.exclusive_storage = exclusive_storage;
+        if let Some(node) = this
+            && let Some(group) = store.group(&node.group)?
+        {
+            host.exclusive_storage = node.has_exclusive_storage(&group, &store.cluster()?);
+        }
         Ok(Self {
             nodes: OneNode::new(&uuid, host, &nodes),
             progress: Progress::new(global.verbose, noted),

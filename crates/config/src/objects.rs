@@ -144,33 +144,31 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     #[test]
-    fn the_nearest_node_parameter_counts() {
-        let params = |value: Option<bool>| match value {
-            Some(value) => json!({"exclusive_storage": value, "ssh_port": 22}),
-            None => json!({}),
-        };
-        let cases = [
-            (None, None, None, false),
-            (None, None, Some(true), true),
-            (None, Some(false), Some(true), false),
-            (Some(true), Some(false), None, true),
-        ];
-        for (node, group, cluster, expected) in cases {
-            let node = json!({"uuid": "n", "name": "n", "primary_ip": "", "secondary_ip": "", "group": "g", "ndparams": params(node)});
-            let group = json!({"uuid": "g", "name": "g", "ndparams": params(group)});
-            let cluster =
-                json!({"uuid": "c", "cluster_name": "c", "master_node": "n", "ndparams": params(cluster)});
+    fn exclusive_storage_is_set_where_it_is_set_closest() {
+        let exclusive = |node: Value, group: Value, cluster: Value| {
+            let node = json!({
+                "uuid": "n", "name": "n", "primary_ip": "", "secondary_ip": "", "group": "g", "ndparams": node,
+            });
+            let group = json!({"uuid": "g", "name": "g", "ndparams": group});
+            let cluster = json!({"uuid": "c", "cluster_name": "c", "master_node": "n", "ndparams": cluster});
             let node: Node = serde_json::from_value(node).unwrap();
-            let has = node.has_exclusive_storage(
+            node.has_exclusive_storage(
                 &serde_json::from_value(group).unwrap(),
                 &serde_json::from_value(cluster).unwrap(),
-            );
-            assert_eq!(has, expected);
-        }
+            )
+        };
+        let (yes, no) = (
+            json!({"exclusive_storage": true}),
+            json!({"exclusive_storage": false}),
+        );
+        assert!(!exclusive(json!({}), json!({}), json!({})));
+        assert!(exclusive(json!({}), json!({}), yes.clone()));
+        assert!(!exclusive(json!({}), no.clone(), yes.clone()));
+        assert!(exclusive(yes, no, json!(null)));
     }
 }
