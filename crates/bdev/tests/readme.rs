@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use gnt_bdev::{Capabilities, Operation, driver};
-use gnt_config::template::{EXT_MIRROR, INT_MIRROR, MAY_ADOPT, MUST_ADOPT, SNAPSHOT_CAPABLE};
+use gnt_config::template::{EXT_MIRROR, HAVE_SNAPSHOTS, INT_MIRROR, MAY_ADOPT, MUST_ADOPT};
 use gnt_config::{DiskTemplate, template};
 
 const BEGIN: &str = "<!-- templates: `make readme` writes this -->\n";
@@ -26,10 +26,7 @@ const COLUMNS: [Column; 8] = [
         _ => "made",
     }),
     ("grow", |_, can| yes(can.contains(Operation::Grow))),
-    ("snapshot", |template, can| {
-        let below = INT_MIRROR.contains(template) && SNAPSHOT_CAPABLE.contains(template);
-        yes(can.contains(Operation::Snapshot) || below)
-    }),
+    ("snapshot", |template, _| yes(HAVE_SNAPSHOTS.contains(template))),
     ("rename", |_, can| yes(can.contains(Operation::Rename))),
     ("direct access (URI)", |_, can| {
         yes(can.contains(Operation::UserspaceUri))

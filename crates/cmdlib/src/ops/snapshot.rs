@@ -1,7 +1,7 @@
 //! Snapshots of disks.
 
 use gnt_bdev::Operation;
-use gnt_config::template::{NODE_LOCAL, SNAPSHOT_CAPABLE};
+use gnt_config::template::{HAVE_SNAPSHOTS, NODE_LOCAL};
 use gnt_config::{Disk, DiskTemplate, Mebibytes};
 use gnt_store::Change;
 
@@ -72,8 +72,8 @@ pub async fn snapshot<N: Nodes>(
 /// The device of which a snapshot is taken: the disk itself, or the data below a mirror.
 fn snapshot_source(disk: &Disk) -> Result<&Disk> {
     let template = disk.dev_type.template();
-    if !SNAPSHOT_CAPABLE.contains(template) {
-        let capable: Vec<_> = SNAPSHOT_CAPABLE.iter().map(DiskTemplate::as_str).collect();
+    if !HAVE_SNAPSHOTS.contains(template) {
+        let capable: Vec<_> = HAVE_SNAPSHOTS.iter().map(DiskTemplate::as_str).collect();
         return Err(Error::Unfit {
             what: format!(
                 "{disk} cannot be snapshot: only {} disks have snapshots",

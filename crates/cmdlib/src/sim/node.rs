@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use gnt_bdev::{
     Assembled, BlockDevice, Change, FileStorageError, FoundVolume, Layer, Link, Owner, Status, Target,
 };
-use gnt_config::template::{BLOCK, MUST_ADOPT, SNAPSHOT_CAPABLE};
+use gnt_config::template::{BLOCK, HAVE_SNAPSHOTS, MUST_ADOPT};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 
 use crate::node::{Node, NodeError, NodeResult, Role};
@@ -280,7 +280,7 @@ impl Node for SimNode {
         size: Mebibytes,
     ) -> NodeResult<LogicalId> {
         self.on_disk("snapshot", disk, |view, extent| {
-            if !SNAPSHOT_CAPABLE.contains(disk.dev_type.template()) {
+            if !HAVE_SNAPSHOTS.contains(disk.dev_type.template()) {
                 return Err(gnt_bdev::Error::Unsupported {
                     device: disk.dev_type,
                     operation: gnt_bdev::Operation::Snapshot,

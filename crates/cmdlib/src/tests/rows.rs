@@ -1,6 +1,6 @@
 //! The operations, on what and with what.
 
-use gnt_config::template::{GROWABLE, MAY_ADOPT, MUST_ADOPT, NEEDS_SECONDARY, SNAPSHOT_CAPABLE};
+use gnt_config::template::{GROWABLE, HAVE_SNAPSHOTS, MAY_ADOPT, MUST_ADOPT, NEEDS_SECONDARY};
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
 use serde_json::json;
 use strum::IntoEnumIterator;
@@ -100,7 +100,7 @@ pub(super) fn rows() -> Vec<Row> {
             if MAY_ADOPT.difference(MUST_ADOPT).contains(template) && !active {
                 deeds.push((active, Deed::Adopt));
             }
-            if SNAPSHOT_CAPABLE.contains(template) {
+            if HAVE_SNAPSHOTS.contains(template) {
                 deeds.push((active, Deed::Snapshot));
             }
         }
