@@ -22,6 +22,7 @@ mod lvm;
 mod tests;
 
 pub use dev_map::{DEV_MAP, driver};
+pub use drbd::DrbdError;
 pub use driver::{
     BlockDevice, Capabilities, Change, Driver, FoundVolume, LocalDiskStatus, Operation, Owner, SyncStatus,
     Target, Uri,
@@ -32,4 +33,4 @@ pub use host::{Changes, Host};
 pub use links::{DeviceLinks, Link, LinkError};
 pub use lvm::LvmError;
 pub use tool::ToolError;
-pub use tree::{Activation, Assembled, Layer, Status};
+pub use tree::{Activation, Assembled, Layer, Status, SyncProgress};

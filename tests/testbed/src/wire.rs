@@ -89,6 +89,8 @@ pub(crate) enum Action {
     AttachNet {
         multimaster: bool,
     },
+    WaitSync,
+    NeedsActivation,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -45,7 +45,7 @@ const ROWS: [Row; 4] = [
 ];
 
 /// Drivers whose storage is the whole machine's, or takes several machines.
-const IN_GUESTS: [LogicalDevice; 1] = [LogicalDevice::Plain];
+const IN_GUESTS: [LogicalDevice; 2] = [LogicalDevice::Plain, LogicalDevice::Drbd];
 
 fn beside(id: &LogicalId) -> LogicalId {
     match id {

@@ -83,6 +83,13 @@ impl World {
                 vg: "gnt-disk-no-such-group".to_owned(),
                 lv: name,
             },
+            // Of two nodes of which this is neither.
+            LogicalDevice::Drbd => LogicalId::Drbd8 {
+                nodes: ["node-a".to_owned(), "node-b".to_owned()],
+                port: Some(11000),
+                minors: [0, 0],
+                secret: gnt_config::Secret::new("secret"),
+            },
             other => panic!("no disks of type {other} yet"),
         };
         Disk {
