@@ -3,6 +3,7 @@
 use gnt_config::LogicalDevice;
 
 use crate::blockdev::BlockdevDriver;
+use crate::drbd::DrbdDriver;
 use crate::driver::Driver;
 use crate::error::Error;
 use crate::ext::ExtDriver;
@@ -16,6 +17,7 @@ pub static DEV_MAP: &[&dyn Driver] = &[
     &FileDriver::FILE,
     &FileDriver::SHARED_FILE,
     &LvmDriver,
+    &DrbdDriver,
     &BlockdevDriver,
     &RbdDriver,
     &GlusterDriver,

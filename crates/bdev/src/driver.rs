@@ -449,6 +449,12 @@ pub trait Driver: Sync {
         refuse(self.device(), Operation::AttachNet)
     }
 
+    /// Waits a short time until a device that is there is connected to its peer, or synchronises with it, and tells how far it is. One that
+    /// does neither is an error (`DrbdWaitSync`).
+    fn wait_sync(&self, host: &Host, target: &Target<'_>) -> Result<SyncStatus, Error> {
+        self.sync_status(host, target)
+    }
+
     /// How well a device that is there is mirrored. What has no mirror is [`SyncStatus::OKAY`].
     fn sync_status(&self, _host: &Host, _target: &Target<'_>) -> Result<SyncStatus, Error> {
         Ok(SyncStatus::OKAY)

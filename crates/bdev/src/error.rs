@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dev_map::DEV_MAP;
 use crate::device::DeviceError;
+use crate::drbd::DrbdError;
 use crate::driver::{Driver, Operation};
 use crate::file_storage::FileStorageError;
 use crate::gluster::GlusterError;
@@ -97,6 +98,9 @@ pub enum Cause {
     /// Its logical volume.
     #[error(transparent)]
     Lvm(Box<LvmError>),
+    /// Its mirror.
+    #[error(transparent)]
+    Drbd(Box<DrbdError>),
     /// Its External Storage provider.
     #[error(transparent)]
     Ext(Box<gnt_extstorage::Error>),
@@ -195,6 +199,12 @@ pub enum Cause {
 impl From<gnt_extstorage::Error> for Cause {
     fn from(error: gnt_extstorage::Error) -> Self {
         Self::Ext(Box::new(error))
+    }
+}
+
+impl From<DrbdError> for Cause {
+    fn from(error: DrbdError) -> Self {
+        Self::Drbd(Box::new(error))
     }
 }
 
@@ -304,6 +314,7 @@ impl Cause {
             Self::Lvm(error) => error.kind(),
             Self::Rbd(error) => error.kind(),
             Self::Gluster(error) => error.kind(),
+            Self::Drbd(error) => error.kind(),
             Self::NoVolume { .. } => ErrorKind::NotFound,
             Self::OtherVolume { .. } => ErrorKind::AlreadyExists,
             Self::LeftBehind { error, .. } => error.kind(),
@@ -325,6 +336,7 @@ impl Cause {
             Self::Lvm(error) => error.hint(),
             Self::Rbd(error) => error.hint(),
             Self::Gluster(error) => error.hint(),
+            Self::Drbd(error) => error.hint(),
             Self::TooSmall { .. } => {
                 Some("is it still the same device? A smaller one would lose data".to_owned())
             }

@@ -24,6 +24,7 @@ mod rbd;
 mod tests;
 
 pub use dev_map::{DEV_MAP, driver};
+pub use drbd::DrbdError;
 pub use driver::{
     BlockDevice, Capabilities, Change, Driver, FoundVolume, LocalDiskStatus, Operation, Owner, SyncStatus,
     Target, Uri,
@@ -36,4 +37,4 @@ pub use links::{DeviceLinks, Link, LinkError};
 pub use lvm::LvmError;
 pub use rbd::RbdError;
 pub use tool::ToolError;
-pub use tree::{Activation, Assembled, Layer, Status};
+pub use tree::{Activation, Assembled, Layer, Status, SyncProgress};

@@ -147,6 +147,8 @@ fn on_disk(host: &Host, disk: &Disk, instance: &str, action: &Action) -> Result<
         Action::PauseSync => with_children(&|target| Ok(json(driver()?.pause_sync(host, target)?)))?,
         Action::ResumeSync => with_children(&|target| Ok(json(driver()?.resume_sync(host, target)?)))?,
         Action::DisconnectNet => with_children(&|target| Ok(json(driver()?.disconnect_net(host, target)?)))?,
+        Action::WaitSync => json(tree::wait_sync(host, &[target])?),
+        Action::NeedsActivation => json(tree::needs_activation(host, &[target])?),
         Action::AttachNet { multimaster } => {
             with_children(&|target| Ok(json(driver()?.attach_net(host, target, *multimaster)?)))?
         }

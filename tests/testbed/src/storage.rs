@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use gnt_bdev::{Activation, Change, FoundVolume, Layer, Operation, Status};
+use gnt_bdev::{Activation, Change, FoundVolume, Layer, Operation, Status, SyncProgress};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object, Settings};
 use serde::de::DeserializeOwned;
 
@@ -311,6 +311,23 @@ impl<'a> Storage<'a> {
     /// See [`Error::refused`].
     pub fn attach_net(&self, disk: &Disk, multimaster: bool) -> Result<Change, Error> {
         self.on_disk(disk, Action::AttachNet { multimaster })
+    }
+
+    /// [`gnt_bdev::tree::wait_sync`] for one disk.
+    ///
+    /// # Errors
+    /// See [`Error::refused`].
+    pub fn wait_sync(&self, disk: &Disk) -> Result<SyncProgress, Error> {
+        self.on_disk(disk, Action::WaitSync)
+    }
+
+    /// Whether [`gnt_bdev::tree::needs_activation`] names this disk.
+    ///
+    /// # Errors
+    /// See [`Error::refused`].
+    pub fn needs_activation(&self, disk: &Disk) -> Result<bool, Error> {
+        let named: Vec<String> = self.on_disk(disk, Action::NeedsActivation)?;
+        Ok(!named.is_empty())
     }
 
     fn on_disk<T: DeserializeOwned>(&self, disk: &Disk, action: Action) -> Result<T, Error> {

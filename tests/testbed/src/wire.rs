@@ -98,6 +98,8 @@ pub(crate) enum Action {
     AttachNet {
         multimaster: bool,
     },
+    WaitSync,
+    NeedsActivation,
 }
 
 /// What [`gnt_bdev::tree`] does with several disks at once.

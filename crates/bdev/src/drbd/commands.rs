@@ -208,6 +208,11 @@ pub(super) fn secondary(minor: u32) -> Command {
     setup("secondary").arg(minor.to_string())
 }
 
+/// Declares the data of this node lost. Nothing here runs it: it is for people.
+pub(super) fn invalidate(minor: u32) -> Command {
+    setup("invalidate").arg(minor.to_string())
+}
+
 pub(super) fn detach(minor: u32) -> Command {
     setup("detach").arg(minor.to_string())
 }

@@ -248,6 +248,11 @@ fn seconds(text: &str) -> Option<u64> {
     }
 }
 
+/// Reads a number of sectors, as sysfs gives the size of a device.
+pub(super) fn sectors(text: &str) -> Result<u64, ParseError> {
+    number(text, text.trim())
+}
+
 /// How a minor is set up (`drbdsetup show MINOR`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Setup {
@@ -362,6 +367,8 @@ pub enum Verdict {
     Authentication,
     /// They are set up differently.
     Incompatible(String),
+    /// This node cannot use the address and port that it should.
+    NoAddress,
 }
 
 /// What came of the last time that `minor` met its peer; none if they connected, or did not meet.

@@ -89,7 +89,13 @@ impl World {
                 driver: gnt_config::FileDriver::Loop,
                 path: name,
             },
-            other => panic!("no disks of type {other} yet"),
+            // Of two nodes of which this is neither.
+            LogicalDevice::Drbd => LogicalId::Drbd8 {
+                nodes: ["node-a".to_owned(), "node-b".to_owned()],
+                port: Some(11000),
+                minors: [0, 0],
+                secret: gnt_config::Secret::new("secret"),
+            },
         };
         let params = match device {
             // In a pool that no cluster has.
