@@ -152,6 +152,7 @@ fn what_lvm_says_when_it_fails_is_understood() {
         ("no-volume-to-rename", NotFound),
         ("open-deactivate", Busy),
         ("open-remove", Busy),
+        ("origin-extend", Other),
         ("reserved-name", Other),
         ("snapshot-open", Busy),
         ("too-many-stripes", NoSpace),
@@ -456,6 +457,25 @@ fn a_volume_grows_with_its_stripes_or_with_fewer() {
         told(&error).contains("the volume group xenvg has 1588M free, and 1592M are needed"),
         "{}",
         told(&error)
+    );
+}
+
+#[test]
+fn a_snapshot_does_not_grow() {
+    let copy = disk("xenvg", "copy", 64);
+    let grow = |to| {
+        on(script(), |host| {
+            tree::grow(host, &target(&copy), Mebibytes(to), true, Layer::BackingStore)
+        })
+        .0
+    };
+    assert_eq!(grow(64).unwrap(), Change::AlreadyThere);
+    let text = told(&grow(65).unwrap_err());
+    assert!(
+        text.contains(&format!(
+            "xenvg/copy is a snapshot of {UUID}.disk0, and has its size"
+        )),
+        "{text}"
     );
 }
 
