@@ -171,7 +171,7 @@ impl LvmError {
             )),
             Self::NotFound { .. } => Some("`lvs` shows what volumes there are".to_owned()),
             Self::Exists { volume, .. } => Some(format!(
-                "if nobody needs it, `lvremove {volume}` removes it; `lvs -o+lv_tags {volume}` shows more"
+                "`lvs -o+lv_tags {volume}` shows what it is, `lvremove {volume}` removes it if nobody needs it"
             )),
             Self::NoSpace { vg, .. } => Some(format!(
                 "`pvs -S vg_name={vg}` shows where there is room; `vgextend {vg} DEVICE` adds a disk"
