@@ -430,6 +430,7 @@ fn faults_are_told_and_survived() -> Result {
     busy(n1, &storage)?;
     removed_behind_our_back(n1, &storage)?;
     tool_missing_or_hanging(n1, &storage)?;
+    killed(n1, &storage)?;
     lost_disk(n1, &storage)?;
     no_udev(n1, &storage)
 }
@@ -541,6 +542,25 @@ fn tool_missing_or_hanging(n1: &Guest, storage: &Storage<'_>) -> Result {
     );
     n1.ok("rm /usr/sbin/lvs && mv /root/lvs /usr/sbin/lvs")?;
     swept(n1)
+}
+
+/// Whatever a command of LVM was at when it was killed, the same call does what is left.
+fn killed(n1: &Guest, storage: &Storage<'_>) -> Result {
+    let disk = disk("xenvg", 0, 16);
+    let mut cut_short = 0;
+    for milliseconds in (60..400).step_by(90) {
+        let hasty = n1.storage().program_timeout(Duration::from_millis(milliseconds));
+        cut_short += u32::from(hasty.create(&disk).is_err());
+        storage.create(&disk)?;
+        fill(n1, &disk, 16)?;
+        cut_short += u32::from(hasty.shutdown(&disk).is_err());
+        storage.assemble(&disk, primary())?;
+        cut_short += u32::from(hasty.remove(&disk).is_err());
+        storage.remove(&disk)?;
+        swept(n1)?;
+    }
+    assert!(cut_short > 0);
+    Ok(())
 }
 
 fn lost_disk(n1: &Guest, storage: &Storage<'_>) -> Result {

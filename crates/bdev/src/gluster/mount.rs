@@ -95,27 +95,32 @@ impl<'a> Volume<'a> {
             return Ok(());
         }
         let _lock = self.lock()?;
-        if self.has_users()? || !self.is_mounted()? {
+        let is_mounted = self.is_mounted()?;
+        if is_mounted && self.has_users()? {
             return Ok(());
         }
-        match self.run(&commands::unmount(&self.mount_point())) {
-            Err(error) if error.kind() != ErrorKind::Busy => Err(error.into()),
-            Err(_) => Ok(()),
-            Ok(()) => {
-                let _ = fs::remove_file(self.log());
-                Ok(())
-            }
+        if is_mounted && let Err(error) = self.run(&commands::unmount(&self.mount_point())) {
+            return match error.kind() {
+                ErrorKind::Busy => Ok(()),
+                _ => Err(error.into()),
+            };
         }
+        self.remove_directory();
+        Ok(())
+    }
+
+    /// Only while nothing is mounted and the lock is held, which goes last. What is not as it should be stays, and is in nobody's way.
+    fn remove_directory(&self) {
+        let _ = fs::remove_dir_all(self.users());
+        let _ = fs::remove_file(self.log());
+        let _ = fs::remove_dir(self.mount_point());
+        let _ = fs::remove_file(self.lock_file());
+        let _ = fs::remove_dir(&self.directory);
     }
 
     /// The files of the volume, mounted. It stays so for as long as they are held.
     fn enter(&self) -> Result<FileStorage, GlusterError> {
         let mount_point = self.mount_point();
-        make_directory(&mount_point).or_else(|error| match error.kind() {
-            // Dead, and mounted.
-            io::ErrorKind::AlreadyExists => Ok(()),
-            _ => Err(self.io("make", mount_point.clone())(error)),
-        })?;
         let _lock = self.lock()?;
         if !self.is_mounted()? {
             self.mount()?;
@@ -140,6 +145,7 @@ impl<'a> Volume<'a> {
         if log.to_string_lossy().contains([' ', '\t', '\n', ',']) {
             return Err(GlusterError::MountPoint { mount_point });
         }
+        make_directory(&mount_point).map_err(self.io("make", mount_point.clone()))?;
         for left in [self.users(), log.clone()] {
             let removed = fs::remove_dir_all(&left).or_else(|error| match error.kind() {
                 io::ErrorKind::NotFound => Ok(()),
@@ -186,19 +192,26 @@ impl<'a> Volume<'a> {
         }
     }
 
-    /// Held by whoever mounts or unmounts.
+    /// Held by whoever mounts or unmounts. One that somebody else removed meanwhile is none.
     fn lock(&self) -> Result<File, GlusterError> {
-        let path = self.directory.join("lock");
-        let options = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path);
-        let locked = options.and_then(|file| {
+        let path = self.lock_file();
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true);
+        let attempt = || -> io::Result<Option<File>> {
+            make_directory(&self.directory)?;
+            let file = options.open(&path)?;
             flock(&file, FlockOperation::LockExclusive)?;
-            Ok(file)
-        });
-        locked.map_err(self.io("lock", path))
+            let same = fs::metadata(&path)?.ino() == file.metadata()?.ino();
+            Ok(same.then_some(file))
+        };
+        loop {
+            match attempt() {
+                Ok(Some(file)) => return Ok(file),
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(self.io("lock", path)(source)),
+            }
+        }
     }
 
     fn run(&self, command: &gnt_process::Command) -> Result<(), ToolError> {
@@ -212,6 +225,10 @@ impl<'a> Volume<'a> {
     /// The name of a file in `users` for a path in the volume.
     fn user(&self, path: &str) -> PathBuf {
         self.users().join(path.replace('%', "%25").replace('/', "%2F"))
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.directory.join("lock")
     }
 
     fn log(&self) -> PathBuf {

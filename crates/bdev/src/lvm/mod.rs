@@ -57,7 +57,8 @@ impl Driver for LvmDriver {
         CAPABILITIES
     }
 
-    /// A new volume has a name that is free and room in its group; one that is renamed is there, and nothing uses it.
+    /// A new volume has a name that is free and room in its group; one that is renamed is there, and nothing uses it; one that is removed
+    /// has no snapshots.
     fn check(&self, host: &Host, target: &Target<'_>, operation: Operation) -> Result<(), Error> {
         if !CAPABILITIES.contains(operation) {
             return refuse(self.device(), operation);
@@ -71,6 +72,7 @@ impl Driver for LvmDriver {
                     let volume = volume.full_name();
                     return Err(LvmError::InUse { volume });
                 }
+                Operation::Remove => volume.ensure_no_snapshots(host)?,
                 _ => {}
             }
             Ok(())
@@ -79,7 +81,7 @@ impl Driver for LvmDriver {
 
     /// Activates at once what is not active.
     fn prepare(&self, host: &Host, targets: &[Target<'_>], operation: Operation) {
-        if operation != Operation::Assemble {
+        if operation != Operation::Assemble || host.is_dry_run() {
             return;
         }
         let inactive = |target: &Target<'_>| {
@@ -157,6 +159,10 @@ impl Driver for LvmDriver {
             if found.bytes >= to.bytes() {
                 return Ok(Change::AlreadyThere);
             }
+            if let Some(origin) = found.origin {
+                let volume = volume.full_name();
+                return Err(LvmError::IsSnapshot { volume, origin }.into());
+            }
             volume.grow(host, &found, to, dry_run)?;
             Ok(Change::Made)
         })
@@ -168,13 +174,7 @@ impl Driver for LvmDriver {
             if volume.find(host)?.is_none() {
                 return Ok(Change::AlreadyThere);
             }
-            let snapshots = volume.snapshots(host)?;
-            if !snapshots.is_empty() {
-                return Err(LvmError::HasSnapshots {
-                    volume: volume.full_name(),
-                    snapshots,
-                });
-            }
+            volume.ensure_no_snapshots(host)?;
             match cache::change(host, &commands::remove(volume.vg, volume.lv)) {
                 Ok(()) => Ok(Change::Made),
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(Change::AlreadyThere),

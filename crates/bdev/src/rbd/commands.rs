@@ -10,7 +10,7 @@ use gnt_process::Command;
 /// The key of an image's metadata under which its owner is kept.
 pub(super) const OWNER_KEY: &str = "gnt-disk";
 /// Seconds that a tool looks for a monitor before it says that there is none; Ceph's own default is 300.
-const MONITOR_PATIENCE: &str = "--client_mount_timeout=30";
+const MONITOR_PATIENCE: &str = "--client_mount_timeout=20";
 /// What needs one answer, or a few, of the cluster.
 const SHORT: Duration = Duration::from_secs(120);
 /// What goes through an image, which may have millions of objects.

@@ -16,7 +16,7 @@ use crate::tool::ToolError;
 use crate::{Change, Driver, Error, ErrorKind, Host, Operation, Target};
 
 const SIZE: Mebibytes = Mebibytes(64);
-const INFO: &str = "rbd --client_mount_timeout=30 info --format json rbd/m";
+const INFO: &str = "rbd --client_mount_timeout=20 info --format json rbd/m";
 const MAPPED: &str = "rbd showmapped --format json";
 
 fn fixture(name: &str) -> String {
@@ -235,7 +235,7 @@ fn an_image_is_created_once_and_another_one_is_not_taken_for_it() {
     let (first, _) = host(
         Scripted::new()
             .expect(INFO, failure("no_image"))
-            .expect("rbd --client_mount_timeout=30 create --size 64 rbd/m", ""),
+            .expect("rbd --client_mount_timeout=20 create --size 64 rbd/m", ""),
     );
     let mut disk = disk();
     assert_eq!(RbdDriver.create(&first, &target(&disk)).unwrap(), Change::Made);
@@ -264,7 +264,7 @@ fn the_pool_and_the_user_are_the_disks() {
     );
     assert_eq!(
         script.lines(),
-        ["rbd --id vm --client_mount_timeout=30 info --format json second/m"]
+        ["rbd --id vm --client_mount_timeout=20 info --format json second/m"]
     );
     let uri = RbdDriver.userspace_uri(&host, &target(&disk), "kvm").unwrap();
     assert_eq!(uri, "rbd:second/m:id=vm");
@@ -321,7 +321,7 @@ fn what_is_not_there_is_found_as_that_but_a_missing_pool_is_an_error() {
         let told = told(&result.unwrap_err());
         assert!(
             told.contains(
-                ": there is no pool rbd: `rbd --client_mount_timeout=30 info --format json rbd/m` failed"
+                ": there is no pool rbd: `rbd --client_mount_timeout=20 info --format json rbd/m` failed"
             ),
             "{told}"
         );
@@ -345,7 +345,7 @@ fn a_tool_without_json_is_asked_for_its_table() {
 
 #[test]
 fn a_disk_grows_and_never_shrinks() {
-    let resize = "rbd --client_mount_timeout=30 resize --no-progress --size 96 rbd/m";
+    let resize = "rbd --client_mount_timeout=20 resize --no-progress --size 96 rbd/m";
     let (host, script) = host(
         Scripted::new()
             .allow(INFO, fixture("info.json"))
@@ -394,20 +394,20 @@ fn without_udev_nothing_waits_for_it() {
     };
     assert_eq!(
         lines(true),
-        ["rbd --client_mount_timeout=30 map rbd/m", "rbd unmap /dev/rbd0"]
+        ["rbd --client_mount_timeout=20 map rbd/m", "rbd unmap /dev/rbd0"]
     );
     assert_eq!(
         lines(false),
         [
-            "rbd --client_mount_timeout=30 map rbd/m --options noudev",
+            "rbd --client_mount_timeout=20 map rbd/m --options noudev",
             "rbd unmap /dev/rbd0 --options noudev"
         ]
     );
 }
 
-const RM: &str = "rbd --client_mount_timeout=30 rm --no-progress rbd/m";
-const SNAPSHOTS: &str = "rbd --client_mount_timeout=30 snap ls --format json rbd/m";
-const STATUS: &str = "rbd --client_mount_timeout=30 status --format json rbd/m";
+const RM: &str = "rbd --client_mount_timeout=20 rm --no-progress rbd/m";
+const SNAPSHOTS: &str = "rbd --client_mount_timeout=20 snap ls --format json rbd/m";
+const STATUS: &str = "rbd --client_mount_timeout=20 status --format json rbd/m";
 
 fn remove(script: Scripted, patience: Duration) -> Result<Change, RbdError> {
     let (host, _) = host(script);
@@ -458,7 +458,7 @@ fn snapshots_of_others_keep_an_image_and_those_of_a_killed_copy_do_not() {
         .expect(RM, failure("snapshots"))
         .expect(SNAPSHOTS, r#"[{"id":4,"name":"gnt-disk.copy","size":1}]"#)
         .expect(
-            "rbd --client_mount_timeout=30 snap rm --no-progress rbd/m@gnt-disk.copy",
+            "rbd --client_mount_timeout=20 snap rm --no-progress rbd/m@gnt-disk.copy",
             "",
         )
         .expect(RM, "");
@@ -491,7 +491,7 @@ fn what_is_removed_already_is_removed() {
 
 #[test]
 fn a_snapshot_is_a_copy_of_one_moment_without_an_owner() {
-    let rbd = |args: &str| format!("rbd --client_mount_timeout=30 {args}");
+    let rbd = |args: &str| format!("rbd --client_mount_timeout=20 {args}");
     let (host, _) = host(
         Scripted::new()
             .expect(&rbd("info --format json rbd/copy"), failure("no_image"))
@@ -520,7 +520,7 @@ fn a_snapshot_is_a_copy_of_one_moment_without_an_owner() {
 
 #[test]
 fn a_copy_that_fails_leaves_neither_copy_nor_snapshot() {
-    let rbd = |args: &str| format!("rbd --client_mount_timeout=30 {args}");
+    let rbd = |args: &str| format!("rbd --client_mount_timeout=20 {args}");
     let full = Output::new(Status::Exited(28)).with_stderr("rbd: copy failed: (28) No space left on device");
     let (host, _) = host(
         Scripted::new()
@@ -538,7 +538,7 @@ fn a_copy_that_fails_leaves_neither_copy_nor_snapshot() {
 
 #[test]
 fn volumes_are_listed_with_their_owners() {
-    let rbd = |args: &str| format!("rbd --client_mount_timeout=30 {args}");
+    let rbd = |args: &str| format!("rbd --client_mount_timeout=20 {args}");
     let (host, _) = host(
         Scripted::new()
             .allow(
