@@ -1,7 +1,7 @@
 //! The node that operations happen on.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,10 +26,13 @@ pub struct Host {
     pub file_storage: FileStorage,
     /// The links to the devices of active disks.
     pub links: DeviceLinks,
+    /// Whether volumes have disks for themselves (node parameter `exclusive_storage`).
+    pub exclusive_storage: bool,
     /// What LVM told, while a batch lasts.
-    #[expect(dead_code, reason = "the driver comes next")]
     pub(crate) lvm: Option<Arc<lvm::Cache>>,
-    changes: Changes,
+    pub(crate) changes: Changes,
+    /// The directory in which Gluster volumes are mounted.
+    pub(crate) gluster_mounts: PathBuf,
 }
 
 impl Host {
@@ -61,8 +64,10 @@ impl Host {
             ext,
             file_storage: FileStorage::new(&settings.file_storage_paths, Some(state), changes.clone()),
             links: DeviceLinks::new(&settings.disk_links_dir, changes.clone()),
+            exclusive_storage: false,
             lvm: None,
             changes,
+            gluster_mounts: (settings.gluster_mount_dir.clone()).unwrap_or_else(|| state.join("gluster")),
         }
     }
 
@@ -84,7 +89,7 @@ impl Host {
     #[must_use]
     pub fn batch(&self) -> Self {
         Self {
-            lvm: Some(Arc::default()),
+            lvm: self.lvm.clone().or_else(|| Some(Arc::default())),
             ..self.clone()
         }
     }

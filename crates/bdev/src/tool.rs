@@ -71,7 +71,6 @@ impl ToolError {
 pub type Classifier = fn(&CommandFailed) -> ErrorKind;
 
 /// Runs `command`; a failure is classified.
-#[expect(dead_code, reason = "its users come next")]
 pub(crate) fn run(host: &Host, command: &Command, classify: Classifier) -> Result<Output, ToolError> {
     let ran = host.runner.run(command).map_err(|source| ToolError::Run {
         source: Box::new(source),

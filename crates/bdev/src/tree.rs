@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object, template};
 use serde::{Deserialize, Serialize};
 
-use crate::dev_map::driver;
-use crate::driver::{BlockDevice, Change, FoundVolume, Operation, SyncStatus, Target};
+use crate::dev_map::{DEV_MAP, driver};
+use crate::driver::{BlockDevice, Change, FoundVolume, LocalDiskStatus, Operation, SyncStatus, Target};
 use crate::error::{Cause, Error};
 use crate::host::Host;
 
@@ -147,6 +147,41 @@ pub fn assemble(host: &Host, target: &Target<'_>, activation: Activation<'_>) ->
         uri,
         warnings,
     })
+}
+
+/// [`assemble`] for many disks. What storage systems can do for all at once they do once; one disk that fails does not concern the others.
+pub fn assemble_all(
+    host: &Host,
+    targets: &[Target<'_>],
+    activation: Activation<'_>,
+) -> Vec<Result<Assembled, Error>> {
+    let is_assembled = |target: &&Target<'_>| {
+        activation.primary || template::ON_SECONDARY.contains(target.disk.dev_type.template())
+    };
+    let wanted: Vec<_> = targets.iter().filter(is_assembled).copied().collect();
+    let host = prepared(host, &wanted, Operation::Assemble);
+    let assembled = targets.iter().map(|target| assemble(&host, target, activation));
+    assembled.collect()
+}
+
+/// The node, where all that can be done at once for the devices of `targets`, those below included, is done.
+fn prepared(host: &Host, targets: &[Target<'_>], operation: Operation) -> Host {
+    let host = host.batch();
+    let devices = targets.iter().flat_map(|target| {
+        let disks = target.disk.walk();
+        disks.map(|disk| Target::new(disk, target.instance))
+    });
+    let devices: Vec<_> = devices.collect();
+    for driver in DEV_MAP {
+        let of_its_type = devices
+            .iter()
+            .filter(|target| target.disk.dev_type == driver.device());
+        let of_its_type: Vec<_> = of_its_type.copied().collect();
+        if !of_its_type.is_empty() {
+            driver.prepare(&host, &of_its_type, operation);
+        }
+    }
+    host
 }
 
 fn assemble_devices(
@@ -335,6 +370,7 @@ pub fn grow(
 
 /// A disk as it is now; none if it is not there. Attaches nothing.
 pub fn find(host: &Host, target: &Target<'_>) -> Result<Option<Status>, Error> {
+    let host = &host.batch();
     with_children(host, target, |target| {
         let driver = driver(target.disk.dev_type)?;
         let Some(device) = driver.find(host, target)? else {
@@ -345,8 +381,15 @@ pub fn find(host: &Host, target: &Target<'_>) -> Result<Option<Status>, Error> {
     })
 }
 
+/// [`find`] for many disks, at the cost of one where their storage can be asked for all at once. One that fails does not concern the others.
+pub fn find_all(host: &Host, targets: &[Target<'_>]) -> Vec<Result<Option<Status>, Error>> {
+    let host = prepared(host, targets, Operation::Find);
+    targets.iter().map(|target| find(&host, target)).collect()
+}
+
 /// A disk as it is now, with the worst that can be said of its mirror and of those directly below (`CombinedSyncStatus`).
 pub fn mirror_status(host: &Host, target: &Target<'_>) -> Result<Option<Status>, Error> {
+    let host = &host.batch();
     let Some(mut status) = find(host, target)? else {
         return Ok(None);
     };
@@ -356,6 +399,56 @@ pub fn mirror_status(host: &Host, target: &Target<'_>) -> Result<Option<Status>,
         }
     }
     Ok(Some(status))
+}
+
+/// [`mirror_status`] for many disks, as [`find_all`].
+pub fn mirror_status_all(host: &Host, targets: &[Target<'_>]) -> Vec<Result<Option<Status>, Error>> {
+    let host = prepared(host, targets, Operation::Find);
+    targets
+        .iter()
+        .map(|target| mirror_status(&host, target))
+        .collect()
+}
+
+/// How far the synchronisation of several disks is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SyncProgress {
+    /// Nothing is being synchronised any more.
+    pub done: bool,
+    /// Of the disk that is least in sync, 0 to 100.
+    pub percent: f64,
+}
+
+/// How far the synchronisation of disks is. One that is neither in sync nor being synchronised is an error, after a short time in which it may
+/// find its peer (`DrbdWaitSync`).
+pub fn wait_sync(host: &Host, targets: &[Target<'_>]) -> Result<SyncProgress, Error> {
+    let mut progress = SyncProgress {
+        done: true,
+        percent: 100.0,
+    };
+    for target in targets {
+        let sync = driver(target.disk.dev_type)?.wait_sync(host, target)?;
+        if let Some(percent) = sync.sync_percent {
+            progress.done = false;
+            progress.percent = progress.percent.min(percent);
+        }
+    }
+    Ok(progress)
+}
+
+/// UUIDs of the disks that are to be activated again: not active, without data on this node, or left alone by their peer
+/// (`DrbdNeedsActivation`).
+pub fn needs_activation(host: &Host, targets: &[Target<'_>]) -> Result<Vec<String>, Error> {
+    let mut uuids = Vec::new();
+    for target in targets {
+        let is_fine = find(host, target)?.is_some_and(|status| {
+            status.device.path.is_some() && status.sync.ldisk_status != LocalDiskStatus::Faulty
+        });
+        if !is_fine {
+            uuids.push(target.disk.uuid.clone());
+        }
+    }
+    Ok(uuids)
 }
 
 /// Keeps `text` with each of a disk's volumes that can keep something.

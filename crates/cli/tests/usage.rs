@@ -127,10 +127,6 @@ fn what_is_not_there_is_status_1_with_advice() {
         ("modify i --disk attach:lost", "hint: 'gnt-disk list --detached'"),
         ("add i --disk 0:size=1M", "there is an instance i already"),
         (
-            "add j -t plain --disk 0:size=1M",
-            "there is no driver for plain disks",
-        ),
-        (
             "add j -n elsewhere --disk 0:size=1M",
             "there is no node elsewhere",
         ),

@@ -16,7 +16,9 @@ use serde_json::Value;
 use crate::error::{Error, Refused};
 use crate::inventory;
 use crate::script;
-use crate::wire::{Action, Answer, Assembled, Call, NodeForm, Program, Request, VolumeForm, json};
+use crate::wire::{
+    Action, ActionOnAll, Answer, Assembled, Call, NodeForm, Program, Request, VolumeForm, json,
+};
 
 /// How often it looks for requests: while there are any, and after a second without.
 const BUSY: Duration = Duration::from_millis(2);
@@ -80,9 +82,12 @@ fn answer(request: Request, at_boot: &BTreeSet<String>) -> io::Result<Answer> {
 }
 
 fn storage(node: &NodeForm, call: &Call) -> Answer {
-    let recorder = Arc::new(Recorder::default());
+    let recorder = Arc::new(Recorder {
+        timeout: node.program_timeout.map(Duration::from_secs_f64),
+        ..Recorder::default()
+    });
     let dry_run = Arc::new(DryRun::new(System));
-    let host = match node.dry_run {
+    let mut host = match node.dry_run {
         false => Host::new(
             &node.name,
             &node.settings,
@@ -91,12 +96,18 @@ fn storage(node: &NodeForm, call: &Call) -> Answer {
         ),
         true => Host::dry_run(&node.name, &node.settings, &node.state, Arc::clone(&dry_run)),
     };
+    host.exclusive_storage = node.exclusive_storage;
     let result = match call {
         Call::Disk {
             disk,
             instance,
             action,
         } => on_disk(&host, disk, instance, action),
+        Call::Disks {
+            disks,
+            instance,
+            action,
+        } => Ok(on_disks(&host, disks, instance, action)),
         Call::Volumes { device, params } => tree::volumes(&host, *device, params)
             .map(|found| json(found.into_iter().map(volume).collect::<Vec<_>>())),
     };
@@ -118,16 +129,10 @@ fn on_disk(host: &Host, disk: &Disk, instance: &str, action: &Action) -> Result<
         Action::Create { info } => json(tree::create(host, &target, info)?),
         Action::Find => json(tree::find(host, &target)?),
         Action::MirrorStatus => json(tree::mirror_status(host, &target)?),
-        Action::Assemble { activation } => {
-            let assembled = tree::assemble(host, &target, activation.activation())?;
-            let warnings = assembled.warnings.iter();
-            json(Assembled {
-                warnings: warnings.map(|error| Refused::new(&host.name, error)).collect(),
-                device: assembled.device,
-                link: assembled.link,
-                uri: assembled.uri,
-            })
-        }
+        Action::Assemble { activation } => json(assembled(
+            host,
+            tree::assemble(host, &target, activation.activation())?,
+        )),
         Action::Open { exclusive } => json(tree::open(host, &target, *exclusive)?),
         Action::Close => json(tree::close(host, &target)?),
         Action::Shutdown => json(tree::shutdown(host, &target)?),
@@ -148,10 +153,38 @@ fn on_disk(host: &Host, disk: &Disk, instance: &str, action: &Action) -> Result<
         Action::PauseSync => with_children(&|target| Ok(json(driver()?.pause_sync(host, target)?)))?,
         Action::ResumeSync => with_children(&|target| Ok(json(driver()?.resume_sync(host, target)?)))?,
         Action::DisconnectNet => with_children(&|target| Ok(json(driver()?.disconnect_net(host, target)?)))?,
+        Action::WaitSync => json(tree::wait_sync(host, &[target])?),
+        Action::NeedsActivation => json(tree::needs_activation(host, &[target])?),
         Action::AttachNet { multimaster } => {
             with_children(&|target| Ok(json(driver()?.attach_net(host, target, *multimaster)?)))?
         }
     })
+}
+
+fn on_disks(host: &Host, disks: &[Disk], instance: &str, action: &ActionOnAll) -> Value {
+    let targets: Vec<_> = disks.iter().map(|disk| Target::new(disk, instance)).collect();
+    let refused = |error: gnt_bdev::Error| Refused::new(&host.name, &error);
+    match action {
+        ActionOnAll::Find => {
+            let found = tree::find_all(host, &targets).into_iter();
+            json(found.map(|found| found.map_err(refused)).collect::<Vec<_>>())
+        }
+        ActionOnAll::Assemble { activation } => {
+            let all = tree::assemble_all(host, &targets, activation.activation()).into_iter();
+            let all = all.map(|one| one.map(|one| assembled(host, one)).map_err(refused));
+            json(all.collect::<Vec<_>>())
+        }
+    }
+}
+
+fn assembled(host: &Host, assembled: gnt_bdev::Assembled) -> Assembled {
+    let warnings = assembled.warnings.iter();
+    Assembled {
+        warnings: warnings.map(|error| Refused::new(&host.name, error)).collect(),
+        device: assembled.device,
+        link: assembled.link,
+        uri: assembled.uri,
+    }
 }
 
 fn children(host: &Host, target: &Target<'_>) -> Result<Vec<Option<BlockDevice>>, gnt_bdev::Error> {
@@ -177,6 +210,8 @@ fn volume(found: FoundVolume) -> VolumeForm {
 /// Runs programs and remembers which.
 #[derive(Default)]
 struct Recorder {
+    /// Even those that may run longer end then.
+    timeout: Option<Duration>,
     programs: Mutex<Vec<Program>>,
 }
 
@@ -189,7 +224,10 @@ impl Recorder {
 impl Runner for Recorder {
     fn run(&self, command: &Command) -> Result<gnt_process::Output, RunError> {
         let started = Instant::now();
-        let result = System.run(command);
+        let result = match self.timeout.filter(|limit| *limit < command.get_timeout()) {
+            Some(limit) => System.run(&command.clone().timeout(limit)),
+            None => System.run(command),
+        };
         let name = PathBuf::from(command.get_program());
         let program = Program {
             name: name

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use gnt_bdev::{Activation, Change, FoundVolume, Layer, Operation, Status};
+use gnt_bdev::{Activation, Change, FoundVolume, Layer, Operation, Status, SyncProgress};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object, Settings};
 use serde::de::DeserializeOwned;
 
-use crate::error::Error;
+use crate::error::{Error, Refused};
 use crate::guest::{Guest, lock};
-use crate::wire::{Action, Assembled, Call, NodeForm, Program, Request, VolumeForm};
+use crate::wire::{Action, ActionOnAll, Assembled, Call, NodeForm, Program, Request, VolumeForm};
 
 /// Longer than any one call waits for a device or a tool.
 const TIMEOUT: Duration = Duration::from_secs(900);
@@ -35,6 +35,8 @@ impl<'a> Storage<'a> {
                 state: state.to_owned(),
                 settings: Settings::under(state),
                 dry_run: false,
+                exclusive_storage: false,
+                program_timeout: None,
             },
             instance: "web.example.org".to_owned(),
             programs: Mutex::default(),
@@ -68,6 +70,20 @@ impl<'a> Storage<'a> {
     #[must_use]
     pub fn dry_run(mut self) -> Self {
         self.node.dry_run = true;
+        self
+    }
+
+    /// The same node with exclusive storage: volumes have disks for themselves.
+    #[must_use]
+    pub fn exclusive_storage(mut self) -> Self {
+        self.node.exclusive_storage = true;
+        self
+    }
+
+    /// The same node where no program may run longer than this.
+    #[must_use]
+    pub fn program_timeout(mut self, after: Duration) -> Self {
+        self.node.program_timeout = Some(after.as_secs_f64());
         self
     }
 
@@ -134,6 +150,27 @@ impl<'a> Storage<'a> {
     pub fn assemble(&self, disk: &Disk, activation: Activation<'_>) -> Result<Assembled, Error> {
         let activation = activation.into();
         self.on_disk(disk, Action::Assemble { activation })
+    }
+
+    /// [`gnt_bdev::tree::find_all`]; what each disk is refused does not concern the others.
+    ///
+    /// # Errors
+    /// Of the testbed only.
+    pub fn find_all(&self, disks: &[Disk]) -> Result<Vec<Result<Option<Status>, Refused>>, Error> {
+        self.on_disks(disks, ActionOnAll::Find)
+    }
+
+    /// [`gnt_bdev::tree::assemble_all`]; what each disk is refused does not concern the others.
+    ///
+    /// # Errors
+    /// Of the testbed only.
+    pub fn assemble_all(
+        &self,
+        disks: &[Disk],
+        activation: Activation<'_>,
+    ) -> Result<Vec<Result<Assembled, Refused>>, Error> {
+        let activation = activation.into();
+        self.on_disks(disks, ActionOnAll::Assemble { activation })
     }
 
     /// [`gnt_bdev::tree::open`].
@@ -276,9 +313,34 @@ impl<'a> Storage<'a> {
         self.on_disk(disk, Action::AttachNet { multimaster })
     }
 
+    /// [`gnt_bdev::tree::wait_sync`] for one disk.
+    ///
+    /// # Errors
+    /// See [`Error::refused`].
+    pub fn wait_sync(&self, disk: &Disk) -> Result<SyncProgress, Error> {
+        self.on_disk(disk, Action::WaitSync)
+    }
+
+    /// Whether [`gnt_bdev::tree::needs_activation`] names this disk.
+    ///
+    /// # Errors
+    /// See [`Error::refused`].
+    pub fn needs_activation(&self, disk: &Disk) -> Result<bool, Error> {
+        let named: Vec<String> = self.on_disk(disk, Action::NeedsActivation)?;
+        Ok(!named.is_empty())
+    }
+
     fn on_disk<T: DeserializeOwned>(&self, disk: &Disk, action: Action) -> Result<T, Error> {
         self.call(Call::Disk {
             disk: Box::new(disk.clone()),
+            instance: self.instance.clone(),
+            action,
+        })
+    }
+
+    fn on_disks<T: DeserializeOwned>(&self, disks: &[Disk], action: ActionOnAll) -> Result<T, Error> {
+        self.call(Call::Disks {
+            disks: disks.to_vec(),
             instance: self.instance.clone(),
             action,
         })

@@ -34,6 +34,9 @@ pub(crate) struct NodeForm {
     pub(crate) state: PathBuf,
     pub(crate) settings: Settings,
     pub(crate) dry_run: bool,
+    pub(crate) exclusive_storage: bool,
+    /// The longest that any program may run, in seconds.
+    pub(crate) program_timeout: Option<f64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,6 +46,12 @@ pub(crate) enum Call {
         disk: Box<Disk>,
         instance: String,
         action: Action,
+    },
+    /// On several disks at once; the answer has a result for each.
+    Disks {
+        disks: Vec<Disk>,
+        instance: String,
+        action: ActionOnAll,
     },
     /// What volumes there are.
     Volumes { device: LogicalDevice, params: Object },
@@ -92,6 +101,15 @@ pub(crate) enum Action {
     AttachNet {
         multimaster: bool,
     },
+    WaitSync,
+    NeedsActivation,
+}
+
+/// What [`gnt_bdev::tree`] does with several disks at once.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ActionOnAll {
+    Find,
+    Assemble { activation: ActivationForm },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
