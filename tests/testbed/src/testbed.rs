@@ -33,13 +33,15 @@ pub(crate) const HOST_IP: &str = "192.168.77.254";
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Programs that every testbed needs, and their Debian packages.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("/usr/bin/linux", "user-mode-linux"),
     ("/lib/systemd/systemd-udevd", "udev"),
     ("/sbin/modprobe", "kmod"),
     ("/sbin/ip", "iproute2"),
+    ("/bin/ping", "iputils-ping"),
+    ("/usr/bin/pkill", "procps"),
     ("/sbin/lvm", "lvm2"),
-    ("/usr/sbin/drbdsetup", "drbd-utils"),
+    ("/lib/drbd/drbdsetup-84", "drbd-utils"),
     ("/usr/bin/unshare", "util-linux"),
     ("/usr/bin/nsenter", "util-linux"),
 ];
