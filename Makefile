@@ -8,7 +8,7 @@ export TIMEFORMAT := took %0lR
 # A part of the tests that fails keeps no other from being run.
 MAKEFLAGS += --keep-going
 .NOTPARALLEL:
-.PHONY: demo test lint test-crates test-providers bench doc install packages
+.PHONY: demo test lint test-crates test-providers bench doc readme install packages
 
 demo: packages
 	$(CARGO) build -q -p gnt-cli
@@ -33,6 +33,10 @@ bench: packages
 
 doc:
 	$(CARGO) doc --workspace --no-deps --open
+
+# What README says of each template, from what drivers say.
+readme:
+	UPDATE_README=1 $(CARGO) test -q -p gnt-bdev --test readme
 
 PREFIX ?= /usr/local
 PROVIDERS := $(DESTDIR)$(PREFIX)/share/gnt-disk/providers

@@ -1,5 +1,6 @@
 //! The contract between a disk tree and what drives its devices.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use enumset::{EnumSet, EnumSetType};
@@ -246,6 +247,28 @@ impl SyncStatus {
     }
 }
 
+/// `45.3% in sync, 12 s to go`.
+impl fmt::Display for SyncStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if let Some(percent) = self.sync_percent {
+            parts.push(format!("{percent:.1}% in sync"));
+        }
+        if let Some(seconds) = self.estimated_time {
+            parts.push(format!("{seconds} s to go"));
+        }
+        match self.ldisk_status {
+            LocalDiskStatus::Okay => {}
+            status => parts.push(format!("data on this node {status}")),
+        }
+        match (parts.is_empty(), self.is_degraded) {
+            (true, false) => f.write_str("in sync"),
+            (true, true) => f.write_str("not synchronising"),
+            (false, _) => f.write_str(&parts.join(", ")),
+        }
+    }
+}
+
 /// The one that is there, or what `choose` makes of both.
 fn both<T>(a: Option<T>, b: Option<T>, choose: impl FnOnce(T, T) -> T) -> Option<T> {
     match (a, b) {
@@ -297,7 +320,7 @@ impl Owner {
             index: target.disk.index(),
             uuid: text(&target.disk.uuid),
             name: target.disk.name.clone(),
-            info: info.map(str::to_owned),
+            info: info.and_then(text),
         }
     }
 }
@@ -424,6 +447,12 @@ pub trait Driver: Sync {
     /// migration.
     fn attach_net(&self, _host: &Host, _target: &Target<'_>, _multimaster: bool) -> Result<Change, Error> {
         refuse(self.device(), Operation::AttachNet)
+    }
+
+    /// Waits a short time until a device that is there is connected to its peer, or synchronises with it, and tells how far it is. One that
+    /// does neither is an error (`DrbdWaitSync`).
+    fn wait_sync(&self, host: &Host, target: &Target<'_>) -> Result<SyncStatus, Error> {
+        self.sync_status(host, target)
     }
 
     /// How well a device that is there is mirrored. What has no mirror is [`SyncStatus::OKAY`].

@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::dev_map::DEV_MAP;
 use crate::device::DeviceError;
+use crate::drbd::DrbdError;
 use crate::driver::{Driver, Operation};
 use crate::file_storage::FileStorageError;
+use crate::gluster::GlusterError;
 use crate::links::LinkError;
 use crate::lvm::LvmError;
+use crate::rbd::RbdError;
 use crate::tool::ToolError;
 
 /// An operation on a disk failed.
@@ -95,9 +98,26 @@ pub enum Cause {
     /// Its logical volume.
     #[error(transparent)]
     Lvm(Box<LvmError>),
+    /// Its mirror.
+    #[error(transparent)]
+    Drbd(Box<DrbdError>),
     /// Its External Storage provider.
     #[error(transparent)]
     Ext(Box<gnt_extstorage::Error>),
+    /// Its image.
+    #[error(transparent)]
+    Rbd(Box<RbdError>),
+    /// Its Gluster volume.
+    #[error(transparent)]
+    Gluster(Box<GlusterError>),
+    /// Hypervisors of this kind reach such disks through the kernel only.
+    #[error("{hypervisor} cannot reach {device} disks without the kernel")]
+    NoUserspaceAccess {
+        /// The device type.
+        device: LogicalDevice,
+        /// The hypervisor.
+        hypervisor: String,
+    },
     /// Its provider has no such volume.
     #[error("the provider {provider} has no volume {volume}")]
     NoVolume {
@@ -182,9 +202,27 @@ impl From<gnt_extstorage::Error> for Cause {
     }
 }
 
+impl From<DrbdError> for Cause {
+    fn from(error: DrbdError) -> Self {
+        Self::Drbd(Box::new(error))
+    }
+}
+
 impl From<LvmError> for Cause {
     fn from(error: LvmError) -> Self {
         Self::Lvm(Box::new(error))
+    }
+}
+
+impl From<GlusterError> for Cause {
+    fn from(error: GlusterError) -> Self {
+        Self::Gluster(Box::new(error))
+    }
+}
+
+impl From<RbdError> for Cause {
+    fn from(error: RbdError) -> Self {
+        Self::Rbd(Box::new(error))
     }
 }
 
@@ -274,12 +312,16 @@ impl Cause {
             Self::Link(error) => error.kind(),
             Self::Tool(error) => error.kind(),
             Self::Lvm(error) => error.kind(),
+            Self::Rbd(error) => error.kind(),
+            Self::Gluster(error) => error.kind(),
+            Self::Drbd(error) => error.kind(),
             Self::NoVolume { .. } => ErrorKind::NotFound,
             Self::OtherVolume { .. } => ErrorKind::AlreadyExists,
             Self::LeftBehind { error, .. } => error.kind(),
             Self::Ext(_)
             | Self::NoDevice { .. }
             | Self::NoUri { .. }
+            | Self::NoUserspaceAccess { .. }
             | Self::WrongId { .. }
             | Self::Shrink { .. }
             | Self::TooSmall { .. } => ErrorKind::Other,
@@ -292,13 +334,18 @@ impl Cause {
             Self::Device(error) => error.hint(),
             Self::Tool(error) => error.hint(),
             Self::Lvm(error) => error.hint(),
+            Self::Rbd(error) => error.hint(),
+            Self::Gluster(error) => error.hint(),
+            Self::Drbd(error) => error.hint(),
             Self::TooSmall { .. } => {
                 Some("is it still the same device? A smaller one would lose data".to_owned())
             }
             Self::Ext(error) => error.hint(),
             Self::LeftBehind { undo, .. } => undo.hint(),
             Self::NoDevice { .. } => Some("set the disk's parameter access to userspace".to_owned()),
-            Self::NoUri { .. } => Some("set the disk's parameter access to kernelspace".to_owned()),
+            Self::NoUri { .. } | Self::NoUserspaceAccess { .. } => {
+                Some("set the disk's parameter access to kernelspace".to_owned())
+            }
             Self::Link(_)
             | Self::NoVolume { .. }
             | Self::OtherVolume { .. }

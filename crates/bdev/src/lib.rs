@@ -5,6 +5,7 @@
 
 pub mod dev_map;
 pub mod device;
+pub mod drbd;
 pub mod driver;
 pub mod error;
 pub mod file_storage;
@@ -16,19 +17,24 @@ pub mod tree;
 mod blockdev;
 mod ext;
 mod file;
+mod gluster;
 mod lvm;
+mod rbd;
 #[cfg(test)]
 mod tests;
 
 pub use dev_map::{DEV_MAP, driver};
+pub use drbd::DrbdError;
 pub use driver::{
     BlockDevice, Capabilities, Change, Driver, FoundVolume, LocalDiskStatus, Operation, Owner, SyncStatus,
     Target, Uri,
 };
 pub use error::{Cause, Error, ErrorKind};
 pub use file_storage::{FileStorage, FileStorageError};
+pub use gluster::{GlusterError, MountFailure};
 pub use host::{Changes, Host};
 pub use links::{DeviceLinks, Link, LinkError};
 pub use lvm::LvmError;
+pub use rbd::RbdError;
 pub use tool::ToolError;
-pub use tree::{Activation, Assembled, Layer, Status};
+pub use tree::{Activation, Assembled, Layer, Status, SyncProgress};

@@ -8,7 +8,7 @@ use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object, template};
 use serde::{Deserialize, Serialize};
 
 use crate::dev_map::{DEV_MAP, driver};
-use crate::driver::{BlockDevice, Change, FoundVolume, Operation, SyncStatus, Target};
+use crate::driver::{BlockDevice, Change, FoundVolume, LocalDiskStatus, Operation, SyncStatus, Target};
 use crate::error::{Cause, Error};
 use crate::host::Host;
 
@@ -408,6 +408,47 @@ pub fn mirror_status_all(host: &Host, targets: &[Target<'_>]) -> Vec<Result<Opti
         .iter()
         .map(|target| mirror_status(&host, target))
         .collect()
+}
+
+/// How far the synchronisation of several disks is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SyncProgress {
+    /// Nothing is being synchronised any more.
+    pub done: bool,
+    /// Of the disk that is least in sync, 0 to 100.
+    pub percent: f64,
+}
+
+/// How far the synchronisation of disks is. One that is neither in sync nor being synchronised is an error, after a short time in which it may
+/// find its peer (`DrbdWaitSync`).
+pub fn wait_sync(host: &Host, targets: &[Target<'_>]) -> Result<SyncProgress, Error> {
+    let mut progress = SyncProgress {
+        done: true,
+        percent: 100.0,
+    };
+    for target in targets {
+        let sync = driver(target.disk.dev_type)?.wait_sync(host, target)?;
+        if let Some(percent) = sync.sync_percent {
+            progress.done = false;
+            progress.percent = progress.percent.min(percent);
+        }
+    }
+    Ok(progress)
+}
+
+/// UUIDs of the disks that are to be activated again: not active, without data on this node, or left alone by their peer
+/// (`DrbdNeedsActivation`).
+pub fn needs_activation(host: &Host, targets: &[Target<'_>]) -> Result<Vec<String>, Error> {
+    let mut uuids = Vec::new();
+    for target in targets {
+        let is_fine = find(host, target)?.is_some_and(|status| {
+            status.device.path.is_some() && status.sync.ldisk_status != LocalDiskStatus::Faulty
+        });
+        if !is_fine {
+            uuids.push(target.disk.uuid.clone());
+        }
+    }
+    Ok(uuids)
 }
 
 /// Keeps `text` with each of a disk's volumes that can keep something.

@@ -153,12 +153,10 @@ impl Context {
         };
         let report = tokio::select! {
             report = operation(&engine) => report?,
+            never = self.progress.watch() => match never {},
             signal = interrupt::requested() => return Err(self.interrupted(signal?)?),
         };
-        let assembled = report
-            .assembled
-            .iter()
-            .flat_map(|(_, assembled)| &assembled.warnings);
+        let assembled = report.assembled.iter().flat_map(|disk| &disk.assembled.warnings);
         let warnings: Vec<String> = report
             .warnings
             .iter()

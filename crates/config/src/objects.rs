@@ -53,22 +53,15 @@ pub struct Node {
     /// Gets no new instances.
     #[serde(default, deserialize_with = "or_default")]
     pub drained: bool,
+    /// Node parameters that differ from the group's.
+    #[serde(default, deserialize_with = "or_default")]
+    pub ndparams: Object,
     /// What it was read from.
     #[serde(skip)]
     pub origin: Origin,
 }
 
 json_object!(Node);
-
-impl Node {
-    /// Whether volumes on this node have physical disks for themselves (`exclusive_storage`): as its own node parameters say, or else its
-    /// group's, or else the cluster's (`Cluster.FillND`).
-    pub fn has_exclusive_storage(&self, group: &NodeGroup, cluster: &Cluster) -> bool {
-        let layers = [&self.origin, &group.origin, &cluster.origin].into_iter();
-        let mut set = layers.filter_map(|origin| origin.get("ndparams")?.get("exclusive_storage")?.as_bool());
-        set.next().unwrap_or_default()
-    }
-}
 
 /// Nodes that share settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -81,6 +74,9 @@ pub struct NodeGroup {
     /// Disk parameters that differ from the cluster's, by template.
     #[serde(default, deserialize_with = "or_default")]
     pub diskparams: BTreeMap<DiskTemplate, Object>,
+    /// Node parameters that differ from the cluster's.
+    #[serde(default, deserialize_with = "or_default")]
+    pub ndparams: Object,
     /// What it was read from.
     #[serde(skip)]
     pub origin: Origin,
@@ -122,12 +118,29 @@ pub struct Cluster {
     /// Ports that were given and are free again.
     #[serde(default, deserialize_with = "or_default")]
     pub tcpudp_port_pool: Vec<u16>,
+    /// Node parameters.
+    #[serde(default, deserialize_with = "or_default")]
+    pub ndparams: Object,
     /// What it was read from.
     #[serde(skip)]
     pub origin: Origin,
 }
 
 json_object!(Cluster);
+
+/// Node parameter: volumes have disks for themselves (`constants.ND_EXCLUSIVE_STORAGE`).
+pub const EXCLUSIVE_STORAGE: &str = "exclusive_storage";
+
+impl Node {
+    /// Whether volumes on it have disks for themselves, as it, its group or the cluster says (`Cluster.FillND`).
+    pub fn has_exclusive_storage(&self, group: &NodeGroup, cluster: &Cluster) -> bool {
+        let layers = [&self.ndparams, &group.ndparams, &cluster.ndparams];
+        let mut set = layers
+            .into_iter()
+            .filter_map(|params| params.get(EXCLUSIVE_STORAGE)?.as_bool());
+        set.next().unwrap_or(false)
+    }
+}
 
 #[cfg(test)]
 mod tests {

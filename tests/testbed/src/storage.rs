@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use gnt_bdev::{Activation, Change, FoundVolume, Layer, Operation, Status};
+use gnt_bdev::{Activation, Change, FoundVolume, Layer, Operation, Status, SyncProgress};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object, Settings};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Refused};
-use crate::guest::{Guest, lock, read};
+use crate::guest::{Guest, lock};
 use crate::wire::{Action, ActionOnAll, Assembled, Call, NodeForm, Program, Request, VolumeForm};
 
 /// Longer than any one call waits for a device or a tool.
@@ -313,6 +313,23 @@ impl<'a> Storage<'a> {
         self.on_disk(disk, Action::AttachNet { multimaster })
     }
 
+    /// [`gnt_bdev::tree::wait_sync`] for one disk.
+    ///
+    /// # Errors
+    /// See [`Error::refused`].
+    pub fn wait_sync(&self, disk: &Disk) -> Result<SyncProgress, Error> {
+        self.on_disk(disk, Action::WaitSync)
+    }
+
+    /// Whether [`gnt_bdev::tree::needs_activation`] names this disk.
+    ///
+    /// # Errors
+    /// See [`Error::refused`].
+    pub fn needs_activation(&self, disk: &Disk) -> Result<bool, Error> {
+        let named: Vec<String> = self.on_disk(disk, Action::NeedsActivation)?;
+        Ok(!named.is_empty())
+    }
+
     fn on_disk<T: DeserializeOwned>(&self, disk: &Disk, action: Action) -> Result<T, Error> {
         self.call(Call::Disk {
             disk: Box::new(disk.clone()),
@@ -337,9 +354,6 @@ impl<'a> Storage<'a> {
         let mut answer = self.guest.ask(&request, TIMEOUT)?;
         lock(&self.programs).append(&mut answer.programs);
         lock(&self.noted).append(&mut answer.noted);
-        match answer.result {
-            Ok(value) => read(value),
-            Err(refused) => Err(Error::Refused(Box::new(refused))),
-        }
+        answer.read().map_err(|error| self.guest.told(error))
     }
 }

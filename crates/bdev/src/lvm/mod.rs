@@ -248,7 +248,7 @@ impl Driver for LvmDriver {
             }
             let pvs = cache::physical_volumes(host)?;
             let group = Group::of(volume.vg, &pvs)?;
-            let bytes = group.whole_extents(size.bytes());
+            let bytes = group.whole_extents(with_records(size.bytes()));
             group.check_free(bytes)?;
             let tags = tags::ours(&Owner {
                 instance: volume.owner().instance,
@@ -354,4 +354,12 @@ fn wrong_id(id: &LogicalId) -> Cause {
         device: LogicalDevice::Plain,
         id: id.clone(),
     }
+}
+
+/// What a snapshot takes to hold `bytes` of changes: of each chunk of 4 KiB it records, in 16 bytes, where it is; and it has a header of one
+/// (kernel, `dm-snap-persistent.c`). More than all chunks can take LVM cuts off by itself.
+fn with_records(bytes: u64) -> u64 {
+    const CHUNK: u64 = 4096;
+    const RECORD: u64 = 16;
+    bytes + (bytes / CHUNK + 1) * RECORD + 2 * CHUNK
 }

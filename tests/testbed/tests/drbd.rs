@@ -1,0 +1,395 @@
+//! drbd disks on two guests, from their creation to their end, and what can go wrong with them.
+#![cfg(test)]
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gnt_bdev::{Activation, Change, Layer, LocalDiskStatus, Operation};
+use gnt_config::params::{DrbdDeviceParams, LvmParams, Parameters as _};
+use gnt_config::{Disk, DynamicParams, LogicalDevice, LogicalId, Mebibytes, Secret};
+use gnt_testbed::{Error, Guest, Refused, Storage, Testbed};
+
+type Done = Result<(), Error>;
+
+const SIZE: Mebibytes = Mebibytes(64);
+const SECRET: &str = "5ecre7";
+
+/// Two nodes with a volume group each.
+struct Pair {
+    testbed: Testbed,
+}
+
+/// One node's end of a disk.
+struct End<'a> {
+    guest: &'a Guest,
+    storage: Storage<'a>,
+    disk: Disk,
+}
+
+impl Pair {
+    fn start(name: &str) -> Result<Self, Error> {
+        let plan = Testbed::plan(name).guests(2).memory(Mebibytes(256));
+        let plan = plan
+            .modules(["dm-mod", "dm-snapshot", "drbd"])
+            .disk(Mebibytes(1024));
+        let testbed = plan.start()?;
+        for guest in testbed.guests() {
+            guest.ok("pvcreate -qq /dev/ubda && vgcreate -qq xenvg /dev/ubda")?;
+        }
+        Ok(Self { testbed })
+    }
+
+    /// Both ends of a disk with these minors, `change` having its say on its parameters.
+    fn ends(&self, minors: [u32; 2], change: impl Fn(&mut DrbdDeviceParams)) -> [End<'_>; 2] {
+        [0, 1].map(|index| self.end(index, minors, &change))
+    }
+
+    fn end(&self, index: usize, minors: [u32; 2], change: impl Fn(&mut DrbdDeviceParams)) -> End<'_> {
+        let guest = &self.testbed.guests()[index];
+        let name = format!("01234567-89ab-cdef-0123-456789abcde{}.disk0", minors[0]);
+        let volume = |kind: &str, size| Disk {
+            params: LvmParams::default().to_object(),
+            ..Disk::new(
+                LogicalDevice::Plain,
+                LogicalId::Lv {
+                    vg: "xenvg".to_owned(),
+                    lv: format!("{name}_{kind}"),
+                },
+                size,
+            )
+        };
+        let mut params = DrbdDeviceParams {
+            // The death of a peer shows in seconds.
+            net_custom: "--timeout 10 --ping-int 2 --ping-timeout 10 --connect-int 2".to_owned(),
+            resync_rate: 200 * 1024,
+            disk_custom: "--c-plan-ahead 0".to_owned(),
+            ..DrbdDeviceParams::default()
+        };
+        change(&mut params);
+        let disk = Disk {
+            uuid: "disk-uuid-0".to_owned(),
+            iv_name: Some("disk/0".to_owned()),
+            children: vec![volume("data", SIZE), volume("meta", Mebibytes(128))],
+            params: params.to_object(),
+            dynamic_params: Some(DynamicParams {
+                local_ip: guest.secondary_ip(),
+                remote_ip: self.testbed.guests()[1 - index].secondary_ip(),
+                local_minor: minors[index],
+                remote_minor: minors[1 - index],
+            }),
+            ..Disk::new(
+                LogicalDevice::Drbd,
+                LogicalId::Drbd8 {
+                    nodes: ["n1".to_owned(), "n2".to_owned()],
+                    port: Some(11000),
+                    minors,
+                    secret: Secret::new(SECRET),
+                },
+                SIZE,
+            )
+        };
+        End {
+            guest,
+            storage: guest.storage(),
+            disk,
+        }
+    }
+}
+
+impl End<'_> {
+    fn create(&self) -> Result<Change, Error> {
+        self.storage.check(&self.disk, Operation::Create)?;
+        self.storage.create(&self.disk)
+    }
+
+    fn assemble(&self, activation: Activation<'_>) -> Done {
+        let assembled = self.storage.assemble(&self.disk, activation)?;
+        let path = assembled.device.and_then(|device| device.path);
+        assert_eq!(path, Some(self.path().into()), "{}", self.guest.name());
+        Ok(())
+    }
+
+    fn path(&self) -> String {
+        let minor = self.disk.dynamic_params.as_ref().map(|params| params.local_minor);
+        format!("/dev/drbd{}", minor.unwrap())
+    }
+
+    fn write(&self, count: u32, at: u32) -> Done {
+        let path = self.path();
+        let write = "dd if=/dev/urandom bs=1M oflag=direct conv=fsync";
+        self.guest
+            .ok(&format!("{write} of={path} count={count} seek={at}"))
+            .map(drop)
+    }
+
+    /// The checksum of the device, which must be primary.
+    fn read(&self) -> Result<String, Error> {
+        let path = self.path();
+        self.guest
+            .ok(&format!("dd if={path} bs=1M iflag=direct | md5sum"))
+    }
+
+    /// The checksum of what is on the data volume.
+    fn below(&self) -> Result<String, Error> {
+        let LogicalId::Lv { vg, lv } = &self.disk.children[0].logical_id else {
+            panic!()
+        };
+        let count = self.disk.size.0;
+        self.guest.ok(&format!(
+            "dd if=/dev/{vg}/{lv} bs=1M count={count} iflag=direct | md5sum"
+        ))
+    }
+
+    fn proc(&self) -> Result<String, Error> {
+        self.guest.ok("cat /proc/drbd")
+    }
+
+    fn synced(&self) -> Result<Vec<f64>, Error> {
+        let mut percents = Vec::new();
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let progress = self.storage.wait_sync(&self.disk)?;
+            if progress.done {
+                return Ok(percents);
+            }
+            assert!(Instant::now() < end, "{}", self.proc()?);
+            percents.push(progress.percent);
+        }
+    }
+
+    /// Waits for a state as `/proc/drbd` tells it.
+    fn until(&self, what: &str) -> Done {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let proc = self.proc()?;
+            if proc.contains(what) {
+                return Ok(());
+            }
+            assert!(Instant::now() < end, "{what} is not to come in\n{proc}");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn status(&self) -> Result<gnt_bdev::Status, Error> {
+        Ok(self.storage.find(&self.disk)?.unwrap())
+    }
+
+    /// Nothing is left of a disk that was removed.
+    fn sweep(&self) -> Done {
+        let left = self.guest.ok("grep cs: /proc/drbd; lvs --noheadings xenvg; ls /var/lib/gnt-disk/instance-disks 2>/dev/null || true")?;
+        assert_eq!(left, "", "{}", self.guest.name());
+        Ok(())
+    }
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> Result<Refused, Error> {
+    result.unwrap_err().refused()
+}
+
+fn create(ends: &[End<'_>; 2]) -> Done {
+    for end in ends {
+        assert_eq!(end.create()?, Change::Made);
+        assert_eq!(end.create()?, Change::AlreadyThere);
+    }
+    Ok(())
+}
+
+/// As an instance is activated: on both nodes as secondary, then on the one where it runs.
+fn activate(primary: &End<'_>, secondary: &End<'_>) -> Done {
+    for end in [primary, secondary] {
+        end.assemble(Activation::secondary())?;
+    }
+    primary.assemble(Activation::primary("kvm"))
+}
+
+fn remove(ends: &[End<'_>; 2]) -> Done {
+    for end in ends {
+        assert_eq!(end.storage.remove(&end.disk)?, Change::Made);
+        assert_eq!(end.storage.remove(&end.disk)?, Change::AlreadyThere);
+    }
+    ends.iter().try_for_each(End::sweep)
+}
+
+#[test]
+fn a_disk_lives() -> Done {
+    let pair = Pair::start("drbd-life")?;
+    let mut ends = pair.ends([0, 3], |params| params.resync_rate = 16 * 1024);
+    create(&ends)?;
+    let [a, b] = &ends;
+    assert_eq!(a.status()?.device.path, None);
+    assert!(a.storage.needs_activation(&a.disk)?);
+    activate(a, b)?;
+    assert!(!a.storage.needs_activation(&a.disk)?);
+    let percents = a.synced()?;
+    assert!(!percents.is_empty() && percents.is_sorted(), "{percents:?}");
+    // Again, as nothing is done twice.
+    activate(a, b)?;
+    assert_eq!([a.create()?, b.create()?], [Change::AlreadyThere; 2]);
+    let status = a.status()?;
+    assert_eq!((status.device.major, status.device.minor), (Some(147), Some(0)));
+    assert_eq!(status.device.bytes, Some(SIZE.bytes()));
+    assert_eq!(status.sync, gnt_bdev::SyncStatus::OKAY);
+
+    a.write(64, 0)?;
+    let sum = a.read()?;
+    assert_eq!([a.below()?, b.below()?], [sum.clone(), sum.clone()]);
+
+    // The instance moves to the other node.
+    a.storage.close(&a.disk)?;
+    a.storage.close(&a.disk)?;
+    b.storage.open(&b.disk, true)?;
+    b.storage.open(&b.disk, true)?;
+    assert_eq!(b.read()?, sum);
+    let error = refused(a.storage.open(&a.disk, true))?;
+    assert!(error.message.contains("the other node is primary"), "{error:?}");
+    b.storage.close(&b.disk)?;
+    a.storage.open(&a.disk, true)?;
+
+    migrate(a, b)?;
+
+    // The volumes below grow first.
+    let to = Mebibytes(96);
+    let error = refused(a.storage.grow(&a.disk, to, false, Layer::Logical))?;
+    assert!(
+        error.message.contains("after it was told to have 96M"),
+        "{error:?}"
+    );
+    let sum = a.read()?;
+    for end in &ends {
+        end.storage.grow(&end.disk, to, false, Layer::BackingStore)?;
+    }
+    let [a, b] = &ends;
+    assert_eq!(a.storage.grow(&a.disk, to, true, Layer::Logical)?, Change::Made);
+    assert_eq!(a.storage.actual_size(&a.disk)?, SIZE.bytes());
+    assert_eq!(a.storage.grow(&a.disk, to, false, Layer::Logical)?, Change::Made);
+    assert_eq!(
+        a.storage.grow(&a.disk, to, false, Layer::Logical)?,
+        Change::AlreadyThere
+    );
+    assert_eq!(b.storage.actual_size(&b.disk)?, to.bytes());
+    let old = format!("dd if={} bs=1M count=64 iflag=direct | md5sum", a.path());
+    assert_eq!(a.guest.ok(&old)?, sum);
+    for end in &mut ends {
+        end.disk.size = to;
+        end.disk.children[0].size = to;
+    }
+    let [a, b] = &ends;
+    a.synced()?;
+    a.write(8, 80)?;
+    assert_eq!(a.below()?, b.below()?);
+
+    diskless(a, b)?;
+    pause(a, b)?;
+
+    // All again from the configuration.
+    for end in &ends {
+        assert_eq!(end.storage.shutdown(&end.disk)?, Change::Made);
+        assert_eq!(end.storage.shutdown(&end.disk)?, Change::AlreadyThere);
+        assert_eq!(end.status()?.sync.ldisk_status, LocalDiskStatus::Unknown);
+    }
+    activate(b, a)?;
+    b.synced()?;
+    remove(&ends)
+}
+
+/// Both nodes are primary while the instance moves from one to the other.
+fn migrate(a: &End<'_>, b: &End<'_>) -> Done {
+    let dance = |multimaster| -> Done {
+        for end in [a, b] {
+            assert_eq!(end.storage.disconnect_net(&end.disk)?, Change::Made);
+            assert_eq!(end.storage.disconnect_net(&end.disk)?, Change::AlreadyThere);
+        }
+        let attach = |end: &End<'_>| end.storage.attach_net(&end.disk, multimaster);
+        let changes = thread::scope(|scope| {
+            let other = scope.spawn(|| attach(b));
+            [attach(a), other.join().unwrap()]
+        });
+        for change in changes {
+            assert_eq!(change?, Change::Made);
+        }
+        assert_eq!(attach(a)?, Change::AlreadyThere);
+        Ok(())
+    };
+    dance(true)?;
+    b.storage.open(&b.disk, false)?;
+    a.until("ro:Primary/Primary")?;
+    let error = refused(a.storage.attach_net(&a.disk, false))?;
+    assert!(error.message.contains("both nodes may be primary"), "{error:?}");
+    a.write(1, 10)?;
+    b.write(1, 20)?;
+    assert_eq!(a.read()?, b.read()?);
+    a.storage.close(&a.disk)?;
+    dance(false)?;
+    b.storage.close(&b.disk)?;
+    a.storage.open(&a.disk, true)
+}
+
+/// The disk works without its volumes on this node, and gets them again.
+fn diskless(a: &End<'_>, b: &End<'_>) -> Done {
+    let sum = a.read()?;
+    assert_eq!(a.storage.remove_children(&a.disk)?, Change::Made);
+    assert_eq!(a.storage.remove_children(&a.disk)?, Change::AlreadyThere);
+    assert_eq!(a.status()?.sync.ldisk_status, LocalDiskStatus::Faulty);
+    assert!(a.storage.needs_activation(&a.disk)?);
+    assert_eq!(a.read()?, sum);
+    a.write(4, 30)?;
+    let error = refused(a.storage.grow(&a.disk, Mebibytes(128), false, Layer::Logical))?;
+    assert!(error.message.contains("has no data on this node"), "{error:?}");
+    assert_eq!(a.storage.add_children(&a.disk)?, Change::Made);
+    assert_eq!(a.storage.add_children(&a.disk)?, Change::AlreadyThere);
+    a.synced()?;
+    assert_eq!(
+        [a.read()?, a.below()?, b.below()?],
+        [b.below()?, b.below()?, b.below()?]
+    );
+    // An assembly attaches them too.
+    a.storage.remove_children(&a.disk)?;
+    a.assemble(Activation::primary("kvm"))?;
+    a.synced()?;
+    assert_eq!(a.status()?.sync, gnt_bdev::SyncStatus::OKAY);
+    Ok(())
+}
+
+fn pause(a: &End<'_>, b: &End<'_>) -> Done {
+    b.storage.disconnect_net(&b.disk)?;
+    a.until("WFConnection")?;
+    a.write(96, 0)?;
+    a.guest.ok(&format!(
+        "drbdsetup disk-options {} --resync-rate 1M --c-plan-ahead 0",
+        a.path()
+    ))?;
+    b.guest.ok(&format!(
+        "drbdsetup disk-options {} --resync-rate 1M --c-plan-ahead 0",
+        b.path()
+    ))?;
+    b.storage.attach_net(&b.disk, false)?;
+    b.until("SyncTarget")?;
+    b.storage.pause_sync(&b.disk)?;
+    b.storage.pause_sync(&b.disk)?;
+    b.until("PausedSyncT")?;
+    let sync = b.status()?.sync;
+    assert_eq!(
+        (sync.ldisk_status, sync.estimated_time),
+        (LocalDiskStatus::Sync, None)
+    );
+    assert!(
+        sync.is_degraded && sync.sync_percent.is_some_and(|percent| percent < 50.0),
+        "{sync:?}"
+    );
+    let progress = b.storage.wait_sync(&b.disk)?;
+    assert!(!progress.done);
+    b.storage.resume_sync(&b.disk)?;
+    b.storage.resume_sync(&b.disk)?;
+    b.until("SyncTarget")?;
+    let sync = b.status()?.sync;
+    assert!(sync.estimated_time.is_some(), "{sync:?}");
+    for end in [a, b] {
+        end.guest.ok(&format!(
+            "drbdsetup disk-options {} --resync-rate 200M --c-plan-ahead 0",
+            end.path()
+        ))?;
+    }
+    b.synced()?;
+    assert_eq!(a.below()?, b.below()?);
+    Ok(())
+}

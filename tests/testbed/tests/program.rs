@@ -1,0 +1,248 @@
+//! The program itself on a node with a volume group: what an administrator does to plain disks, a process that is killed, a power cut.
+#![cfg(test)]
+
+use std::path::PathBuf;
+
+use gnt_config::Mebibytes;
+use gnt_testbed::{Error, Guest, Testbed};
+use serde_json::Value;
+
+/// `gnt-disk` on a guest whose second disk has the state directory: it survives what the guest does not.
+struct Node {
+    testbed: Testbed,
+    program: PathBuf,
+}
+
+/// Where cargo puts the program, beside the test.
+fn built() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let mut places = own.ancestors().skip(1).map(|place| place.join("gnt-disk"));
+    let built = places.find(|path| path.is_file());
+    built.unwrap_or_else(|| panic!("gnt-disk is not built: cargo build -p gnt-cli"))
+}
+
+impl Node {
+    fn start(name: &str) -> Result<Self, Error> {
+        let testbed = Testbed::plan(name)
+            .disk(Mebibytes(512))
+            .disk(Mebibytes(64))
+            .modules(["dm-mod", "dm-snapshot", "ext4"])
+            .start()?;
+        let program = testbed.inside(&built());
+        let node = Self { testbed, program };
+        node.ok("vgcreate -q vg0 /dev/ubda && mkfs.ext4 -q /dev/ubdb")?;
+        node.mount()?;
+        node.disk("cluster init --vg-name vg0 --enabled-disk-templates plain,ext")?;
+        Ok(node)
+    }
+
+    fn guest(&self) -> &Guest {
+        self.testbed.guest(1)
+    }
+
+    fn mount(&self) -> Result<(), Error> {
+        let program = self.program.display();
+        self.ok(&format!(
+            "mkdir -p -m 700 /var/lib/gnt-disk && mount /dev/ubdb /var/lib/gnt-disk && chmod 700 /var/lib/gnt-disk
+             ln -s {program} /usr/local/sbin/gnt-disk"
+        ))?;
+        Ok(())
+    }
+
+    fn ok(&self, script: &str) -> Result<String, Error> {
+        self.guest().ok(script)
+    }
+
+    /// Runs the program, which must succeed without a warning.
+    fn disk(&self, arguments: &str) -> Result<String, Error> {
+        self.ok(&format!("gnt-disk {arguments}"))
+    }
+
+    fn json(&self, arguments: &str) -> Result<Value, Error> {
+        let text = self.disk(&format!("--json {arguments}"))?;
+        Ok(serde_json::from_str(&text).unwrap())
+    }
+
+    /// What the program says when it ends with this status.
+    fn ends(&self, status: i32, arguments: &str) -> Result<String, Error> {
+        let output = self.guest().sh(&format!("gnt-disk {arguments}"))?;
+        assert_eq!(output.code, Some(status), "{arguments}: {output:?}");
+        Ok(output.stdout + &output.stderr)
+    }
+
+    /// The link to a disk in use.
+    fn link(instance: &str, index: usize) -> String {
+        format!("/var/lib/gnt-disk/instance-disks/{instance}:{index}")
+    }
+
+    fn checksum(&self, instance: &str, index: usize, mebibytes: u64) -> Result<String, Error> {
+        let link = Self::link(instance, index);
+        self.ok(&format!("head -c {mebibytes}M {link} | md5sum"))
+    }
+
+    fn fill(&self, instance: &str, index: usize) -> Result<(), Error> {
+        let link = Self::link(instance, index);
+        // Ends when the disk is full.
+        self.ok(&format!("cat /dev/urandom >{link} 2>/dev/null; sync"))?;
+        Ok(())
+    }
+
+    /// Names of the logical volumes, with what `fields` say.
+    fn volumes(&self, fields: &str) -> Result<Vec<String>, Error> {
+        let lines = self.ok(&format!("lvs --noheadings --options {fields}"))?;
+        Ok(lines.lines().map(|line| line.trim().to_owned()).collect())
+    }
+}
+
+#[test]
+fn plain_disks_live_their_whole_life() -> Result<(), Error> {
+    let node = Node::start("program")?;
+    life(&node)?;
+    adoption(&node)?;
+    killed(&node)?;
+    power_cut(&node)?;
+    for instance in ["www", "old"] {
+        node.disk(&format!("remove {instance}"))?;
+    }
+    assert_eq!(node.volumes("lv_name")?, ["busy"]);
+    assert_eq!(node.disk("verify")?, "The storage is as configured.\n");
+    Ok(())
+}
+
+fn life(node: &Node) -> Result<(), Error> {
+    node.disk("add web --disk 0:size=64M --disk 1:size=32M,name=logs")?;
+    let listed = node.json("list")?;
+    assert_eq!(listed[0]["disk_template"], "plain");
+    assert_eq!(listed[0]["disk.sizes"], serde_json::json!([64, 32]));
+
+    let shown = node.disk("activate web --wait-for-sync")?;
+    assert!(
+        shown.starts_with("n1:disk/0:/dev/vg0/") && shown.contains("n1:disk/1:/dev/vg0/"),
+        "{shown}"
+    );
+    node.fill("web", 0)?;
+    let written = node.checksum("web", 0, 64)?;
+
+    let info = node.json("info web")?;
+    let status = &info["disks"][0]["pstatus"];
+    assert_eq!(info["disks"][0]["status"], "ok");
+    assert_eq!(status["bytes"], 64 << 20);
+    assert_eq!(
+        (
+            &status["sync_percent"],
+            &status["is_degraded"],
+            &status["ldisk_status"]
+        ),
+        (&Value::Null, &false.into(), &1.into())
+    );
+
+    node.disk("grow web 0 30M")?;
+    let info = node.json("info web")?;
+    // LVM's extents have 4 MiB.
+    assert_eq!(
+        (&info["disks"][0]["size"], &info["disks"][0]["pstatus"]["bytes"]),
+        (&94.into(), &(96u64 << 20).into())
+    );
+    assert_eq!(node.checksum("web", 0, 64)?, written);
+
+    node.disk("snapshot web --disk 0:snapshot_name=before")?;
+    node.ok(&format!(
+        "dd if=/dev/zero of={} bs=1M count=8 conv=notrunc oflag=direct",
+        Node::link("web", 0)
+    ))?;
+    node.disk("modify web --disk attach:before")?;
+    assert_eq!(node.checksum("web", 2, 64)?, written);
+    assert_ne!(node.checksum("web", 0, 64)?, written);
+    let error = node.ends(1, "modify web --disk 0:remove")?;
+    assert!(error.contains("before"), "{error}");
+    node.disk("modify web --disk 2:remove --disk add:size=16M --disk 1:mode=ro")?;
+
+    assert!(node.ends(1, "rename web www")?.contains("are active"));
+    node.disk("deactivate web")?;
+    node.disk("rename web www")?;
+    let tags = node.volumes("lv_tags")?;
+    assert_eq!(tags.len(), 3);
+    assert!(
+        tags.iter().all(|tags| tags.contains("originstname+www")),
+        "{tags:?}"
+    );
+    assert_eq!(node.disk("verify")?, "The storage is as configured.\n");
+    Ok(())
+}
+
+fn adoption(node: &Node) -> Result<(), Error> {
+    node.ok("lvcreate -qq -n legacy -L 16M vg0 && lvcreate -qq -n busy -L 16M vg0 && lvchange --addtag kept vg0/legacy")?;
+    node.ok("cat /dev/urandom >/dev/vg0/legacy 2>/dev/null; mkfs.ext4 -q /dev/vg0/busy && mount /dev/vg0/busy /mnt")?;
+    let written = node.ok("md5sum </dev/vg0/legacy")?;
+    let error = node.ends(1, "add old --disk adopt=lost")?;
+    assert!(
+        error.contains("there is no volume vg0/lost on node n1"),
+        "{error}"
+    );
+    let error = node.ends(1, "add old --disk adopt=busy")?;
+    assert!(error.contains("in use"), "{error}");
+    let taken = node.json("info www")?["disks"][0]["logical_id"][1]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let error = node.ends(1, &format!("add old --disk adopt={taken}"))?;
+    assert!(error.contains("is a disk of instance www already"), "{error}");
+    // The second cannot be adopted: the first keeps its name.
+    node.ends(1, "add old --disk adopt=legacy --disk adopt=busy")?;
+    assert!(node.volumes("lv_name")?.contains(&"legacy".to_owned()));
+
+    node.disk("add old --disk adopt=legacy")?;
+    assert!(!node.volumes("lv_name")?.contains(&"legacy".to_owned()));
+    assert_eq!(node.json("list old")?[0]["disk.sizes"], serde_json::json!([16]));
+    let tags = node.volumes("lv_tags")?;
+    let is_ours = |tags: &String| tags.contains("originstname+old") && tags.contains("kept");
+    assert!(tags.iter().any(is_ours), "{tags:?}");
+    node.disk("activate old")?;
+    assert_eq!(node.checksum("old", 0, 16)?, written);
+    node.ok("umount /mnt")?;
+    Ok(())
+}
+
+/// The process is killed as soon as there is a volume; the program that it was running may go on.
+fn killed(node: &Node) -> Result<(), Error> {
+    node.ok(
+        "gnt-disk add killed --disk 0:size=8M --disk 1:size=8M --disk 2:size=8M & process=$!
+             until lvs --noheadings --options lv_tags | grep -q instance=killed; do :; done
+             kill -9 $process; wait $process; true",
+    )?;
+    let operations = node.json("operation list")?;
+    assert_eq!(
+        (&operations[0]["instance"], &operations[0]["interrupted"]),
+        (&"killed".into(), &true.into()),
+        "{operations}"
+    );
+    let found = node.ends(3, "verify")?;
+    assert!(found.contains("was interrupted"), "{found}");
+    node.disk("operation abort --all")?;
+    let left = node.volumes("lv_tags")?;
+    assert!(left.iter().all(|tags| !tags.contains("killed")), "{left:?}");
+    assert_eq!(node.disk("verify")?, "The storage is as configured.\n");
+    Ok(())
+}
+
+fn power_cut(node: &Node) -> Result<(), Error> {
+    node.disk("activate www")?;
+    let before = [node.checksum("www", 0, 94)?, node.checksum("old", 0, 16)?];
+    node.ok("sync")?;
+    node.guest().power_cut()?;
+    node.guest().boot()?;
+    node.mount()?;
+    // A node that starts may activate what LVM has by itself; this one starts with nothing in use.
+    node.ok("vgchange -qq -an vg0")?;
+    let found = node.ends(3, "verify")?;
+    assert_eq!(found.matches("should be active").count(), 4, "{found}");
+    for instance in ["www", "old"] {
+        node.disk(&format!("activate {instance}"))?;
+    }
+    assert_eq!(
+        [node.checksum("www", 0, 94)?, node.checksum("old", 0, 16)?],
+        before
+    );
+    assert_eq!(node.disk("verify")?, "The storage is as configured.\n");
+    Ok(())
+}
