@@ -174,7 +174,7 @@ fn a_provider_that_cannot_tell_what_it_has_can_snapshot() {
 #[test]
 fn a_template_without_a_driver_is_not_said_to_be_disabled() {
     let sandbox = Sandbox::new();
-    for template in ["drbd", "rbd", "gluster"] {
+    for template in ["rbd", "gluster"] {
         let error = sandbox.fails(1, &format!("add web -t {template} --disk 0:size=1M"));
         assert!(
             error.contains(&format!("there is no driver for {template} disks")),

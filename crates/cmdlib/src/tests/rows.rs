@@ -1,6 +1,6 @@
 //! The operations, on what and with what.
 
-use gnt_config::template::{GROWABLE, MUST_ADOPT, SNAPSHOT_CAPABLE};
+use gnt_config::template::{GROWABLE, MUST_ADOPT, NEEDS_SECONDARY, SNAPSHOT_CAPABLE};
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
 use serde_json::json;
 use strum::IntoEnumIterator;
@@ -76,8 +76,9 @@ impl Deed {
 /// Every operation on every template that has it, with disks in use and not.
 pub(super) fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
-    for driver in gnt_bdev::DEV_MAP {
-        let template = driver.device().template();
+    // There is only one node here.
+    let templates = gnt_bdev::DEV_MAP.iter().map(|driver| driver.device().template());
+    for template in templates.filter(|template| !NEEDS_SECONDARY.contains(*template)) {
         let mut deeds = vec![
             (false, Deed::Add),
             (false, Deed::Activate),
