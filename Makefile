@@ -16,7 +16,7 @@ demo: packages
 
 test: lint test-crates test-providers
 
-test-crates: packages
+test-crates: test-packages
 	time $(CARGO) test -q --workspace --no-run
 	time $(CARGO) test --workspace --no-fail-fast
 
@@ -52,3 +52,6 @@ install:
 
 packages:
 	@scripts/packages
+
+test-packages:
+	@scripts/packages test

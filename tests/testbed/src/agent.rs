@@ -1,5 +1,6 @@
 //! The inside of a guest: answers requests until the guest goes off.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,12 +11,14 @@ use std::time::{Duration, Instant};
 use gnt_bdev::{BlockDevice, FoundVolume, Host, Target, driver, tree};
 use gnt_config::{Disk, Mebibytes};
 use gnt_process::{Command, DryRun, Effect, RunError, Runner, System};
-use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::Refused;
+use crate::error::{Error, Refused};
+use crate::inventory;
 use crate::script;
-use crate::wire::{Action, ActionOnAll, Answer, Assembled, Call, NodeForm, Program, Request, VolumeForm};
+use crate::wire::{
+    Action, ActionOnAll, Answer, Assembled, Call, NodeForm, Program, Request, VolumeForm, json,
+};
 
 /// How often it looks for requests: while there are any, and after a second without.
 const BUSY: Duration = Duration::from_millis(2);
@@ -25,7 +28,12 @@ const IDLE: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// When the spool directory cannot be read any more.
-pub fn run(spool: &Path) -> io::Result<()> {
+pub fn run(spool: &Path) -> Result<(), Error> {
+    answer_all(spool).map_err(Error::file(spool))
+}
+
+fn answer_all(spool: &Path) -> io::Result<()> {
+    let at_boot = Arc::new(inventory::kernel());
     fs::write(spool.join("ready"), "")?;
     let mut last = Instant::now();
     loop {
@@ -35,20 +43,18 @@ pub fn run(spool: &Path) -> io::Result<()> {
                 last = Instant::now();
                 let text = fs::read_to_string(&path)?;
                 fs::remove_file(&path)?;
-                thread::spawn(move || serve(&path, &text));
+                let at_boot = Arc::clone(&at_boot);
+                thread::spawn(move || serve(&path, &text, &at_boot));
             }
         }
-        thread::sleep(if last.elapsed() < Duration::from_secs(1) {
-            BUSY
-        } else {
-            IDLE
-        });
+        let busy = last.elapsed() < Duration::from_secs(1);
+        thread::sleep(if busy { BUSY } else { IDLE });
     }
 }
 
-fn serve(path: &Path, request: &str) {
+fn serve(path: &Path, request: &str, at_boot: &BTreeSet<String>) {
     let written = (|| {
-        let answer = answer(serde_json::from_str(request)?)?;
+        let answer = answer(serde_json::from_str(request)?, at_boot)?;
         let unfinished = path.with_extension("unfinished");
         fs::write(&unfinished, serde_json::to_string(&answer)?)?;
         fs::rename(&unfinished, path.with_extension("answer"))
@@ -60,16 +66,16 @@ fn serve(path: &Path, request: &str) {
     }
 }
 
-fn answer(request: Request) -> io::Result<Answer> {
+fn answer(request: Request, at_boot: &BTreeSet<String>) -> io::Result<Answer> {
     match request {
         Request::Script { script, timeout } => {
-            let output =
-                script::run(&[], &script, Duration::from_secs_f64(timeout)).map_err(io::Error::other)?;
-            Ok(Answer {
-                result: Ok(serde_json::to_value(output)?),
-                programs: Vec::new(),
-                noted: Vec::new(),
-            })
+            let timeout = Duration::from_secs_f64(timeout);
+            let output = script::run(&[], &script, timeout).map_err(io::Error::other)?;
+            Ok(Answer::of(output))
+        }
+        Request::Inventory => {
+            let there = inventory::take();
+            Ok(Answer::of(there.difference(at_boot).collect::<Vec<_>>()))
         }
         Request::Storage { node, call } => Ok(storage(&node, &call)),
     }
@@ -199,11 +205,6 @@ fn volume(found: FoundVolume) -> VolumeForm {
         bytes: found.bytes,
         owner: found.owner,
     }
-}
-
-/// What the forms above are made of always has a form in JSON.
-fn json(value: impl Serialize) -> Value {
-    serde_json::to_value(value).unwrap_or_else(|error| Value::String(error.to_string()))
 }
 
 /// Runs programs and remembers which.

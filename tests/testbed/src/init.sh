@@ -1,5 +1,5 @@
 #!/bin/bash
-# The first process of a guest. The kernel's command line gives it: NODE, SPOOL, AGENT (paths outside), MODULES (comma list), and
+# The first process of a guest. The kernel's command line gives it: NODE, SPOOL, AGENT, ETC (paths outside), MODULES (comma list), and
 # PRIMARY and SECONDARY, its addresses.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C
 mountpoint -q /proc || mount -t proc proc /proc
@@ -36,6 +36,7 @@ echo "$NODE" >/proc/sys/kernel/hostname
 printf '%s\n' '127.0.0.1 localhost' '192.168.77.1 n1' '192.168.77.2 n2' '192.168.77.3 n3' >/etc/hosts
 # Without a name server no look-up waits for one.
 : >/etc/resolv.conf
+[ ! -d "/host$ETC" ] || cp -rp "/host$ETC/." /etc/
 # Those of the machine outside are not meant for a guest: slow, or refused.
 rm -f /root/.bashrc
 ip -batch - <<END

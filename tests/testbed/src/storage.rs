@@ -9,7 +9,7 @@ use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object, Settings};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Refused};
-use crate::guest::{Guest, lock, read};
+use crate::guest::{Guest, lock};
 use crate::wire::{Action, ActionOnAll, Assembled, Call, NodeForm, Program, Request, VolumeForm};
 
 /// Longer than any one call waits for a device or a tool.
@@ -354,9 +354,6 @@ impl<'a> Storage<'a> {
         let mut answer = self.guest.ask(&request, TIMEOUT)?;
         lock(&self.programs).append(&mut answer.programs);
         lock(&self.noted).append(&mut answer.noted);
-        match answer.result {
-            Ok(value) => read(value),
-            Err(refused) => Err(Error::Refused(Box::new(refused))),
-        }
+        answer.read().map_err(|error| self.guest.told(error))
     }
 }

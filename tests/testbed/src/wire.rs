@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use gnt_bdev::{Activation, Operation};
 use gnt_config::{Disk, LogicalDevice, Mebibytes, Object, Settings};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::Refused;
+use crate::error::{Error, Refused};
 
 /// Something to do in a guest.
 #[derive(Debug, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub(crate) enum Request {
         /// Seconds.
         timeout: f64,
     },
+    /// What there is besides what was there when the guest came up.
+    Inventory,
     /// A call on [`gnt_bdev::tree`].
     Storage { node: NodeForm, call: Box<Call> },
 }
@@ -145,6 +148,29 @@ pub(crate) struct Answer {
     pub(crate) programs: Vec<Program>,
     /// What a dry run would have done.
     pub(crate) noted: Vec<String>,
+}
+
+impl Answer {
+    pub(crate) fn of(value: impl Serialize) -> Self {
+        Self {
+            result: Ok(json(value)),
+            programs: Vec::new(),
+            noted: Vec::new(),
+        }
+    }
+
+    pub(crate) fn read<T: DeserializeOwned>(self) -> Result<T, Error> {
+        let value = self.result.map_err(|refused| Error::Refused(Box::new(refused)))?;
+        serde_json::from_value(value).map_err(|source| Error::Form {
+            what: "an answer",
+            source,
+        })
+    }
+}
+
+/// What answers are made of always has a form in JSON.
+pub(crate) fn json(value: impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_else(|error| Value::String(error.to_string()))
 }
 
 /// A program that a storage call ran.
