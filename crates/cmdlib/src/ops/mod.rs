@@ -134,6 +134,9 @@ impl Subject {
                     disks.push(*self.place_on(node, disk)?.disk);
                 }
             }
+            if disks.is_empty() {
+                continue;
+            }
             all.push(Places {
                 node: node.to_owned(),
                 role: if node == primary {
