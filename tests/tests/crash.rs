@@ -534,11 +534,12 @@ fn every_kind_of_operation_and_every_template_is_killed() {
         .map(Kind::as_str)
         .collect();
     assert_eq!(kinds, all);
-    // Logical volumes are the whole machine's: they are in guests only, with `tests/testbed`.
+    // Logical volumes are the whole machine's, and Ceph and Gluster have servers: they are in guests only, with `tests/testbed`.
+    let in_guests = gnt_config::template::LVM | DiskTemplate::Rbd | DiskTemplate::Gluster;
     let templates: Vec<_> = gnt_bdev::DEV_MAP
         .iter()
         .map(|driver| driver.device().template())
-        .filter(|template| !gnt_config::template::LVM.contains(*template))
+        .filter(|template| !in_guests.contains(*template))
         .collect();
     assert_eq!(
         templates.len(),
