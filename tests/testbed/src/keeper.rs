@@ -98,6 +98,8 @@ impl Keeper {
                 .args(leader)
                 .arg(&group.pid_file)
                 .args(words)
+                // A guest has its memory there, and /dev/shm without it.
+                .env_remove("TMPDIR")
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
                 .stderr(log)
