@@ -4,10 +4,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gnt_bdev::{Activation, Change, Layer, LocalDiskStatus, Operation};
+use gnt_bdev::{Activation, Change, ErrorKind, Layer, LocalDiskStatus, Operation};
 use gnt_config::params::{DrbdDeviceParams, LvmParams, Parameters as _};
 use gnt_config::{Disk, DynamicParams, LogicalDevice, LogicalId, Mebibytes, Secret};
-use gnt_testbed::{Error, Guest, Refused, Storage, Testbed};
+use gnt_testbed::{Error, Guest, Net, Refused, Storage, Testbed};
 
 type Done = Result<(), Error>;
 
@@ -392,4 +392,389 @@ fn pause(a: &End<'_>, b: &End<'_>) -> Done {
     b.synced()?;
     assert_eq!(a.below()?, b.below()?);
     Ok(())
+}
+
+/// The two halves of a pair.
+fn both<'a, 'b>(ends: &'a [End<'b>; 2]) -> (&'a End<'b>, &'a End<'b>) {
+    (&ends[0], &ends[1])
+}
+
+/// A disk on both nodes, in sync, the first being primary.
+fn made(ends: &[End<'_>; 2]) -> Done {
+    let (a, b) = both(ends);
+    for end in ends {
+        end.create()?;
+    }
+    activate(a, b)?;
+    a.synced().map(drop)
+}
+
+#[test]
+fn nodes_lose_their_power() -> Done {
+    let pair = Pair::start("drbd-power")?;
+    let ends = pair.ends([0, 0], |params| params.resync_rate = 8 * 1024);
+    let (a, b) = both(&ends);
+    for end in &ends {
+        end.create()?;
+    }
+
+    // The peer, while it is being synchronised.
+    activate(a, b)?;
+    let progress = a.storage.wait_sync(&a.disk)?;
+    assert!(!progress.done, "{progress:?}");
+    b.until("SyncTarget")?;
+    b.guest.power_cut()?;
+    a.until("WFConnection")?;
+    let sync = a.status()?.sync;
+    assert!(
+        sync.is_degraded && sync.ldisk_status == LocalDiskStatus::Okay,
+        "{sync:?}"
+    );
+    let error = refused(a.storage.wait_sync(&a.disk))?;
+    assert!(
+        error
+            .message
+            .contains("it is not connected to 192.168.78.2 (WFConnection"),
+        "{error:?}"
+    );
+    a.write(8, 8)?;
+    b.guest.boot()?;
+    // Its data is of no use before it is in sync.
+    b.assemble(Activation::secondary())?;
+    a.synced()?;
+    assert_eq!(a.below()?, b.below()?);
+
+    // The peer, while there are writes.
+    let path = a.path();
+    let writes = format!(
+        "for i in 1 2 3 4 5 6 7 8; do dd if=/dev/urandom of={path} bs=1M count=60 oflag=direct || exit; done"
+    );
+    thread::scope(|scope| -> Done {
+        let writing = scope.spawn(|| a.guest.ok(&writes));
+        thread::sleep(Duration::from_millis(500));
+        b.guest.power_cut()?;
+        writing.join().unwrap().map(drop)
+    })?;
+    a.until("WFConnection")?;
+    b.guest.boot()?;
+    b.assemble(Activation::secondary())?;
+    a.synced()?;
+    assert_eq!(a.below()?, b.below()?);
+
+    // The primary, while it writes: its metadata is unclean then.
+    let cut = thread::scope(|scope| {
+        let writing = scope.spawn(|| a.guest.ok(&writes));
+        thread::sleep(Duration::from_millis(500));
+        let cut = a.guest.power_cut();
+        assert!(writing.join().unwrap().is_err());
+        cut
+    });
+    cut?;
+    b.until("WFConnection")?;
+    b.storage.open(&b.disk, true)?;
+    let sum = b.read()?;
+    a.guest.boot()?;
+    // What Ganeti found out: attach alone does not do.
+    let [data, meta] = [0, 1].map(|index| format!("/dev/{}", a.disk.children[index].logical_id));
+    let script = format!(
+        "lvchange -ay {data} {meta}; drbdsetup new-resource resource0; drbdsetup new-minor resource0 0 0; \
+         drbdsetup attach 0 {data} {meta} flexible; drbdsetup down resource0"
+    );
+    let attach = a.guest.sh(&script)?;
+    assert!(
+        attach.stderr.contains("(165) Unclean meta-data found"),
+        "{attach}"
+    );
+    a.assemble(Activation::secondary())?;
+    b.synced()?;
+    assert_eq!(
+        [b.read()?, a.below()?, b.below()?],
+        [sum.clone(), sum.clone(), sum.clone()]
+    );
+
+    // Both at once; then all comes from the configuration.
+    b.write(4, 40)?;
+    let sum = b.read()?;
+    for end in &ends {
+        end.guest.power_cut()?;
+    }
+    for end in &ends {
+        end.guest.boot()?;
+    }
+    activate(b, a)?;
+    b.synced()?;
+    assert_eq!([b.read()?, a.below()?], [sum.clone(), sum]);
+    remove(&ends)
+}
+
+#[test]
+fn the_network_is_cut() -> Done {
+    let pair = Pair::start("drbd-network")?;
+    let ends = pair.ends([7, 0], |_| {});
+    let (a, b) = both(&ends);
+    made(&ends)?;
+    let net = Net::Secondary;
+
+    pair.testbed.cut(b.guest, net)?;
+    a.until("WFConnection")?;
+    a.write(8, 0)?;
+    pair.testbed.heal(b.guest, net)?;
+    a.until("cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate")?;
+    assert_eq!(a.below()?, b.below()?);
+
+    // Both write, each thinking that it is alone.
+    pair.testbed.cut(b.guest, net)?;
+    b.until("WFConnection")?;
+    b.storage.open(&b.disk, true)?;
+    a.write(8, 8)?;
+    b.write(3, 8)?;
+    pair.testbed.heal(b.guest, net)?;
+    a.until("StandAlone")?;
+    b.until("StandAlone")?;
+    assert!(a.storage.needs_activation(&a.disk)?);
+    assert_eq!(a.status()?.sync.ldisk_status, LocalDiskStatus::Faulty);
+    let told = [
+        refused(a.storage.wait_sync(&a.disk))?,
+        refused(b.storage.wait_sync(&b.disk))?,
+    ];
+    let differ = "split brain: the copies on this node and on";
+    assert!(
+        told[0].message.contains(&format!("{differ} 192.168.78.2 differ")),
+        "{told:?}"
+    );
+    assert!(told[0].message.contains("(8M here, 3M there)"), "{told:?}");
+    assert!(told[1].message.contains("(3M here, 8M there)"), "{told:?}");
+    let sums = [a.below()?, b.below()?];
+    // Activation resolves nothing.
+    b.storage.close(&b.disk)?;
+    activate(a, b)?;
+    a.until("cs:")?;
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!([a.below()?, b.below()?], sums);
+    for end in &ends {
+        let error = refused(end.storage.wait_sync(&end.disk))?;
+        assert!(error.message.contains(differ), "{error:?}");
+        assert!(!error.message.contains(SECRET));
+    }
+
+    // The hint says what to type, on the node that loses its changes.
+    let error = refused(a.storage.wait_sync(&a.disk))?;
+    let hint = error.hint.unwrap();
+    let commands = hint
+        .split("run there: `")
+        .nth(1)
+        .unwrap()
+        .split('`')
+        .next()
+        .unwrap();
+    let ends_of = "ipv4:192.168.78.2:11000 ipv4:192.168.78.1:11000";
+    assert_eq!(
+        commands,
+        format!("drbdsetup disconnect {ends_of}; drbdsetup secondary 0 && drbdsetup invalidate 0")
+    );
+    b.guest.ok(commands)?;
+    activate(a, b)?;
+    a.until("cs:Sync")?;
+    a.synced()?;
+    assert_eq!([a.below()?, b.below()?], [sums[0].clone(), sums[0].clone()]);
+
+    // A peer with another secret is told as such.
+    b.storage.disconnect_net(&b.disk)?;
+    a.storage.disconnect_net(&a.disk)?;
+    let mut other = pair.end(1, [7, 0], |_| {});
+    if let LogicalId::Drbd8 { secret, .. } = &mut other.disk.logical_id {
+        *secret = Secret::new("an0ther");
+    }
+    let results = thread::scope(|scope| {
+        let peer = scope.spawn(|| refused(other.storage.attach_net(&other.disk, false)));
+        [
+            refused(a.storage.attach_net(&a.disk, false)),
+            peer.join().unwrap(),
+        ]
+    });
+    for error in results {
+        let error = error?;
+        assert!(
+            error.message.contains("does not have the same shared secret"),
+            "{error:?}"
+        );
+        assert!(!error.message.contains(SECRET) && !error.message.contains("an0ther"));
+    }
+    a.guest.ok("ps ax >/dev/null")?;
+    remove(&ends)
+}
+
+#[test]
+fn what_is_in_the_way_is_told() -> Done {
+    let pair = Pair::start("drbd-faults")?;
+    let ends = pair.ends([0, 0], |_| {});
+    let (a, b) = both(&ends);
+
+    // Somebody else's device has the minor.
+    let foreign = "drbdsetup new-resource mine; drbdsetup new-minor mine 0 0; \
+                   drbdsetup connect mine ipv4:192.168.78.1:7788 ipv4:192.168.78.2:7788";
+    a.guest.ok(foreign)?;
+    let before = a.proc()?;
+    for error in [
+        refused(a.create())?,
+        refused(a.storage.create(&a.disk))?,
+        refused(a.storage.assemble(&a.disk, Activation::primary("kvm")))?,
+    ] {
+        assert!(
+            error
+                .message
+                .contains("minor 0 runs something else: the resource mine"),
+            "{error:?}"
+        );
+        assert_eq!(error.kind, ErrorKind::Busy);
+        assert!(error.hint.unwrap().contains("drbdsetup down mine"));
+    }
+    assert_eq!(a.storage.shutdown(&a.disk)?, Change::AlreadyThere);
+    a.storage.remove(&a.disk)?;
+    assert_eq!(a.proc()?, before);
+    a.guest.ok("drbdsetup down mine")?;
+    a.sweep()?;
+
+    // The kernel's own helper, and no drbd at all.
+    let helper = "/sys/module/drbd/parameters/usermode_helper";
+    a.guest.ok(&format!("echo /sbin/drbdadm >{helper}"))?;
+    let error = refused(a.create())?;
+    assert!(
+        error
+            .message
+            .contains("calls /sbin/drbdadm for its events, not /bin/true"),
+        "{error:?}"
+    );
+    a.guest.ok(&format!("echo /bin/true >{helper}; rmmod drbd"))?;
+    let error = refused(a.create())?;
+    assert!(
+        error.message.contains("the kernel module drbd is not loaded"),
+        "{error:?}"
+    );
+    assert!(error.hint.unwrap().contains("modprobe drbd"));
+    a.guest
+        .ok("modprobe drbd usermode_helper=/bin/true; mv /usr/sbin/drbdmeta /usr/sbin/drbdmeta.away")?;
+    let error = refused(a.create())?;
+    assert_eq!(
+        error.hint.as_deref(),
+        Some("install the package drbd-utils"),
+        "{error:?}"
+    );
+    a.guest.ok("mv /usr/sbin/drbdmeta.away /usr/sbin/drbdmeta")?;
+    a.sweep()?;
+
+    // A file system that was there before is not in the way of metadata, one that is in use is.
+    made(&ends)?;
+    a.write(64, 0)?;
+    let [data, meta] = [0, 1].map(|index| format!("/dev/{}", a.disk.children[index].logical_id));
+
+    // In use.
+    let hold = format!("exec 3<>{}; sleep 600 & echo $!", a.path());
+    let held = a
+        .guest
+        .ok(&format!("({hold}) 2>/dev/null </dev/null | head -1"))?;
+    for error in [
+        refused(a.storage.close(&a.disk))?,
+        refused(a.storage.shutdown(&a.disk))?,
+        refused(a.storage.remove(&a.disk))?,
+    ] {
+        assert!(
+            error.message.contains("Device is held open by someone"),
+            "{error:?}"
+        );
+    }
+    assert_eq!(refused(a.storage.close(&a.disk))?.kind, ErrorKind::Busy);
+    a.until("cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate")?;
+    a.guest.ok(&format!("kill {}", held.trim()))?;
+
+    // A minor that has our volumes under another number is not ours, and theirs are not free.
+    let elsewhere = pair.end(0, [5, 0], |_| {});
+    let elsewhere = Disk {
+        children: a.disk.children.clone(),
+        ..elsewhere.disk
+    };
+    let error = refused(a.storage.create(&elsewhere))?;
+    assert_eq!(error.kind, ErrorKind::Busy, "{error:?}");
+    let error = refused(a.storage.assemble(&elsewhere, Activation::secondary()))?;
+    assert!(error.message.contains("drbdmeta"), "{error:?}");
+    assert!(!a.proc()?.contains(" 5: cs:"));
+
+    // The peer's address is another one now: our volumes, so it connects there.
+    let mut moved = pair.end(0, [0, 0], |_| {});
+    if let Some(params) = &mut moved.disk.dynamic_params {
+        params.remote_ip = "192.168.78.3".to_owned();
+    }
+    moved.assemble(Activation::primary("kvm"))?;
+    let shown = a.guest.ok("drbdsetup show 0")?;
+    assert!(shown.contains("ipv4 192.168.78.3:11000"), "{shown}");
+    a.assemble(Activation::primary("kvm"))?;
+    a.until("cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate")?;
+
+    // A volume is lost while the disk is down: the other node's data is used, and a new disk on the old metadata is refused.
+    let sum = a.read()?;
+    a.storage.shutdown(&a.disk)?;
+    a.guest
+        .ok(&format!("lvchange -ay {data}; lvremove -qqf {data}"))?;
+    let assembled = a.storage.assemble(&a.disk, Activation::secondary())?;
+    assert_eq!(assembled.warnings.len(), 1, "{assembled:?}");
+    a.until("ds:Diskless/UpToDate")?;
+    a.storage.open(&a.disk, true)?;
+    assert_eq!(a.read()?, sum);
+    assert!(a.storage.needs_activation(&a.disk)?);
+    a.storage.shutdown(&a.disk)?;
+    let error = refused(a.storage.create(&a.disk))?;
+    assert!(error.message.contains("that has been in use"), "{error:?}");
+    assert_eq!(error.kind, ErrorKind::AlreadyExists);
+    assert!(
+        a.guest.sh(&format!("lvs {data}"))?.code != Some(0),
+        "the new data volume is gone again"
+    );
+    a.guest.ok(&format!(
+        "lvchange -ay {meta}; dd if=/dev/zero of={meta} bs=1M count=1 oflag=direct; mkfs.ext4 -q {meta}"
+    ))?;
+    assert_eq!(a.storage.create(&a.disk)?, Change::Made);
+    a.assemble(Activation::secondary())?;
+    a.synced()?;
+    assert_eq!(a.below()?, b.below()?);
+
+    // Neither node has good data alone.
+    b.storage.shutdown(&b.disk)?;
+    remove(&ends)
+}
+
+#[test]
+fn nodes_are_connected_by_ipv6() -> Done {
+    let pair = Pair::start("drbd-ipv6")?;
+    let mut ends = pair.ends([300, 2], |params| {
+        params.dynamic_resync = true;
+        params.c_max_rate = 200 * 1024;
+        params.disk_custom = String::new();
+        params.disabled_barriers = "bf".parse().unwrap();
+        params.disable_meta_flush = true;
+    });
+    for end in &mut ends {
+        let index = end.guest.index();
+        end.guest.ok(&format!(
+            "modprobe ipv6; ip address add fd00::{index}/64 dev vec1 nodad"
+        ))?;
+        if let Some(params) = &mut end.disk.dynamic_params {
+            params.local_ip = format!("fd00::{index}");
+            params.remote_ip = format!("fd00::{}", 3 - index);
+        }
+    }
+    made(&ends)?;
+    let (a, b) = both(&ends);
+    activate(a, b)?;
+    a.write(16, 0)?;
+    assert_eq!(a.below()?, b.below()?);
+    let shown = a.guest.ok("drbdsetup show --show-defaults 300")?;
+    for option in [
+        "c-max-rate      \t204800k",
+        "disk-flushes    \tno",
+        "md-flushes      \tno",
+        "disk-barrier    \tno",
+    ] {
+        assert!(shown.contains(option), "{option}: {shown}");
+    }
+    remove(&ends)
 }

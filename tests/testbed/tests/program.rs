@@ -1,16 +1,18 @@
-//! The program itself on a node with a volume group: what an administrator does to plain disks, a process that is killed, a power cut.
+//! The program itself on nodes with a volume group: what an administrator does to plain disks, a process that is killed, a power cut; and
+//! a mirrored disk on each of its nodes.
 #![cfg(test)]
 
 use std::path::PathBuf;
 
-use gnt_config::Mebibytes;
+use gnt_config::params::DiskParams;
+use gnt_config::{Disk, Mebibytes};
 use gnt_testbed::{Error, Guest, Testbed};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// `gnt-disk` on a guest whose second disk has the state directory: it survives what the guest does not.
-struct Node {
-    testbed: Testbed,
-    program: PathBuf,
+struct Node<'a> {
+    testbed: &'a Testbed,
+    guest: &'a Guest,
 }
 
 /// Where cargo puts the program, beside the test.
@@ -21,27 +23,27 @@ fn built() -> PathBuf {
     built.unwrap_or_else(|| panic!("gnt-disk is not built: cargo build -p gnt-cli"))
 }
 
-impl Node {
-    fn start(name: &str) -> Result<Self, Error> {
-        let testbed = Testbed::plan(name)
-            .disk(Mebibytes(512))
-            .disk(Mebibytes(64))
-            .modules(["dm-mod", "dm-snapshot", "ext4"])
-            .start()?;
-        let program = testbed.inside(&built());
-        let node = Self { testbed, program };
-        node.ok("vgcreate -q vg0 /dev/ubda && mkfs.ext4 -q /dev/ubdb")?;
+fn testbed(name: &str, guests: usize, modules: &[&str]) -> Result<Testbed, Error> {
+    let plan = Testbed::plan(name)
+        .guests(guests)
+        .disk(Mebibytes(512))
+        .disk(Mebibytes(64));
+    plan.modules(modules.iter().copied()).start()
+}
+
+impl<'a> Node<'a> {
+    /// A guest that gets a volume group and a file system for the state.
+    fn new(testbed: &'a Testbed, number: usize, vg: &str) -> Result<Self, Error> {
+        let guest = testbed.guest(number);
+        let node = Self { testbed, guest };
+        node.ok(&format!("vgcreate -q {vg} /dev/ubda && mkfs.ext4 -q /dev/ubdb"))?;
         node.mount()?;
-        node.disk("cluster init --vg-name vg0 --enabled-disk-templates plain,ext")?;
         Ok(node)
     }
 
-    fn guest(&self) -> &Guest {
-        self.testbed.guest(1)
-    }
-
     fn mount(&self) -> Result<(), Error> {
-        let program = self.program.display();
+        let program = self.testbed.inside(&built());
+        let program = program.display();
         self.ok(&format!(
             "mkdir -p -m 700 /var/lib/gnt-disk && mount /dev/ubdb /var/lib/gnt-disk && chmod 700 /var/lib/gnt-disk
              ln -s {program} /usr/local/sbin/gnt-disk"
@@ -50,7 +52,7 @@ impl Node {
     }
 
     fn ok(&self, script: &str) -> Result<String, Error> {
-        self.guest().ok(script)
+        self.guest.ok(script)
     }
 
     /// Runs the program, which must succeed without a warning.
@@ -65,7 +67,7 @@ impl Node {
 
     /// What the program says when it ends with this status.
     fn ends(&self, status: i32, arguments: &str) -> Result<String, Error> {
-        let output = self.guest().sh(&format!("gnt-disk {arguments}"))?;
+        let output = self.guest.sh(&format!("gnt-disk {arguments}"))?;
         assert_eq!(output.code, Some(status), "{arguments}: {output:?}");
         Ok(output.stdout + &output.stderr)
     }
@@ -96,7 +98,9 @@ impl Node {
 
 #[test]
 fn plain_disks_live_their_whole_life() -> Result<(), Error> {
-    let node = Node::start("program")?;
+    let testbed = testbed("program", 1, &["dm-mod", "dm-snapshot", "ext4"])?;
+    let node = Node::new(&testbed, 1, "vg0")?;
+    node.disk("cluster init --vg-name vg0 --enabled-disk-templates plain,ext")?;
     life(&node)?;
     adoption(&node)?;
     killed(&node)?;
@@ -109,11 +113,11 @@ fn plain_disks_live_their_whole_life() -> Result<(), Error> {
     Ok(())
 }
 
-fn life(node: &Node) -> Result<(), Error> {
+fn life(node: &Node<'_>) -> Result<(), Error> {
     node.disk("add web --disk 0:size=64M --disk 1:size=32M,name=logs")?;
     let listed = node.json("list")?;
     assert_eq!(listed[0]["disk_template"], "plain");
-    assert_eq!(listed[0]["disk.sizes"], serde_json::json!([64, 32]));
+    assert_eq!(listed[0]["disk.sizes"], json!([64, 32]));
 
     let shown = node.disk("activate web --wait-for-sync")?;
     assert!(
@@ -170,7 +174,7 @@ fn life(node: &Node) -> Result<(), Error> {
     Ok(())
 }
 
-fn adoption(node: &Node) -> Result<(), Error> {
+fn adoption(node: &Node<'_>) -> Result<(), Error> {
     node.ok("lvcreate -qq -n legacy -L 16M vg0 && lvcreate -qq -n busy -L 16M vg0 && lvchange --addtag kept vg0/legacy")?;
     node.ok("cat /dev/urandom >/dev/vg0/legacy 2>/dev/null; mkfs.ext4 -q /dev/vg0/busy && mount /dev/vg0/busy /mnt")?;
     let written = node.ok("md5sum </dev/vg0/legacy")?;
@@ -193,7 +197,7 @@ fn adoption(node: &Node) -> Result<(), Error> {
 
     node.disk("add old --disk adopt=legacy")?;
     assert!(!node.volumes("lv_name")?.contains(&"legacy".to_owned()));
-    assert_eq!(node.json("list old")?[0]["disk.sizes"], serde_json::json!([16]));
+    assert_eq!(node.json("list old")?[0]["disk.sizes"], json!([16]));
     let tags = node.volumes("lv_tags")?;
     let is_ours = |tags: &String| tags.contains("originstname+old") && tags.contains("kept");
     assert!(tags.iter().any(is_ours), "{tags:?}");
@@ -204,7 +208,7 @@ fn adoption(node: &Node) -> Result<(), Error> {
 }
 
 /// The process is killed as soon as there is a volume; the program that it was running may go on.
-fn killed(node: &Node) -> Result<(), Error> {
+fn killed(node: &Node<'_>) -> Result<(), Error> {
     node.ok(
         "gnt-disk add killed --disk 0:size=8M --disk 1:size=8M --disk 2:size=8M & process=$!
              until lvs --noheadings --options lv_tags | grep -q instance=killed; do :; done
@@ -225,12 +229,12 @@ fn killed(node: &Node) -> Result<(), Error> {
     Ok(())
 }
 
-fn power_cut(node: &Node) -> Result<(), Error> {
+fn power_cut(node: &Node<'_>) -> Result<(), Error> {
     node.disk("activate www")?;
     let before = [node.checksum("www", 0, 94)?, node.checksum("old", 0, 16)?];
     node.ok("sync")?;
-    node.guest().power_cut()?;
-    node.guest().boot()?;
+    node.guest.power_cut()?;
+    node.guest.boot()?;
     node.mount()?;
     // A node that starts may activate what LVM has by itself; this one starts with nothing in use.
     node.ok("vgchange -qq -an vg0")?;
@@ -244,5 +248,137 @@ fn power_cut(node: &Node) -> Result<(), Error> {
         before
     );
     assert_eq!(node.disk("verify")?, "The storage is as configured.\n");
+    Ok(())
+}
+
+/// A Ganeti cluster of the two guests, with an instance of two drbd disks that nobody has activated.
+fn ganeti_cluster(testbed: &Testbed) -> Value {
+    let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/config/config.data");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(recorded).unwrap()).unwrap();
+    for node in config["nodes"].as_object_mut().unwrap().values_mut() {
+        let number = if node["name"] == "node1.rn" { 1 } else { 2 };
+        let guest = testbed.guest(number);
+        node["name"] = guest.name().into();
+        node["primary_ip"] = guest.primary_ip().into();
+        node["secondary_ip"] = guest.secondary_ip().into();
+    }
+    let instances = config["instances"].as_object_mut().unwrap();
+    instances.retain(|_, instance| instance["name"] == "inst5.rn");
+    for instance in instances.values_mut() {
+        instance["disks_active"] = false.into();
+    }
+    let disks = config["disks"].as_object_mut().unwrap();
+    disks.retain(|_, disk| disk["dev_type"] == "drbd");
+    let params = &mut config["cluster"]["diskparams"]["drbd"];
+    // The death of a peer shows in seconds, and a synchronisation takes some.
+    params["net-custom"] = "--timeout 10 --ping-int 2 --ping-timeout 10 --connect-int 2".into();
+    params["resync-rate"] = (10 << 10).into();
+    config
+}
+
+/// Makes the halves of the disks that the configuration has, as Ganeti would have.
+fn make_disks(testbed: &Testbed, config: &Value) -> Result<(), Error> {
+    let nodes = config["nodes"].as_object().unwrap();
+    let text = |node: &Value, key: &str| node[key].as_str().unwrap().to_owned();
+    let addresses = nodes
+        .values()
+        .map(|node| (text(node, "uuid"), text(node, "secondary_ip")));
+    let addresses = addresses.collect();
+    for node in nodes.values() {
+        let guests = testbed.guests().iter();
+        let guest = guests
+            .clone()
+            .find(|guest| guest.name() == text(node, "name"))
+            .unwrap();
+        for disk in config["disks"].as_object().unwrap().values() {
+            let disk: Disk = serde_json::from_value(disk.clone()).unwrap();
+            let mut disk = DiskParams::default().annotate(&disk).unwrap();
+            disk.set_dynamic_params(&text(node, "uuid"), &addresses).unwrap();
+            guest.storage().create(&disk)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_mirrored_disk_is_worked_on_half_by_half() -> Result<(), Error> {
+    let testbed = testbed("program-drbd", 2, &["dm-mod", "drbd", "ext4"])?;
+    let [n1, n2] = [Node::new(&testbed, 1, "xenvg")?, Node::new(&testbed, 2, "xenvg")?];
+    let config = ganeti_cluster(&testbed);
+    make_disks(&testbed, &config)?;
+    let file = testbed.dir().join("config.data");
+    std::fs::write(&file, config.to_string()).unwrap();
+    for node in [&n1, &n2] {
+        node.disk(&format!("import {}", testbed.inside(&file).display()))?;
+    }
+
+    let unreachable = "node n2 cannot be reached from this machine (n1)";
+    for refused in [
+        "add new -t drbd -n n1:n2 --disk 0:size=64M",
+        "grow inst5.rn 0 32M",
+        "modify inst5.rn --disk 0:detach",
+        "remove inst5.rn",
+    ] {
+        let error = n1.ends(1, refused)?;
+        assert!(error.contains(unreachable), "{refused}: {error}");
+    }
+
+    let shown = n2.disk("activate inst5.rn")?;
+    assert_eq!(shown, "n2:disk/0:/dev/drbd0\nn2:disk/1:/dev/drbd1\n");
+    let shown = n1.ends(0, "activate inst5.rn --wait-for-sync")?;
+    assert!(
+        shown.starts_with("n1:disk/0:/dev/drbd0\nn1:disk/1:/dev/drbd1\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("% in sync"), "{shown}");
+    n1.fill("inst5.rn", 0)?;
+    let info = n1.json("info inst5.rn")?;
+    let status = &info["disks"][0]["pstatus"];
+    assert_eq!(
+        json!([
+            info["disks"][0]["status"],
+            status["sync_percent"],
+            status["is_degraded"],
+            status["bytes"]
+        ]),
+        json!(["ok", null, false, 64 << 20])
+    );
+    let info = n2.json("info inst5.rn")?;
+    assert_eq!(
+        json!([
+            info["disks"][1]["status"],
+            info["disks"][1]["pstatus"],
+            info["disks"][1]["sstatus"]["dev_path"]
+        ]),
+        json!(["ok", null, "/dev/drbd1"])
+    );
+    assert_eq!(n1.disk("verify")?, "The storage is as configured.\n");
+
+    n2.guest.power_cut()?;
+    n1.ok(
+        "for i in $(seq 40); do gnt-disk info inst5.rn | grep -q degraded && exit; sleep 0.5; done; exit 1",
+    )?;
+    n1.fill("inst5.rn", 1)?;
+    let shown = n1.ends(3, "activate inst5.rn --wait-for-sync")?;
+    assert!(shown.contains("is degraded"), "{shown}");
+    let found = n1.ends(3, "verify")?;
+    assert_eq!(found.matches("is degraded").count(), 2, "{found}");
+
+    n2.guest.boot()?;
+    n2.mount()?;
+    n2.disk("activate inst5.rn")?;
+    let shown = n1.ends(0, "activate inst5.rn --wait-for-sync")?;
+    assert!(!shown.contains("degraded"), "{shown}");
+    for node in [&n1, &n2] {
+        node.disk("deactivate inst5.rn")?;
+        assert_eq!(
+            node.ok("ls /dev/drbd0 2>/dev/null || true; cat /proc/drbd | grep -c cs: || true")?
+                .trim(),
+            "0"
+        );
+        node.ok("vgchange -qq -ay xenvg")?;
+    }
+    let data = "for lv in /dev/xenvg/*_data; do head -c 32M $lv | md5sum; done";
+    assert_eq!(n1.ok(data)?, n2.ok(data)?);
     Ok(())
 }

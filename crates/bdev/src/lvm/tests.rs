@@ -101,6 +101,32 @@ fn a_lost_disk_is_seen() {
 }
 
 #[test]
+fn attributes_mean_what_the_manual_says() {
+    for (attributes, active, open, health) in [
+        ("-wi-a-----", true, false, Health::Whole),
+        ("-wi-ao----", true, true, Health::Whole),
+        ("-wi-s-----", false, false, Health::Whole),
+        ("vwi-a-----", true, false, Health::Lost),
+        ("swi-S-s---", false, false, Health::Lost),
+        ("-wi-----p-", false, false, Health::Partial),
+        ("rwi-a-r-p-", true, false, Health::Partial),
+        ("rwi-a-r-r-", true, false, Health::Partial),
+        ("rwi-a-r---", true, false, Health::Whole),
+        ("-wi-XX--X-", false, false, Health::Unknown),
+        ("", false, false, Health::Whole),
+    ] {
+        let state = report::State::of(attributes);
+        assert_eq!(
+            (state.active, state.open, state.health),
+            (active, open, health),
+            "{attributes}"
+        );
+        assert_eq!(state.mirrored, attributes.starts_with('r'));
+        assert_eq!(state.snapshot, attributes.starts_with('s'));
+    }
+}
+
+#[test]
 fn the_same_disk_seen_twice_changes_nothing() {
     assert_eq!(
         called(&volumes("lvs-duplicate-pv.json"), "striped").state.health,
