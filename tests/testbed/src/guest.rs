@@ -70,8 +70,10 @@ impl Guest {
     /// # Errors
     /// When it does not come up.
     pub fn boot(&self) -> Result<(), Error> {
-        self.switch_on()?;
-        self.wait_until_up()
+        self.keeper.timed(&self.name, "boot", || {
+            self.switch_on()?;
+            self.wait_until_up()
+        })
     }
 
     pub(crate) fn switch_on(&self) -> Result<(), Error> {
@@ -142,7 +144,8 @@ impl Guest {
     /// # Errors
     /// When the guest does not answer, or the script does not end in time.
     pub fn sh_within(&self, timeout: Duration, script: &str) -> Result<Output, Error> {
-        let asked = self.dir.sh(script, timeout, || self.is_on());
+        let ask = || self.dir.sh(script, timeout, || self.is_on());
+        let asked = self.keeper.timed(&self.name, script, ask);
         let ended = asked.and_then(|output| match output.code {
             Some(_) => Ok(output),
             None => Err(self.script_failed(script, output)),
@@ -221,7 +224,8 @@ impl Guest {
     }
 
     pub(crate) fn ask(&self, request: &Request, timeout: Duration) -> Result<Answer, Error> {
-        let asked = self.dir.ask(request, timeout, || self.is_on());
+        let ask = || self.dir.ask(request, timeout, || self.is_on());
+        let asked = self.keeper.timed(&self.name, &request.to_string(), ask);
         asked.map_err(|error| self.told(error))
     }
 

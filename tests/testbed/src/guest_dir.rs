@@ -80,7 +80,7 @@ impl GuestDir {
             if started.elapsed() > timeout.saturating_add(GRACE) {
                 return Err(Error::NoAnswer {
                     guest: self.name(),
-                    request: format!("{request:?}"),
+                    request: request.to_string(),
                     after: started.elapsed(),
                     console: self.console_end(),
                 });

@@ -2,12 +2,11 @@
 # The first process of a guest. The kernel's command line gives it: NODE, SPOOL, AGENT, ETC (paths outside), MODULES (comma list), and
 # PRIMARY and SECONDARY, its addresses.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C
-mountpoint -q /proc || mount -t proc proc /proc
+mount -n -t proc proc /proc
 off() { echo o >/proc/sysrq-trigger; sleep 60; }
 trap 'echo "line $LINENO of init failed: $BASH_COMMAND"; off' ERR
-release=$(uname -r)
+release=$(</proc/sys/kernel/osrelease)
 modules=/usr/lib/uml/modules/$release
-mountpoint -q /dev || mount -t devtmpfs dev /dev
 
 # The root outside, written to in memory only. What changes outside meanwhile is seen below /host, not here.
 insmod "$modules/kernel/fs/overlayfs/overlay.ko"

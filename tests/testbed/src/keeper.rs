@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -37,6 +37,7 @@ pub(crate) struct Keeper {
     child: Mutex<Child>,
     pid: String,
     trouble: AtomicBool,
+    steps: Mutex<Vec<String>>,
 }
 
 impl Keeper {
@@ -70,6 +71,7 @@ impl Keeper {
             child: Mutex::new(child),
             pid,
             trouble: AtomicBool::new(false),
+            steps: Mutex::default(),
         })
     }
 
@@ -98,6 +100,8 @@ impl Keeper {
                 .args(leader)
                 .arg(&group.pid_file)
                 .args(words)
+                // A guest has its memory there, and /dev/shm without it.
+                .env_remove("TMPDIR")
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
                 .stderr(log)
@@ -114,6 +118,24 @@ impl Keeper {
 
     pub(crate) fn has_trouble(&self) -> bool {
         self.trouble.load(Ordering::Relaxed)
+    }
+
+    /// Does a step of a test, and remembers how long it took.
+    pub(crate) fn timed<T>(&self, place: &str, step: &str, work: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let done = work();
+        let step = step.split_whitespace().collect::<Vec<_>>().join(" ");
+        let line = format!(
+            "{:8.3} s  {place}: {step:.100}\n",
+            started.elapsed().as_secs_f64()
+        );
+        lock(&self.steps).push(line);
+        done
+    }
+
+    /// The steps until now, a line for each.
+    pub(crate) fn steps(&self) -> String {
+        lock(&self.steps).concat()
     }
 
     /// Leaves everything running after the test.

@@ -49,6 +49,10 @@ pub(crate) fn tell_kept(dir: &Path, binary: &Path) {
         "This testbed stays. Look inside with\n  {binary} sh {dir}/n1 'dmesg | tail; lvs; cat /proc/drbd'\n  \
          {binary} sh {dir} 'ip address'\nand end it with\n  {binary} end {dir}\n"
     );
+    tell(&text);
+}
+
+pub(crate) fn tell(text: &str) {
     // Without standard error there is nobody to tell.
     let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -27,6 +27,17 @@ pub(crate) enum Request {
     Storage { node: NodeForm, call: Box<Call> },
 }
 
+/// For people, on one line.
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Script { script, .. } => f.write_str(script),
+            Self::Inventory => f.write_str("sweep"),
+            Self::Storage { call, .. } => call.fmt(f),
+        }
+    }
+}
+
 /// What the `Host` of a storage call is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct NodeForm {
@@ -55,6 +66,16 @@ pub(crate) enum Call {
     },
     /// What volumes there are.
     Volumes { device: LogicalDevice, params: Object },
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk { disk, action, .. } => write!(f, "{action:?} {disk}"),
+            Self::Disks { disks, action, .. } => write!(f, "{action:?} {} disks", disks.len()),
+            Self::Volumes { device, .. } => write!(f, "volumes of {device} disks"),
+        }
+    }
 }
 
 /// Of [`gnt_bdev::tree`], or what it lacks of [`gnt_bdev::Driver`].

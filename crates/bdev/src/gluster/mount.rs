@@ -123,7 +123,7 @@ impl<'a> Volume<'a> {
         let mount_point = self.mount_point();
         let _lock = self.lock()?;
         if !self.is_mounted()? {
-            self.mount()?;
+            self.mount().inspect_err(|_| self.remove_directory())?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, &mount_point, flags, Mode::empty()).map_err(|errno| {

@@ -262,7 +262,7 @@ fn what_is_not_mounted_is_never_written_to() {
             ),
             "{name}"
         );
-        assert!(!node.mount_point().exists() || fs::read_dir(node.mount_point()).unwrap().count() == 0);
+        assert!(!node.directory().exists());
         *node.server.failure.lock().unwrap() = None;
         assert_eq!(
             GlusterDriver.create(&node.host, &target(&disk)).unwrap(),
