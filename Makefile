@@ -8,7 +8,7 @@ export TIMEFORMAT := took %0lR
 # A part of the tests that fails keeps no other from being run.
 MAKEFLAGS += --keep-going
 .NOTPARALLEL:
-.PHONY: demo test lint test-crates test-providers bench doc install packages
+.PHONY: demo test lint test-crates test-providers bench doc readme install packages
 
 demo: packages
 	$(CARGO) build -q -p gnt-cli
@@ -16,7 +16,7 @@ demo: packages
 
 test: lint test-crates test-providers
 
-test-crates: packages
+test-crates: test-packages
 	time $(CARGO) test -q --workspace --no-run
 	time $(CARGO) test --workspace --no-fail-fast
 
@@ -34,6 +34,10 @@ bench: packages
 doc:
 	$(CARGO) doc --workspace --no-deps --open
 
+# What README says of each template, from what drivers say.
+readme:
+	UPDATE_README=1 $(CARGO) test -q -p gnt-bdev --test readme
+
 PREFIX ?= /usr/local
 PROVIDERS := $(DESTDIR)$(PREFIX)/share/gnt-disk/providers
 # All the others are scripts. Modes are not the clone's: a provider that others can change is refused.
@@ -48,3 +52,6 @@ install:
 
 packages:
 	@scripts/packages
+
+test-packages:
+	@scripts/packages test

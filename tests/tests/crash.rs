@@ -534,7 +534,7 @@ fn every_kind_of_operation_and_every_template_is_killed() {
         .map(Kind::as_str)
         .collect();
     assert_eq!(kinds, all);
-    // Logical volumes are the whole machine's: their operations are killed in guests.
+    // Logical volumes are the whole machine's: they are in guests only, with `tests/testbed`.
     let templates: Vec<_> = gnt_bdev::DEV_MAP
         .iter()
         .map(|driver| driver.device().template())

@@ -8,7 +8,9 @@ use crate::driver::Driver;
 use crate::error::Error;
 use crate::ext::ExtDriver;
 use crate::file::FileDriver;
+use crate::gluster::GlusterDriver;
 use crate::lvm::LvmDriver;
+use crate::rbd::RbdDriver;
 
 /// Every driver that there is.
 pub static DEV_MAP: &[&dyn Driver] = &[
@@ -17,6 +19,8 @@ pub static DEV_MAP: &[&dyn Driver] = &[
     &LvmDriver,
     &DrbdDriver,
     &BlockdevDriver,
+    &RbdDriver,
+    &GlusterDriver,
     &ExtDriver,
 ];
 

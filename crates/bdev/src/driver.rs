@@ -1,5 +1,6 @@
 //! The contract between a disk tree and what drives its devices.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use enumset::{EnumSet, EnumSetType};
@@ -246,6 +247,28 @@ impl SyncStatus {
     }
 }
 
+/// `45.3% in sync, 12 s to go`.
+impl fmt::Display for SyncStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if let Some(percent) = self.sync_percent {
+            parts.push(format!("{percent:.1}% in sync"));
+        }
+        if let Some(seconds) = self.estimated_time {
+            parts.push(format!("{seconds} s to go"));
+        }
+        match self.ldisk_status {
+            LocalDiskStatus::Okay => {}
+            status => parts.push(format!("data on this node {status}")),
+        }
+        match (parts.is_empty(), self.is_degraded) {
+            (true, false) => f.write_str("in sync"),
+            (true, true) => f.write_str("not synchronising"),
+            (false, _) => f.write_str(&parts.join(", ")),
+        }
+    }
+}
+
 /// The one that is there, or what `choose` makes of both.
 fn both<T>(a: Option<T>, b: Option<T>, choose: impl FnOnce(T, T) -> T) -> Option<T> {
     match (a, b) {
@@ -297,7 +320,7 @@ impl Owner {
             index: target.disk.index(),
             uuid: text(&target.disk.uuid),
             name: target.disk.name.clone(),
-            info: info.map(str::to_owned),
+            info: info.and_then(text),
         }
     }
 }

@@ -10,8 +10,10 @@ use crate::device::DeviceError;
 use crate::drbd::DrbdError;
 use crate::driver::{Driver, Operation};
 use crate::file_storage::FileStorageError;
+use crate::gluster::GlusterError;
 use crate::links::LinkError;
 use crate::lvm::LvmError;
+use crate::rbd::RbdError;
 use crate::tool::ToolError;
 
 /// An operation on a disk failed.
@@ -102,6 +104,20 @@ pub enum Cause {
     /// Its External Storage provider.
     #[error(transparent)]
     Ext(Box<gnt_extstorage::Error>),
+    /// Its image.
+    #[error(transparent)]
+    Rbd(Box<RbdError>),
+    /// Its Gluster volume.
+    #[error(transparent)]
+    Gluster(Box<GlusterError>),
+    /// Hypervisors of this kind reach such disks through the kernel only.
+    #[error("{hypervisor} cannot reach {device} disks without the kernel")]
+    NoUserspaceAccess {
+        /// The device type.
+        device: LogicalDevice,
+        /// The hypervisor.
+        hypervisor: String,
+    },
     /// Its provider has no such volume.
     #[error("the provider {provider} has no volume {volume}")]
     NoVolume {
@@ -198,6 +214,18 @@ impl From<LvmError> for Cause {
     }
 }
 
+impl From<GlusterError> for Cause {
+    fn from(error: GlusterError) -> Self {
+        Self::Gluster(Box::new(error))
+    }
+}
+
+impl From<RbdError> for Cause {
+    fn from(error: RbdError) -> Self {
+        Self::Rbd(Box::new(error))
+    }
+}
+
 /// What kind of thing went wrong, for callers that do something about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -284,6 +312,8 @@ impl Cause {
             Self::Link(error) => error.kind(),
             Self::Tool(error) => error.kind(),
             Self::Lvm(error) => error.kind(),
+            Self::Rbd(error) => error.kind(),
+            Self::Gluster(error) => error.kind(),
             Self::Drbd(error) => error.kind(),
             Self::NoVolume { .. } => ErrorKind::NotFound,
             Self::OtherVolume { .. } => ErrorKind::AlreadyExists,
@@ -291,6 +321,7 @@ impl Cause {
             Self::Ext(_)
             | Self::NoDevice { .. }
             | Self::NoUri { .. }
+            | Self::NoUserspaceAccess { .. }
             | Self::WrongId { .. }
             | Self::Shrink { .. }
             | Self::TooSmall { .. } => ErrorKind::Other,
@@ -303,6 +334,8 @@ impl Cause {
             Self::Device(error) => error.hint(),
             Self::Tool(error) => error.hint(),
             Self::Lvm(error) => error.hint(),
+            Self::Rbd(error) => error.hint(),
+            Self::Gluster(error) => error.hint(),
             Self::Drbd(error) => error.hint(),
             Self::TooSmall { .. } => {
                 Some("is it still the same device? A smaller one would lose data".to_owned())
@@ -310,7 +343,9 @@ impl Cause {
             Self::Ext(error) => error.hint(),
             Self::LeftBehind { undo, .. } => undo.hint(),
             Self::NoDevice { .. } => Some("set the disk's parameter access to userspace".to_owned()),
-            Self::NoUri { .. } => Some("set the disk's parameter access to kernelspace".to_owned()),
+            Self::NoUri { .. } | Self::NoUserspaceAccess { .. } => {
+                Some("set the disk's parameter access to kernelspace".to_owned())
+            }
             Self::Link(_)
             | Self::NoVolume { .. }
             | Self::OtherVolume { .. }

@@ -1,7 +1,7 @@
 //! The node that operations happen on.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,9 @@ pub struct Host {
     pub exclusive_storage: bool,
     /// What LVM told, while a batch lasts.
     pub(crate) lvm: Option<Arc<lvm::Cache>>,
-    changes: Changes,
+    pub(crate) changes: Changes,
+    /// The directory in which Gluster volumes are mounted.
+    pub(crate) gluster_mounts: PathBuf,
 }
 
 impl Host {
@@ -65,6 +67,7 @@ impl Host {
             exclusive_storage: false,
             lvm: None,
             changes,
+            gluster_mounts: (settings.gluster_mount_dir.clone()).unwrap_or_else(|| state.join("gluster")),
         }
     }
 

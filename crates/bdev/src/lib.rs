@@ -17,7 +17,9 @@ pub mod tree;
 mod blockdev;
 mod ext;
 mod file;
+mod gluster;
 mod lvm;
+mod rbd;
 #[cfg(test)]
 mod tests;
 
@@ -29,8 +31,10 @@ pub use driver::{
 };
 pub use error::{Cause, Error, ErrorKind};
 pub use file_storage::{FileStorage, FileStorageError};
+pub use gluster::{GlusterError, MountFailure};
 pub use host::{Changes, Host};
 pub use links::{DeviceLinks, Link, LinkError};
 pub use lvm::LvmError;
+pub use rbd::RbdError;
 pub use tool::ToolError;
 pub use tree::{Activation, Assembled, Layer, Status, SyncProgress};

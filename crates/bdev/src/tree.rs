@@ -176,7 +176,10 @@ fn prepared(host: &Host, targets: &[Target<'_>], operation: Operation) -> Host {
         let of_its_type = devices
             .iter()
             .filter(|target| target.disk.dev_type == driver.device());
-        driver.prepare(&host, &of_its_type.copied().collect::<Vec<_>>(), operation);
+        let of_its_type: Vec<_> = of_its_type.copied().collect();
+        if !of_its_type.is_empty() {
+            driver.prepare(&host, &of_its_type, operation);
+        }
     }
     host
 }

@@ -100,16 +100,22 @@ impl Context {
         let settings = store.settings()?;
         let nodes = store.nodes()?;
         let here = host_name();
-        let (uuid, name) = match this_node(&nodes, &here) {
+        let this = this_node(&nodes, &here);
+        let (uuid, name) = match this {
             Some(node) => (node.uuid.clone(), node.name.clone()),
             // None of the cluster's nodes can be asked.
             None => (String::new(), here),
         };
         let noted = dry_run.as_ref().map(|rehearsal| Arc::clone(&rehearsal.noted));
-        let host = match &noted {
+        let mut host = match &noted {
             Some(noted) => Host::dry_run(&name, &settings, &state, Arc::clone(noted)),
             None => Host::new(&name, &settings, &state, Arc::new(System)),
         };
+        if let Some(node) = this
+            && let Some(group) = store.group(&node.group)?
+        {
+            host.exclusive_storage = node.has_exclusive_storage(&group, &store.cluster()?);
+        }
         Ok(Self {
             nodes: OneNode::new(&uuid, host, &nodes),
             progress: Progress::new(global.verbose, noted),
@@ -147,12 +153,10 @@ impl Context {
         };
         let report = tokio::select! {
             report = operation(&engine) => report?,
+            never = self.progress.watch() => match never {},
             signal = interrupt::requested() => return Err(self.interrupted(signal?)?),
         };
-        let assembled = report
-            .assembled
-            .iter()
-            .flat_map(|(_, assembled)| &assembled.warnings);
+        let assembled = report.assembled.iter().flat_map(|disk| &disk.assembled.warnings);
         let warnings: Vec<String> = report
             .warnings
             .iter()

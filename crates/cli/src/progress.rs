@@ -1,14 +1,28 @@
 //! What is said on standard error while an operation runs.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io::IsTerminal;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use gnt_bdev::SyncStatus;
 use gnt_cmdlib::Event;
+use gnt_cmdlib::ops::sync::Mirror;
 use gnt_cmdlib::step::Step;
+use gnt_config::Disk;
 use gnt_process::DryRun;
 use gnt_store::{Change, OperationRecord};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::output::say;
+
+/// A step that takes longer is shown to be at work, and for how long, this often.
+const TICK: Duration = Duration::from_secs(1);
+/// Between two lines about a synchronisation where there is no terminal.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// What a whole bar is made of.
+const PARTS: u64 = 1000;
 
 /// Listens to an operation.
 pub(crate) struct Progress {
@@ -16,6 +30,22 @@ pub(crate) struct Progress {
     steps: bool,
     /// Where changes of the configuration are noted instead of made.
     dry_run: Option<Arc<DryRun>>,
+    /// The step that is at work.
+    running: Mutex<Option<Running>>,
+}
+
+/// A step that takes long is seen to be at work.
+struct Running {
+    since: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 impl Progress {
@@ -25,11 +55,13 @@ impl Progress {
         Self {
             steps: verbose || (dry_run.is_none() && watched()),
             dry_run,
+            running: Mutex::new(None),
         }
     }
 
     /// One event.
     pub(crate) fn tell(&self, event: Event<'_>) {
+        drop(self.running().take());
         match event {
             Event::Starting(step) => {
                 if let (Some(dry_run), changes @ [_, ..]) = (&self.dry_run, step.changes()) {
@@ -47,8 +79,85 @@ impl Progress {
     fn step(&self, prefix: &str, step: &Step) {
         if self.steps {
             say(format_args!("* {prefix}{step}"));
+            let since = Instant::now();
+            *self.running() = Some(Running { since, bar: None });
         }
     }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows on a terminal for how long a step has been at work. Never ends.
+    pub(crate) async fn watch(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(TICK).await;
+            if let Some(Running { since, bar }) = &mut *self.running()
+                && since.elapsed() >= TICK
+            {
+                let bar = bar.get_or_insert_with(|| ProgressBar::new_spinner().with_elapsed(since.elapsed()));
+                bar.set_style(style("  {spinner} {elapsed}"));
+                bar.tick();
+            }
+        }
+    }
+}
+
+/// Shows how far mirrors are: on a terminal a bar for each, otherwise a line now and then.
+pub(crate) struct SyncProgress {
+    bars: MultiProgress,
+    by_disk: BTreeMap<String, ProgressBar>,
+    told: Option<Instant>,
+}
+
+impl SyncProgress {
+    pub(crate) fn new() -> Self {
+        Self {
+            bars: MultiProgress::new(),
+            by_disk: BTreeMap::new(),
+            told: None,
+        }
+    }
+
+    /// The mirrors as they are now.
+    pub(crate) fn show(&mut self, mirrors: &[Mirror]) {
+        let unfinished = mirrors.iter().filter(|mirror| mirror.sync != SyncStatus::OKAY);
+        if self.bars.is_hidden() {
+            if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                unfinished.for_each(|Mirror { disk, sync }| say(format_args!("{disk}: {sync}")));
+                self.told = Some(Instant::now());
+            }
+            return;
+        }
+        for Mirror { disk, sync } in mirrors {
+            let new = || {
+                let bar = ProgressBar::new(PARTS).with_style(style("{prefix} [{bar:30}] {msg}"));
+                self.bars.add(bar.with_prefix(name(disk)))
+            };
+            let bar = self.by_disk.entry(disk.uuid.clone()).or_insert_with(new);
+            match sync.sync_percent {
+                Some(percent) => bar.set_position((percent / 100.0 * PARTS as f64) as u64),
+                None if !sync.is_degraded => bar.set_position(PARTS),
+                None => {}
+            }
+            bar.set_message(sync.to_string());
+        }
+    }
+}
+
+impl Drop for SyncProgress {
+    fn drop(&mut self) {
+        self.by_disk.values().for_each(ProgressBar::finish_and_clear);
+    }
+}
+
+fn name(disk: &Disk) -> String {
+    disk.iv_name.clone().unwrap_or_else(|| disk.uuid.clone())
+}
+
+/// The templates are ours, and tested.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 fn healing(record: &OperationRecord) -> String {

@@ -413,3 +413,43 @@ fn a_dry_run_where_there_is_nothing_makes_nothing() {
     }
     assert!(sandbox.files().is_empty());
 }
+
+#[test]
+fn a_cluster_knows_its_volume_groups_and_directories_from_the_beginning() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("cluster init --vg-name fast --exclusive-storage true --gluster-storage-dir /srv/gluster");
+    let info = sandbox.json("cluster info");
+    assert_eq!(
+        json!([
+            info["volume_group_name"],
+            info["diskparams"]["drbd"]["metavg"],
+            info["ndparams"]["exclusive_storage"],
+            info["gluster_storage_dir"]
+        ]),
+        json!(["fast", "fast", true, "/srv/gluster"])
+    );
+    sandbox.ok("cluster modify --exclusive-storage false -D drbd:metavg=slow");
+    let error = sandbox.fails(1, "add web -t plain --disk 0:size=1G,spindles=2");
+    assert!(error.contains("has no exclusive storage"), "{error}");
+    let info = sandbox.json("cluster info");
+    assert_eq!(info["diskparams"]["drbd"]["metavg"], "slow");
+}
+
+#[test]
+fn what_has_no_mirror_is_in_sync_at_once() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("add web --disk 0:size=2M");
+    let activated = sandbox.json("activate web --wait-for-sync");
+    assert_eq!(activated["warnings"], json!([]));
+    let status = &sandbox.json("info web")["disks"][0]["pstatus"];
+    assert_eq!(
+        json!([
+            status["sync_percent"],
+            status["estimated_time"],
+            status["is_degraded"],
+            status["ldisk_status"]
+        ]),
+        json!([null, null, false, 1])
+    );
+    sandbox.ok("remove web");
+}

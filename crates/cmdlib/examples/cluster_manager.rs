@@ -10,7 +10,7 @@ use gnt_bdev::{Host, Layer};
 use gnt_cmdlib::compute::check_requests;
 use gnt_cmdlib::generate::{GenerateRequest, generate_disk_template};
 use gnt_cmdlib::ids::{DrbdNumbers, RandomIds};
-use gnt_cmdlib::node::NodeError;
+use gnt_cmdlib::node::{NodeError, Role};
 use gnt_cmdlib::{LocalNode, Node};
 use gnt_config::params::DiskParams;
 use gnt_config::{Disk, DiskTemplate, Mebibytes, Settings};
@@ -24,7 +24,7 @@ async fn live(node: &LocalNode, disks: &mut [Disk], params: &DiskParams) -> Resu
     for disk in disks {
         let ready = params.annotate(disk)?;
         node.create(&ready, INSTANCE, "made by the example").await?;
-        let assembled = node.assemble(&ready, INSTANCE).await?;
+        let assembled = node.assemble(&ready, INSTANCE, Role::Primary).await?;
         println!("{ready}: {}", assembled.link.ok_or("no link")?.display());
         let to = disk.size + Mebibytes(32);
         node.grow(&ready, INSTANCE, to, Layer::BackingStore, false)

@@ -121,6 +121,22 @@ pub enum Error {
         /// The instance that has the disk, if one has.
         owner: Option<String>,
     },
+    /// The configuration has the disk, its node does not.
+    #[error("{disk} of instance {instance} is not there")]
+    Gone {
+        /// The disk.
+        disk: String,
+        /// The instance.
+        instance: String,
+    },
+    /// There is no such volume.
+    #[error("there is no volume {volume} on node {node} that could be adopted")]
+    NothingToAdopt {
+        /// The volume.
+        volume: String,
+        /// Name of the node.
+        node: String,
+    },
     /// The node is not known.
     #[error("there is no node {node}")]
     NoNode {
@@ -278,8 +294,15 @@ impl Error {
                 "disks only grow; to get a smaller one, add a new disk and copy the data".to_owned()
             }
             Self::VolumeExists { .. } => "choose another name with snapshot_name=NAME".to_owned(),
+            Self::NothingToAdopt { .. } => {
+                "name the volume with adopt=LV, and its group with vg=VG: 'lvs' shows them".to_owned()
+            }
             Self::DeviceTaken { .. } => "two instances would write over each other's data".to_owned(),
-            Self::Unreachable { .. } => "run this command on that node".to_owned(),
+            Self::Unreachable { .. } => {
+                "run this command on that node; what is on several nodes can only be \
+                                         activated, deactivated and looked at, on each of them"
+                    .to_owned()
+            }
             Self::UndoFailed { operation, .. } => format!(
                 "mend the cause, then run 'gnt-disk operation resume {operation}'; \
                  'gnt-disk operation abort --force {operation}' gives up and leaves things as they are"

@@ -10,7 +10,7 @@ use gnt_bdev::{Change, FileStorageError, FoundVolume, Host, Link, Operation, Tar
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 
 use crate::error::{Error, Result};
-use crate::node::{Node, NodeError, NodeResult};
+use crate::node::{Node, NodeError, NodeResult, Role};
 use crate::saga::Nodes;
 
 /// The hypervisor that disks with `access` set to `userspace` are for; Ganeti has no other that can.
@@ -79,6 +79,23 @@ impl LocalNode {
         self.call(move |host| work(host, &Target::new(&disk, &instance)))
             .await
     }
+
+    async fn on_disks<T: Send + 'static>(
+        &self,
+        targets: &[Target<'_>],
+        work: impl FnOnce(&Host, &[Target<'_>]) -> Vec<std::result::Result<T, gnt_bdev::Error>> + Send + 'static,
+    ) -> NodeResult<Vec<NodeResult<T>>> {
+        let owned = targets
+            .iter()
+            .map(|target| (target.disk.clone(), target.instance.to_owned()));
+        let owned: Vec<_> = owned.collect();
+        let results = self.call(move |host| {
+            let targets = owned.iter().map(|(disk, instance)| Target::new(disk, instance));
+            Ok(work(host, &targets.collect::<Vec<_>>()))
+        });
+        let results = results.await?.into_iter();
+        Ok(results.map(|result| result.map_err(NodeError::from)).collect())
+    }
 }
 
 impl Node for LocalNode {
@@ -101,10 +118,20 @@ impl Node for LocalNode {
         .await
     }
 
-    async fn assemble(&self, disk: &Disk, instance: &str) -> NodeResult<Assembled> {
-        let activation = Activation::primary(USERSPACE_HYPERVISOR);
+    async fn assemble(&self, disk: &Disk, instance: &str, role: Role) -> NodeResult<Assembled> {
         self.on_disk(disk, instance, move |host, target| {
-            tree::assemble(host, target, activation)
+            tree::assemble(host, target, activation(role))
+        })
+        .await
+    }
+
+    async fn assemble_all(
+        &self,
+        targets: &[Target<'_>],
+        role: Role,
+    ) -> NodeResult<Vec<NodeResult<Assembled>>> {
+        self.on_disks(targets, move |host, targets| {
+            tree::assemble_all(host, targets, activation(role))
         })
         .await
     }
@@ -119,6 +146,10 @@ impl Node for LocalNode {
 
     async fn find(&self, disk: &Disk, instance: &str) -> NodeResult<Option<Status>> {
         self.on_disk(disk, instance, tree::find).await
+    }
+
+    async fn find_all(&self, targets: &[Target<'_>]) -> NodeResult<Vec<NodeResult<Option<Status>>>> {
+        self.on_disks(targets, tree::find_all).await
     }
 
     async fn grow(
@@ -211,6 +242,13 @@ impl Node for LocalNode {
         let instance = instance.to_owned();
         self.call(move |host| Ok(host.links.rename(&instance, from, to)?))
             .await
+    }
+}
+
+fn activation(role: Role) -> Activation<'static> {
+    match role {
+        Role::Primary => Activation::primary(USERSPACE_HYPERVISOR),
+        Role::Secondary => Activation::secondary(),
     }
 }
 

@@ -1,8 +1,19 @@
 //! What a node can be asked. Operations are generic over it, so that the same code runs over a node in this process,
 //! over the network and over a simulated cluster.
 
-use gnt_bdev::{Assembled, Change, FoundVolume, Layer, Link, Operation, Status};
+use gnt_bdev::{Assembled, Change, ErrorKind, FoundVolume, Layer, Link, Operation, Status, Target};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
+use serde::{Deserialize, Serialize};
+
+/// What a node is to an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The instance runs there.
+    Primary,
+    /// Its disks are mirrored there: they are assembled, and neither opened nor linked to.
+    Secondary,
+}
 
 /// One node. Method names are those of Ganeti's node calls without their prefix; `disk` always has its parameters filled
 /// in ([`gnt_config::params::annotate_disk_params`]), `instance` is the owner's name. Every call can be repeated.
@@ -30,7 +41,27 @@ pub trait Node: Send + Sync {
     ) -> impl Future<Output = NodeResult<Change>> + Send;
 
     /// `blockdev_assemble` and `blockdev_open`: makes the disk ready for use by the instance, and links to its device.
-    fn assemble(&self, disk: &Disk, instance: &str) -> impl Future<Output = NodeResult<Assembled>> + Send;
+    fn assemble(
+        &self,
+        disk: &Disk,
+        instance: &str,
+        role: Role,
+    ) -> impl Future<Output = NodeResult<Assembled>> + Send;
+
+    /// [`assemble`](Self::assemble) for many disks, of which all are tried. A node that can do it at once does.
+    fn assemble_all(
+        &self,
+        targets: &[Target<'_>],
+        role: Role,
+    ) -> impl Future<Output = NodeResult<Vec<NodeResult<Assembled>>>> + Send {
+        async move {
+            let mut all = Vec::with_capacity(targets.len());
+            for target in targets {
+                all.push(self.assemble(target.disk, target.instance, role).await);
+            }
+            Ok(all)
+        }
+    }
 
     /// `blockdev_close` and `blockdev_shutdown`: takes the disk out of use and removes its link.
     fn shutdown(&self, disk: &Disk, instance: &str) -> impl Future<Output = NodeResult<Change>> + Send;
@@ -40,6 +71,20 @@ pub trait Node: Send + Sync {
 
     /// `blockdev_find`: what is known of the disk, or none if it is not there. Changes nothing.
     fn find(&self, disk: &Disk, instance: &str) -> impl Future<Output = NodeResult<Option<Status>>> + Send;
+
+    /// [`find`](Self::find) for many disks. A node that can do it at once does.
+    fn find_all(
+        &self,
+        targets: &[Target<'_>],
+    ) -> impl Future<Output = NodeResult<Vec<NodeResult<Option<Status>>>>> + Send {
+        async move {
+            let mut all = Vec::with_capacity(targets.len());
+            for target in targets {
+                all.push(self.find(target.disk, target.instance).await);
+            }
+            Ok(all)
+        }
+    }
 
     /// `blockdev_grow`: enlarges one layer of the disk so that it has the size `to`; a dry run only checks that it could be done.
     fn grow(
@@ -128,6 +173,11 @@ pub enum NodeError {
 }
 
 impl NodeError {
+    /// Whether what was asked for, or something that it needs, is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Storage(error) if error.kind() == ErrorKind::NotFound)
+    }
+
     /// What the user can do.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -54,10 +54,21 @@ pub enum Event<'a> {
 pub struct Report {
     /// Id of the operation; none where nothing had to be done.
     pub operation: Option<String>,
-    /// The disks put into use, by index.
-    pub assembled: Vec<(u32, Assembled)>,
+    /// The disks put into use.
+    pub assembled: Vec<AssembledDisk>,
     /// What needs attention although the operation is done.
     pub warnings: Vec<String>,
+}
+
+/// A disk that was put into use on a node.
+#[derive(Debug)]
+pub struct AssembledDisk {
+    /// UUID of the node.
+    pub node: String,
+    /// Index of the disk.
+    pub index: u32,
+    /// Where it is there.
+    pub assembled: Assembled,
 }
 
 /// What a plan is made with.

@@ -1,13 +1,14 @@
 //! The steps that operations are made of. A step is data: it is journalled before it acts, so that another process can
 //! finish or undo it. The undo of a step is a step.
 
-use gnt_bdev::Layer;
+use gnt_bdev::{Layer, Owner, Target};
 use gnt_config::{Disk, LogicalId, Mebibytes};
 use gnt_store::Change;
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
 use crate::error::Result;
+use crate::node::Role;
 use crate::saga::Nodes;
 
 /// One thing that an operation does. Each can be done twice, and done when it is done already, unless it [says](Step::is_repeatable)
@@ -55,20 +56,20 @@ pub enum Step {
         /// What the configuration says from then on.
         record: Vec<Change>,
     },
-    /// Make a disk ready for use and link to its device.
-    AssembleDisk {
+    /// Make disks ready for use and link to their devices.
+    AssembleDisks {
         /// Where and whose.
         #[serde(flatten)]
-        at: Place,
-        /// Whether undoing takes the disk out of use; not if it was in use before.
+        at: Places,
+        /// Whether undoing takes the disks out of use; not if they were in use before.
         fresh: bool,
     },
-    /// Take a disk out of use and remove its link.
-    ShutdownDisk {
+    /// Take disks out of use and remove their links.
+    ShutdownDisks {
         /// Where and whose.
         #[serde(flatten)]
-        at: Place,
-        /// Whether undoing puts the disk into use again.
+        at: Places,
+        /// Whether undoing puts the disks into use again.
         was_active: bool,
     },
     /// Enlarge a disk's devices.
@@ -140,6 +141,19 @@ pub struct Place {
     pub disk: Box<Disk>,
 }
 
+/// Disks of one instance on a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Places {
+    /// UUID of the node.
+    pub node: String,
+    /// What it is to the instance.
+    pub role: Role,
+    /// Name of the instance.
+    pub instance: String,
+    /// The disks, their parameters filled in.
+    pub disks: Vec<Disk>,
+}
+
 /// What a disk's volume keeps: the place says whose it is and which.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Label {
@@ -154,6 +168,37 @@ impl Place {
     /// The node to ask.
     pub(crate) fn on<'n, N: Nodes>(&self, nodes: &'n N) -> Result<&'n N::Node> {
         nodes.node(&self.node)
+    }
+
+    /// The disk alone, on the instance's primary node.
+    pub(crate) fn alone(self) -> Places {
+        Places {
+            node: self.node,
+            role: Role::Primary,
+            instance: self.instance,
+            disks: vec![*self.disk],
+        }
+    }
+}
+
+impl Places {
+    /// The disks, for a node.
+    pub fn targets(&self) -> Vec<Target<'_>> {
+        let disks = self.disks.iter();
+        disks.map(|disk| Target::new(disk, &self.instance)).collect()
+    }
+}
+
+impl Label {
+    /// The same volume with what it tells when it is `owner`'s.
+    pub(crate) fn owned_by(&self, owner: &Owner) -> Self {
+        let mut before = self.clone();
+        before.at.instance = owner.instance.clone().unwrap_or_default();
+        before.at.disk.uuid = owner.uuid.clone().unwrap_or_default();
+        before.at.disk.name.clone_from(&owner.name);
+        before.at.disk.iv_name = owner.index.map(|index| format!("disk/{index}"));
+        before.info = owner.info.clone().unwrap_or_default();
+        before
     }
 }
 
@@ -187,11 +232,11 @@ impl Step {
                 at,
                 record: Vec::new(),
             },
-            Self::AssembleDisk { at, fresh: true } => Self::ShutdownDisk {
+            Self::AssembleDisks { at, fresh: true } => Self::ShutdownDisks {
                 at,
                 was_active: false,
             },
-            Self::ShutdownDisk { at, was_active: true } => Self::AssembleDisk { at, fresh: false },
+            Self::ShutdownDisks { at, was_active: true } => Self::AssembleDisks { at, fresh: false },
             Self::RenameDisk { at, to } => return undo_rename(at, &to),
             Self::SetInfo {
                 label,
@@ -221,8 +266,8 @@ impl Step {
             },
             // What needs the directory makes it.
             Self::RemoveStorageDir { .. }
-            | Self::AssembleDisk { .. }
-            | Self::ShutdownDisk { .. }
+            | Self::AssembleDisks { .. }
+            | Self::ShutdownDisks { .. }
             | Self::SetInfo { before: None, .. } => return Undo::Nothing,
             Self::RemoveDisk { .. } | Self::GrowDisk { .. } => return Undo::Never,
         };
@@ -272,8 +317,8 @@ impl std::fmt::Display for Step {
             Self::RenameStorageDir { from, to, .. } => write!(f, "rename directory {from} to {to}"),
             Self::CreateDisk { at, .. } => write!(f, "create {at}"),
             Self::RemoveDisk { at, .. } => write!(f, "remove {at}"),
-            Self::AssembleDisk { at, .. } => write!(f, "activate {at}"),
-            Self::ShutdownDisk { at, .. } => write!(f, "deactivate {at}"),
+            Self::AssembleDisks { at, .. } => write!(f, "activate {at}"),
+            Self::ShutdownDisks { at, .. } => write!(f, "deactivate {at}"),
             Self::GrowDisk { at, to, .. } => write!(f, "grow {at} to {to}"),
             Self::RenameDisk { at, to } => write!(f, "rename {at} to {to}"),
             Self::SetInfo { label, .. } => write!(f, "set metadata of {} to {}", label.at, label.info),
@@ -289,5 +334,12 @@ impl std::fmt::Display for Step {
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} of {}", self.disk, self.instance)
+    }
+}
+
+impl std::fmt::Display for Places {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let disks: Vec<_> = self.disks.iter().map(Disk::to_string).collect();
+        write!(f, "{} of {}", disks.join(", "), self.instance)
     }
 }

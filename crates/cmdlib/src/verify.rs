@@ -1,20 +1,22 @@
 //! The configuration held against what the nodes really have.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
 
-use gnt_bdev::{FoundVolume, Link, Operation, Status};
+use gnt_bdev::{FoundVolume, Link, Operation, Status, Target, driver};
+use gnt_config::params::DiskParams;
 use gnt_config::template::GROWABLE;
-use gnt_config::{self as config, Disk, LogicalDevice, Mebibytes, Object};
+use gnt_config::{self as config, Disk, LogicalDevice, LogicalId, Mebibytes, Object, TemplateSet};
 use gnt_store::{Filter, Store};
 use serde::Serialize;
 use serde_json::Value;
 use strum::Display;
 
-use crate::error::Result;
-use crate::node::Node;
+use crate::error::{Result, chain};
+use crate::node::{Node, NodeError, Role};
 use crate::ops::Subject;
 use crate::saga::Nodes;
-use crate::step::Step;
+use crate::step::{Places, Step};
 
 /// What kind of difference it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display, Serialize)]
@@ -63,33 +65,35 @@ pub struct Finding {
 /// Holds every instance and volume against each other (`gnt-cluster verify-disks`). Nothing is changed.
 pub async fn verify<N: Nodes>(store: &Store, nodes: &N) -> Result<Vec<Finding>> {
     let mut findings = interrupted(store)?;
-    let mut links = BTreeMap::new();
+    let mut looks: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for instance in store.instances()? {
+        let subject = Subject::load(store, &instance.name)?;
+        if let Err(error) = nodes.node(&subject.node.uuid) {
+            findings.push(Finding::unknown(&error, error.hint()).of(&subject));
+        }
+        for places in subject.places()? {
+            let of_node = looks.entry(places.node.clone()).or_default();
+            of_node.push((subject.instance.disks_active, places));
+        }
+    }
     for node in store.nodes()? {
         let Ok(asked) = nodes.node(&node.uuid) else {
             continue;
         };
-        findings.extend(orphans(store, &node, asked).await?);
-        match asked.links().await {
-            Ok(found) => {
-                findings.extend(left_over_links(store, &node, &found)?);
-                links.insert(node.uuid, found);
+        let links = match asked.links().await {
+            Ok(links) => {
+                findings.extend(left_over_links(store, &node, &links)?);
+                Some(links)
             }
-            Err(error) => findings.push(Finding::unknown(&error, error.hint()).on(&node)),
-        }
-    }
-    for instance in store.instances()? {
-        let subject = Subject::load(store, &instance.name)?;
-        let node = match nodes.node(&subject.node.uuid) {
-            Ok(node) => node,
             Err(error) => {
-                findings.push(Finding::unknown(&error, error.hint()).of(&subject));
-                continue;
+                findings.push(Finding::unknown(&error, error.hint()).on(&node));
+                None
             }
         };
-        let links = links.get(&subject.node.uuid).map(Vec::as_slice);
-        for disk in &subject.disks {
-            findings.extend(check_disk(&subject, disk, node, links).await?);
-        }
+        let disks = looks.remove(&node.uuid).unwrap_or_default();
+        let (found, causes) = check_disks(&node, asked, &disks, links.as_deref()).await;
+        findings.extend(found);
+        findings.extend(orphans(store, &node, asked, &disks, &causes).await?);
     }
     findings.sort();
     findings.dedup();
@@ -117,57 +121,167 @@ fn interrupted(store: &Store) -> Result<Vec<Finding>> {
         .collect())
 }
 
-/// `links` are those on the disk's node, if they are known.
-async fn check_disk(
-    subject: &Subject,
-    disk: &Disk,
-    node: &impl Node,
+/// Looks at the disks of several instances on one node, all at once. With each there is whether they should be in use; `links` are
+/// those on the node, if they are known. Returns also what kept disks from being looked at.
+async fn check_disks(
+    node: &config::Node,
+    asked: &impl Node,
+    instances: &[(bool, Places)],
     links: Option<&[Link]>,
-) -> Result<Vec<Finding>> {
-    let place = subject.place(disk)?;
-    let name = &subject.instance.name;
-    let index = disk.index().unwrap_or_default();
-    let found = node.find(&place.disk, name).await;
-    let of_disk = |finding: Finding| Finding {
-        disk: Some(disk.to_string()),
-        ..finding.of(subject)
-    };
-    let status = match found {
-        Ok(Some(status)) => status,
-        Ok(None) => {
-            let forget =
-                format!("gnt-disk modify {name} --disk {index}:remove, if its volume cannot be brought back");
-            let missing =
-                Finding::new(FindingKind::Missing, format!("{disk} is not there")).mended_by(forget);
-            return Ok(vec![of_disk(missing)]);
+) -> (Vec<Finding>, BTreeSet<String>) {
+    let disks = instances
+        .iter()
+        .flat_map(|(active, places)| places.disks.iter().map(move |disk| (*active, places, disk)));
+    let disks: Vec<_> = disks.collect();
+    let targets = disks
+        .iter()
+        .map(|(_, places, disk)| Target::new(disk, &places.instance));
+    let results = match asked.find_all(&targets.collect::<Vec<_>>()).await {
+        Ok(results) => results,
+        Err(error) => {
+            let finding = Finding::unknown(&error, error.hint()).on(node);
+            return (vec![finding], BTreeSet::new());
         }
-        Err(error) => return Ok(vec![of_disk(Finding::unknown(&error, error.hint()))]),
     };
     let mut findings = Vec::new();
-    if status.sync.is_degraded {
-        findings.push(Finding::new(FindingKind::Degraded, format!("{disk} is degraded")));
+    let mut failed: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
+    let mut no_group = BTreeMap::new();
+    for ((active, places, disk), found) in disks.into_iter().zip(results) {
+        let of_disk = |finding: Finding| Finding {
+            instance: Some(places.instance.clone()),
+            disk: Some(disk.to_string()),
+            ..finding.on(node)
+        };
+        match found {
+            Ok(Some(status)) => {
+                let links = links.filter(|_| active);
+                findings.extend(check_disk(places, disk, &status, active, links).map(of_disk));
+            }
+            Ok(None) => match why_missing(asked, places, disk, &mut no_group).await {
+                None => findings.push(of_disk(missing(places, disk))),
+                Some((cause, mend)) => {
+                    let finding = Finding {
+                        mend,
+                        ..Finding::new(FindingKind::Missing, format!("{disk} is not there: {cause}"))
+                    };
+                    failed.entry(cause).or_default().push(of_disk(finding));
+                }
+            },
+            Err(error) => {
+                let finding = of_disk(Finding::unknown(&error, error.hint()));
+                failed.entry(cause_of(&error)).or_default().push(finding);
+            }
+        }
     }
+    let causes = failed.keys().cloned().collect();
+    findings.extend(
+        failed
+            .into_iter()
+            .map(|(cause, failed)| told_once(&cause, failed)),
+    );
+    (findings, causes)
+}
+
+/// What an error is due to, without the disk that it is about.
+fn cause_of(error: &NodeError) -> String {
+    error.source().map_or_else(|| error.to_string(), chain)
+}
+
+/// Why a volume group does not have a disk, if it is the group that is missing, and what mends that. `known` are the answers for groups
+/// that were asked about before.
+async fn why_missing(
+    node: &impl Node,
+    places: &Places,
+    disk: &Disk,
+    known: &mut BTreeMap<String, Option<(String, Option<String>)>>,
+) -> Option<(String, Option<String>)> {
+    let LogicalId::Lv { vg, .. } = &disk.logical_id else {
+        return None;
+    };
+    if !known.contains_key(vg) {
+        let could_be_made = node.check(disk, &places.instance, Operation::Create).await;
+        let why = could_be_made.err().filter(NodeError::is_not_found);
+        known.insert(vg.clone(), why.map(|error| (cause_of(&error), error.hint())));
+    }
+    known.get(vg).cloned().flatten()
+}
+
+fn missing(places: &Places, disk: &Disk) -> Finding {
+    let (name, index) = (&places.instance, disk.index().unwrap_or_default());
+    let forget =
+        format!("gnt-disk modify {name} --disk {index}:remove, if its volume cannot be brought back");
+    Finding::new(FindingKind::Missing, format!("{disk} is not there")).mended_by(forget)
+}
+
+/// What is wrong with a disk that is there. Where there are no `links`, nobody knows them.
+fn check_disk(
+    places: &Places,
+    disk: &Disk,
+    status: &Status,
+    active: bool,
+    links: Option<&[Link]>,
+) -> impl Iterator<Item = Finding> {
+    let (name, index) = (&places.instance, disk.index().unwrap_or_default());
+    // A mirror that is not assembled has nothing to be in sync with.
+    let mirrors = active || disk.all_nodes().is_empty();
+    let degraded = (mirrors && status.sync.is_degraded).then(|| {
+        let found = Finding::new(
+            FindingKind::Degraded,
+            format!("{disk} is degraded: {}", status.sync),
+        );
+        match (status.sync.sync_percent, disk.all_nodes().is_empty()) {
+            (None, false) => found.mended_by(format!("gnt-disk activate {name}, on each of its nodes")),
+            _ => found,
+        }
+    });
     let real = status.device.bytes.map(Mebibytes::from_bytes);
-    if let Some(real) = real.filter(|real| *real < disk.size) {
+    let wrong_size = real.filter(|real| *real < disk.size).map(|real| {
         let message = format!("{disk} has {real}, the configuration says {}", disk.size);
         let too_small = Finding::new(FindingKind::WrongSize, message);
-        findings.push(match GROWABLE.contains(disk.dev_type.template()) {
+        match GROWABLE.contains(disk.dev_type.template()) {
             true => too_small.mended_by(format!("gnt-disk grow {name} {index} {} --absolute", disk.size.0)),
             false => too_small,
-        });
+        }
+    });
+    let why = links.and_then(|links| match places.role {
+        Role::Primary => not_in_use(disk, status, link_of(links, name, disk)),
+        Role::Secondary => status.device.path.is_none().then(|| "is not attached".to_owned()),
+    });
+    let not_active = why.map(|why| {
+        let message = format!("{disk} should be active, and {why}");
+        Finding::new(FindingKind::NotActive, message).mended_by(format!("gnt-disk activate {name}"))
+    });
+    [degraded, wrong_size, not_active].into_iter().flatten()
+}
+
+/// What keeps several disks from being looked at is one finding.
+fn told_once(cause: &str, mut disks: Vec<Finding>) -> Finding {
+    const NAMED: usize = 3;
+    if disks.len() == 1 {
+        return disks.swap_remove(0);
     }
-    if let Some(links) = links.filter(|_| subject.instance.disks_active)
-        && let Some(why) = not_in_use(&place.disk, &status, link_of(links, name, disk))
-    {
-        findings.push(
-            Finding::new(
-                FindingKind::NotActive,
-                format!("{disk} should be active, and {why}"),
-            )
-            .mended_by(format!("gnt-disk activate {name}")),
-        );
+    let named = disks.iter().take(NAMED).map(|finding| {
+        let (disk, instance) = (finding.disk.as_deref(), finding.instance.as_deref());
+        format!("{} of {}", disk.unwrap_or_default(), instance.unwrap_or_default())
+    });
+    let mut named: Vec<_> = named.collect();
+    if disks.len() > NAMED {
+        named.push(format!("{} more", disks.len() - NAMED));
     }
-    Ok(findings.into_iter().map(of_disk).collect())
+    let count = disks.len();
+    let first = disks.swap_remove(0);
+    let what = match first.kind {
+        FindingKind::Missing => "are not there",
+        _ => "cannot be looked at",
+    };
+    let message = format!("{count} disks {what}: {cause}: {}", named.join(", "));
+
+    Finding {
+        instance: None,
+        disk: None,
+        message,
+        ..first
+    }
 }
 
 /// The link to a disk of `instance`.
@@ -228,18 +342,33 @@ fn left_over_links(store: &Store, node: &config::Node, links: &[Link]) -> Result
     Ok(findings)
 }
 
-/// Volumes that no disk is, and that no operation is about to make.
-async fn orphans(store: &Store, node: &config::Node, asked: &impl Node) -> Result<Vec<Finding>> {
+/// Volumes that no disk is, and that no operation is about to make. The `causes` of failures are told already.
+async fn orphans(
+    store: &Store,
+    node: &config::Node,
+    asked: &impl Node,
+    instances: &[(bool, Places)],
+    causes: &BTreeSet<String>,
+) -> Result<Vec<Finding>> {
     let in_making = in_making(store)?;
+    let in_use: TemplateSet = store
+        .disks()?
+        .iter()
+        .flat_map(Disk::walk)
+        .map(|disk| disk.dev_type.template())
+        .collect();
     let mut findings = Vec::new();
-    for (device, params) in places(store)? {
+    for (device, params) in places(store, node, instances)? {
         let volumes = match asked.volumes(device, &params).await {
             Ok(volumes) => volumes,
+            // Storage that no disk uses need not be there.
+            Err(_) if !in_use.contains(device.template()) => continue,
+            Err(error) if causes.contains(&cause_of(&error)) => continue,
             Err(error) => {
                 findings.push(Finding {
                     node: Some(node.name.clone()),
                     mend: error.hint(),
-                    ..Finding::new(FindingKind::Unknown, crate::error::chain(&error))
+                    ..Finding::new(FindingKind::Unknown, chain(&error))
                 });
                 continue;
             }
@@ -259,28 +388,38 @@ async fn orphans(store: &Store, node: &config::Node, asked: &impl Node) -> Resul
     Ok(findings)
 }
 
-/// Where volumes can be: what the parameters of the disks that there are, and of one made with the defaults, tell.
-fn places(store: &Store) -> Result<Vec<(LogicalDevice, Object)>> {
-    let cluster = store.cluster()?;
+/// Where volumes can be: where the node's disks are and the detached ones, and where one made with the defaults would be.
+fn places(
+    store: &Store,
+    node: &config::Node,
+    instances: &[(bool, Places)],
+) -> Result<Vec<(LogicalDevice, Object)>> {
+    let (cluster, group) = (store.cluster()?, store.group(&node.group)?);
+    let layers = [
+        Some(&cluster.diskparams),
+        group.as_ref().map(|group| &group.diskparams),
+    ];
+    let params = DiskParams::layered(layers.into_iter().flatten())?;
     let mut places = Vec::new();
-    for driver in gnt_bdev::DEV_MAP
-        .iter()
-        .filter(|driver| driver.capabilities().contains(Operation::Volumes))
-    {
-        let device = driver.device();
-        let default = cluster
-            .diskparams
-            .get(&device.template())
-            .cloned()
-            .unwrap_or_default();
-        places.push((device, default));
-    }
-    for disk in store.disks()? {
-        let place = (disk.dev_type, disk.params);
-        if places.iter().any(|(device, _)| *device == place.0) && !places.contains(&place) {
+    let mut add = |place| {
+        if !places.contains(&place) {
             places.push(place);
         }
+    };
+    for template in &cluster.enabled_disk_templates {
+        if let Some(device) = template.device() {
+            add((device, params.get(*template)));
+        }
     }
+    for disk in instances.iter().flat_map(|(_, places)| &places.disks) {
+        add((disk.dev_type, disk.params.clone()));
+    }
+    for disk in store.detached_disks()? {
+        add((disk.dev_type, params.annotate(&disk)?.params));
+    }
+    let has_volumes =
+        |device| driver(device).is_ok_and(|driver| driver.capabilities().contains(Operation::Volumes));
+    places.retain(|(device, _)| has_volumes(*device));
     Ok(places)
 }
 
@@ -293,6 +432,11 @@ fn in_making(store: &Store) -> Result<BTreeSet<String>> {
     Ok(steps
         .flat_map(|step| match step {
             Step::CreateDisk { at, .. } => at.disk.volume_keys(),
+            Step::RenameDisk { mut at, to } => {
+                let renamed = LogicalId::from_json(at.disk.dev_type, &to);
+                at.disk.logical_id = renamed.unwrap_or(at.disk.logical_id);
+                at.disk.volume_keys()
+            }
             _ => Vec::new(),
         })
         .collect())
@@ -337,7 +481,7 @@ impl Finding {
     fn unknown(error: &dyn std::error::Error, hint: Option<String>) -> Self {
         Self {
             mend: hint,
-            ..Self::new(FindingKind::Unknown, crate::error::chain(error))
+            ..Self::new(FindingKind::Unknown, chain(error))
         }
     }
 
@@ -355,5 +499,85 @@ impl Finding {
         self.node = Some(subject.node.name.clone());
         self.instance = Some(subject.instance.name.clone());
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use gnt_bdev::{LocalDiskStatus, SyncStatus};
+    use gnt_config::{DiskTemplate, FileDriver};
+    use serde_json::json;
+
+    use super::*;
+    use crate::ops::activate::activate;
+    use crate::ops::add::{AddRequest, add};
+    use crate::saga::Engine;
+    use crate::sim::{Extent, Fault, SimCluster, Then};
+    use crate::tests::now;
+
+    /// A cluster of one node with an active instance of so many ext disks.
+    fn cluster(disks: usize) -> (Store, SimCluster) {
+        let store = Store::in_memory().unwrap();
+        crate::init::init(&store, Path::new("/state"), "cluster", "node1").unwrap();
+        let nodes = SimCluster::new(&store.nodes().unwrap());
+        let engine = Engine {
+            store: &store,
+            nodes: &nodes,
+            dry_run: false,
+            observer: &|_| {},
+        };
+        let request = AddRequest {
+            instance: "web".to_owned(),
+            template: DiskTemplate::Ext,
+            disks: vec![json!({"size": 64}).as_object().unwrap().clone(); disks],
+            primary: None,
+            secondary: None,
+            file_driver: FileDriver::Loop,
+            file_storage_dir: None,
+        };
+        now(add(&engine, &request)).unwrap();
+        now(activate(&engine, "web")).unwrap();
+        (store, nodes)
+    }
+
+    #[test]
+    fn what_is_degraded_tells_how_far_it_is() {
+        let (store, nodes) = cluster(1);
+        let sync = SyncStatus {
+            sync_percent: Some(45.25),
+            estimated_time: Some(12),
+            is_degraded: true,
+            ldisk_status: LocalDiskStatus::Sync,
+        };
+        nodes.with_world(|world| world.sync = sync);
+        let found = now(verify(&store, &nodes)).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].kind, FindingKind::Degraded);
+        let message = &found[0].message;
+        assert!(
+            message.ends_with(" is degraded: 45.2% in sync, 12 s to go, data on this node syncing"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn what_keeps_many_disks_from_being_looked_at_is_one_finding() {
+        for (disks, expected) in [(2, "2 disks "), (5, "5 disks ")] {
+            let (store, nodes) = cluster(disks);
+            let (extent, then) = (Extent::None, Then::FailOn);
+            nodes.inject(Some(Fault {
+                call: 0,
+                extent,
+                then,
+            }));
+            let found = now(verify(&store, &nodes)).unwrap();
+            let messages: Vec<_> = found.iter().map(|finding| finding.message.as_str()).collect();
+            // The links cannot be listed either; that the volumes cannot be has the same cause.
+            assert_eq!(messages.len(), 2, "{messages:?}");
+            let is_told = |message: &&str| message.starts_with(expected) && message.contains("looked at");
+            assert!(messages.iter().any(is_told), "{messages:?}");
+        }
     }
 }

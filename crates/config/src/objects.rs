@@ -53,6 +53,9 @@ pub struct Node {
     /// Gets no new instances.
     #[serde(default, deserialize_with = "or_default")]
     pub drained: bool,
+    /// Node parameters that differ from the group's.
+    #[serde(default, deserialize_with = "or_default")]
+    pub ndparams: Object,
     /// What it was read from.
     #[serde(skip)]
     pub origin: Origin,
@@ -71,6 +74,9 @@ pub struct NodeGroup {
     /// Disk parameters that differ from the cluster's, by template.
     #[serde(default, deserialize_with = "or_default")]
     pub diskparams: BTreeMap<DiskTemplate, Object>,
+    /// Node parameters that differ from the cluster's.
+    #[serde(default, deserialize_with = "or_default")]
+    pub ndparams: Object,
     /// What it was read from.
     #[serde(skip)]
     pub origin: Origin,
@@ -112,9 +118,57 @@ pub struct Cluster {
     /// Ports that were given and are free again.
     #[serde(default, deserialize_with = "or_default")]
     pub tcpudp_port_pool: Vec<u16>,
+    /// Node parameters.
+    #[serde(default, deserialize_with = "or_default")]
+    pub ndparams: Object,
     /// What it was read from.
     #[serde(skip)]
     pub origin: Origin,
 }
 
 json_object!(Cluster);
+
+/// Node parameter: volumes have disks for themselves (`constants.ND_EXCLUSIVE_STORAGE`).
+pub const EXCLUSIVE_STORAGE: &str = "exclusive_storage";
+
+impl Node {
+    /// Whether volumes on it have disks for themselves, as it, its group or the cluster says (`Cluster.FillND`).
+    pub fn has_exclusive_storage(&self, group: &NodeGroup, cluster: &Cluster) -> bool {
+        let layers = [&self.ndparams, &group.ndparams, &cluster.ndparams];
+        let mut set = layers
+            .into_iter()
+            .filter_map(|params| params.get(EXCLUSIVE_STORAGE)?.as_bool());
+        set.next().unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn exclusive_storage_is_set_where_it_is_set_closest() {
+        let exclusive = |node: Value, group: Value, cluster: Value| {
+            let node = json!({
+                "uuid": "n", "name": "n", "primary_ip": "", "secondary_ip": "", "group": "g", "ndparams": node,
+            });
+            let group = json!({"uuid": "g", "name": "g", "ndparams": group});
+            let cluster = json!({"uuid": "c", "cluster_name": "c", "master_node": "n", "ndparams": cluster});
+            let node: Node = serde_json::from_value(node).unwrap();
+            node.has_exclusive_storage(
+                &serde_json::from_value(group).unwrap(),
+                &serde_json::from_value(cluster).unwrap(),
+            )
+        };
+        let (yes, no) = (
+            json!({"exclusive_storage": true}),
+            json!({"exclusive_storage": false}),
+        );
+        assert!(!exclusive(json!({}), json!({}), json!({})));
+        assert!(exclusive(json!({}), json!({}), yes.clone()));
+        assert!(!exclusive(json!({}), no.clone(), yes.clone()));
+        assert!(exclusive(yes, no, json!(null)));
+    }
+}

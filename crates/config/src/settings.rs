@@ -23,6 +23,10 @@ pub struct Settings {
     pub disk_links_dir: PathBuf,
     /// Directory of the providers' logs (`LOG_ES_DIR`).
     pub es_log_dir: PathBuf,
+    /// Directory in which Gluster volumes are mounted while their disks are in use; `gluster` in the state directory if not set
+    /// (`gluster_storage_dir` in Ganeti).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gluster_mount_dir: Option<PathBuf>,
     /// Longest run of one External Storage script, in seconds.
     pub es_timeout: u64,
 }
@@ -39,6 +43,7 @@ impl Settings {
             file_storage_paths: vec![state.join("file-storage"), state.join("shared-file-storage")],
             disk_links_dir: state.join("instance-disks"),
             es_log_dir: state.join("log/extstorage"),
+            gluster_mount_dir: None,
             es_timeout: 900,
         }
     }

@@ -78,6 +78,8 @@ pub const MAY_ADOPT: TemplateSet = enum_set!(Plain | Blockdev);
 pub const MUST_ADOPT: TemplateSet = enum_set!(Blockdev);
 /// Ganeti's interface offers a snapshot (`DTS_SNAPSHOT_CAPABLE`).
 pub const SNAPSHOT_CAPABLE: TemplateSet = enum_set!(Plain | Drbd | Ext);
+/// Snapshots can be taken: also of rbd disks, of which Ganeti offers none.
+pub const HAVE_SNAPSHOTS: TemplateSet = enum_set!(Plain | Drbd | Rbd | Ext);
 /// Can live on nodes with exclusive storage (`DTS_EXCL_STORAGE`).
 pub const EXCLUSIVE_STORAGE: TemplateSet = enum_set!(Plain);
 /// Free space is not checked before disks are created (`DTS_NO_FREE_SPACE_CHECK`).

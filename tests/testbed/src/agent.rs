@@ -1,5 +1,6 @@
 //! The inside of a guest: answers requests until the guest goes off.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,12 +11,14 @@ use std::time::{Duration, Instant};
 use gnt_bdev::{BlockDevice, FoundVolume, Host, Target, driver, tree};
 use gnt_config::{Disk, Mebibytes};
 use gnt_process::{Command, DryRun, Effect, RunError, Runner, System};
-use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::Refused;
+use crate::error::{Error, Refused};
+use crate::inventory;
 use crate::script;
-use crate::wire::{Action, Answer, Assembled, Call, NodeForm, Program, Request, VolumeForm};
+use crate::wire::{
+    Action, ActionOnAll, Answer, Assembled, Call, NodeForm, Program, Request, VolumeForm, json,
+};
 
 /// How often it looks for requests: while there are any, and after a second without.
 const BUSY: Duration = Duration::from_millis(2);
@@ -25,7 +28,12 @@ const IDLE: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// When the spool directory cannot be read any more.
-pub fn run(spool: &Path) -> io::Result<()> {
+pub fn run(spool: &Path) -> Result<(), Error> {
+    answer_all(spool).map_err(Error::file(spool))
+}
+
+fn answer_all(spool: &Path) -> io::Result<()> {
+    let at_boot = Arc::new(inventory::kernel());
     fs::write(spool.join("ready"), "")?;
     let mut last = Instant::now();
     loop {
@@ -35,20 +43,18 @@ pub fn run(spool: &Path) -> io::Result<()> {
                 last = Instant::now();
                 let text = fs::read_to_string(&path)?;
                 fs::remove_file(&path)?;
-                thread::spawn(move || serve(&path, &text));
+                let at_boot = Arc::clone(&at_boot);
+                thread::spawn(move || serve(&path, &text, &at_boot));
             }
         }
-        thread::sleep(if last.elapsed() < Duration::from_secs(1) {
-            BUSY
-        } else {
-            IDLE
-        });
+        let busy = last.elapsed() < Duration::from_secs(1);
+        thread::sleep(if busy { BUSY } else { IDLE });
     }
 }
 
-fn serve(path: &Path, request: &str) {
+fn serve(path: &Path, request: &str, at_boot: &BTreeSet<String>) {
     let written = (|| {
-        let answer = answer(serde_json::from_str(request)?)?;
+        let answer = answer(serde_json::from_str(request)?, at_boot)?;
         let unfinished = path.with_extension("unfinished");
         fs::write(&unfinished, serde_json::to_string(&answer)?)?;
         fs::rename(&unfinished, path.with_extension("answer"))
@@ -60,25 +66,28 @@ fn serve(path: &Path, request: &str) {
     }
 }
 
-fn answer(request: Request) -> io::Result<Answer> {
+fn answer(request: Request, at_boot: &BTreeSet<String>) -> io::Result<Answer> {
     match request {
         Request::Script { script, timeout } => {
-            let output =
-                script::run(&[], &script, Duration::from_secs_f64(timeout)).map_err(io::Error::other)?;
-            Ok(Answer {
-                result: Ok(serde_json::to_value(output)?),
-                programs: Vec::new(),
-                noted: Vec::new(),
-            })
+            let timeout = Duration::from_secs_f64(timeout);
+            let output = script::run(&[], &script, timeout).map_err(io::Error::other)?;
+            Ok(Answer::of(output))
+        }
+        Request::Inventory => {
+            let there = inventory::take();
+            Ok(Answer::of(there.difference(at_boot).collect::<Vec<_>>()))
         }
         Request::Storage { node, call } => Ok(storage(&node, &call)),
     }
 }
 
 fn storage(node: &NodeForm, call: &Call) -> Answer {
-    let recorder = Arc::new(Recorder::default());
+    let recorder = Arc::new(Recorder {
+        timeout: node.program_timeout.map(Duration::from_secs_f64),
+        ..Recorder::default()
+    });
     let dry_run = Arc::new(DryRun::new(System));
-    let host = match node.dry_run {
+    let mut host = match node.dry_run {
         false => Host::new(
             &node.name,
             &node.settings,
@@ -87,12 +96,18 @@ fn storage(node: &NodeForm, call: &Call) -> Answer {
         ),
         true => Host::dry_run(&node.name, &node.settings, &node.state, Arc::clone(&dry_run)),
     };
+    host.exclusive_storage = node.exclusive_storage;
     let result = match call {
         Call::Disk {
             disk,
             instance,
             action,
         } => on_disk(&host, disk, instance, action),
+        Call::Disks {
+            disks,
+            instance,
+            action,
+        } => Ok(on_disks(&host, disks, instance, action)),
         Call::Volumes { device, params } => tree::volumes(&host, *device, params)
             .map(|found| json(found.into_iter().map(volume).collect::<Vec<_>>())),
     };
@@ -114,16 +129,10 @@ fn on_disk(host: &Host, disk: &Disk, instance: &str, action: &Action) -> Result<
         Action::Create { info } => json(tree::create(host, &target, info)?),
         Action::Find => json(tree::find(host, &target)?),
         Action::MirrorStatus => json(tree::mirror_status(host, &target)?),
-        Action::Assemble { activation } => {
-            let assembled = tree::assemble(host, &target, activation.activation())?;
-            let warnings = assembled.warnings.iter();
-            json(Assembled {
-                warnings: warnings.map(|error| Refused::new(&host.name, error)).collect(),
-                device: assembled.device,
-                link: assembled.link,
-                uri: assembled.uri,
-            })
-        }
+        Action::Assemble { activation } => json(assembled(
+            host,
+            tree::assemble(host, &target, activation.activation())?,
+        )),
         Action::Open { exclusive } => json(tree::open(host, &target, *exclusive)?),
         Action::Close => json(tree::close(host, &target)?),
         Action::Shutdown => json(tree::shutdown(host, &target)?),
@@ -152,6 +161,32 @@ fn on_disk(host: &Host, disk: &Disk, instance: &str, action: &Action) -> Result<
     })
 }
 
+fn on_disks(host: &Host, disks: &[Disk], instance: &str, action: &ActionOnAll) -> Value {
+    let targets: Vec<_> = disks.iter().map(|disk| Target::new(disk, instance)).collect();
+    let refused = |error: gnt_bdev::Error| Refused::new(&host.name, &error);
+    match action {
+        ActionOnAll::Find => {
+            let found = tree::find_all(host, &targets).into_iter();
+            json(found.map(|found| found.map_err(refused)).collect::<Vec<_>>())
+        }
+        ActionOnAll::Assemble { activation } => {
+            let all = tree::assemble_all(host, &targets, activation.activation()).into_iter();
+            let all = all.map(|one| one.map(|one| assembled(host, one)).map_err(refused));
+            json(all.collect::<Vec<_>>())
+        }
+    }
+}
+
+fn assembled(host: &Host, assembled: gnt_bdev::Assembled) -> Assembled {
+    let warnings = assembled.warnings.iter();
+    Assembled {
+        warnings: warnings.map(|error| Refused::new(&host.name, error)).collect(),
+        device: assembled.device,
+        link: assembled.link,
+        uri: assembled.uri,
+    }
+}
+
 fn children(host: &Host, target: &Target<'_>) -> Result<Vec<Option<BlockDevice>>, gnt_bdev::Error> {
     let children = target.disk.children.iter();
     let found = children.map(|child| tree::find(host, &Target::new(child, target.instance)));
@@ -172,14 +207,11 @@ fn volume(found: FoundVolume) -> VolumeForm {
     }
 }
 
-/// What the forms above are made of always has a form in JSON.
-fn json(value: impl Serialize) -> Value {
-    serde_json::to_value(value).unwrap_or_else(|error| Value::String(error.to_string()))
-}
-
 /// Runs programs and remembers which.
 #[derive(Default)]
 struct Recorder {
+    /// Even those that may run longer end then.
+    timeout: Option<Duration>,
     programs: Mutex<Vec<Program>>,
 }
 
@@ -192,7 +224,10 @@ impl Recorder {
 impl Runner for Recorder {
     fn run(&self, command: &Command) -> Result<gnt_process::Output, RunError> {
         let started = Instant::now();
-        let result = System.run(command);
+        let result = match self.timeout.filter(|limit| *limit < command.get_timeout()) {
+            Some(limit) => System.run(&command.clone().timeout(limit)),
+            None => System.run(command),
+        };
         let name = PathBuf::from(command.get_program());
         let program = Program {
             name: name

@@ -16,6 +16,9 @@ use crate::wire::Output;
 /// fails shows.
 #[derive(thiserror::Error)]
 pub enum Error {
+    /// The command line of the binary of this crate is not understood.
+    #[error("{0}")]
+    Usage(&'static str),
     /// A program that the testbed needs is not there.
     #[error(
         "{program} is not there: it is in the Debian package {package}, which `scripts/packages test` installs"

@@ -1,16 +1,13 @@
 //! A guest, as the test sees it.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-
 use crate::error::Error;
+use crate::guest_dir::GuestDir;
 use crate::keeper::{Group, Keeper};
 use crate::storage::Storage;
 use crate::wire::{Answer, Output, Request};
@@ -21,34 +18,30 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a script may take unless said otherwise.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How much longer than its timeout an answer may take.
-const GRACE: Duration = Duration::from_secs(15);
-
 /// A User-Mode Linux guest: a kernel of its own over the root of this machine, which it can change as it likes without changing it.
 ///
 /// All methods can be called from several threads at once.
 pub struct Guest {
-    name: String,
     index: usize,
-    dir: PathBuf,
+    name: String,
+    dir: GuestDir,
     /// The program and its arguments.
     words: Vec<String>,
-    keeper: Arc<Mutex<Keeper>>,
+    keeper: Arc<Keeper>,
     process: Mutex<Option<Group>>,
-    next: AtomicU64,
+    baseline: Mutex<BTreeSet<String>>,
 }
 
 impl Guest {
-    pub(crate) fn new(index: usize, dir: &Path, words: Vec<String>, keeper: Arc<Mutex<Keeper>>) -> Self {
-        let name = format!("n{index}");
+    pub(crate) fn new(index: usize, dir: GuestDir, words: Vec<String>, keeper: Arc<Keeper>) -> Self {
         Self {
-            dir: dir.join(&name),
-            name,
             index,
+            name: dir.name(),
+            dir,
             words,
             keeper,
             process: Mutex::default(),
-            next: AtomicU64::default(),
+            baseline: Mutex::default(),
         }
     }
 
@@ -77,35 +70,36 @@ impl Guest {
     /// # Errors
     /// When it does not come up.
     pub fn boot(&self) -> Result<(), Error> {
-        self.switch_on()?;
-        self.wait_until_up()
+        self.keeper.timed(&self.name, "boot", || {
+            self.switch_on()?;
+            self.wait_until_up()
+        })
     }
 
     pub(crate) fn switch_on(&self) -> Result<(), Error> {
         let mut process = lock(&self.process);
-        if let Some(old) = &mut *process {
+        if let Some(old) = &*process {
             old.kill()?;
         }
-        let spool = self.dir.join("spool");
+        let spool = self.dir.spool();
         if spool.exists() {
             fs::remove_dir_all(&spool).map_err(Error::file(&spool))?;
         }
         fs::create_dir_all(&spool).map_err(Error::file(&spool))?;
-        let group = lock(&self.keeper).spawn(&self.words, &self.console())?;
-        *process = Some(group);
+        *process = Some(self.keeper.spawn(&self.words, &self.dir.console())?);
         Ok(())
     }
 
     pub(crate) fn wait_until_up(&self) -> Result<(), Error> {
         let started = Instant::now();
-        let ready = self.dir.join("spool/ready");
+        let ready = self.dir.spool().join("ready");
         while !ready.exists() {
             if started.elapsed() > BOOT_TIMEOUT || !self.is_on() {
-                return Err(Error::Boot {
+                return Err(self.told(Error::Boot {
                     guest: self.name.clone(),
                     after: started.elapsed(),
-                    console: self.console_end(),
-                });
+                    console: self.dir.console_end(),
+                }));
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -118,7 +112,7 @@ impl Guest {
     /// When its processes cannot be killed.
     pub fn power_cut(&self) -> Result<(), Error> {
         match lock(&self.process).take() {
-            Some(mut group) => group.kill(),
+            Some(group) => group.kill(),
             None => Ok(()),
         }
     }
@@ -134,7 +128,7 @@ impl Guest {
 
     /// Whether it runs.
     pub fn is_on(&self) -> bool {
-        lock(&self.process).as_mut().is_some_and(Group::is_alive)
+        lock(&self.process).as_ref().is_some_and(Group::is_alive)
     }
 
     /// Runs a script with bash and waits for its end, whatever that is.
@@ -150,16 +144,13 @@ impl Guest {
     /// # Errors
     /// When the guest does not answer, or the script does not end in time.
     pub fn sh_within(&self, timeout: Duration, script: &str) -> Result<Output, Error> {
-        let request = Request::Script {
-            script: script.to_owned(),
-            timeout: timeout.as_secs_f64(),
-        };
-        let answer = self.ask(&request, timeout)?;
-        let output: Output = read(answer.result.unwrap_or(Value::Null))?;
-        match output.code {
+        let ask = || self.dir.sh(script, timeout, || self.is_on());
+        let asked = self.keeper.timed(&self.name, script, ask);
+        let ended = asked.and_then(|output| match output.code {
             Some(_) => Ok(output),
             None => Err(self.script_failed(script, output)),
-        }
+        });
+        ended.map_err(|error| self.told(error))
     }
 
     /// Runs a script with bash, which must succeed, and returns what it printed.
@@ -178,7 +169,7 @@ impl Guest {
         let output = self.sh_within(timeout, script)?;
         match output.success() {
             true => Ok(output.stdout),
-            false => Err(self.script_failed(script, output)),
+            false => Err(self.told(self.script_failed(script, output))),
         }
     }
 
@@ -188,67 +179,60 @@ impl Guest {
     }
 
     /// What it said on its console since it was switched on.
-    pub fn console_text(&self) -> String {
-        fs::read(self.console())
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+    pub fn console(&self) -> String {
+        self.dir.console_text()
     }
 
-    /// Puts a question into the spool directory and waits for the answer.
+    /// What is in the guest now counts no longer as left: see [`sweep`](Self::sweep).
+    ///
+    /// # Errors
+    /// When the guest does not answer.
+    pub fn mark(&self) -> Result<(), Error> {
+        let there = self.inventory()?;
+        *lock(&self.baseline) = there;
+        Ok(())
+    }
+
+    /// What is left in the guest of what was made since it came up, and since the last [`mark`](Self::mark): volumes, devices, mappings,
+    /// mounts, and files where disks or their state are kept. One line each, as `logical volume xenvg/disk0`.
+    ///
+    /// # Errors
+    /// When the guest does not answer.
+    pub fn sweep(&self) -> Result<Vec<String>, Error> {
+        let there = self.inventory()?;
+        let baseline = lock(&self.baseline);
+        Ok(there.difference(&baseline).cloned().collect())
+    }
+
+    /// Fails if anything is [left](Self::sweep).
+    ///
+    /// # Errors
+    /// When something is, or the guest does not answer.
+    pub fn assert_clean(&self) -> Result<(), Error> {
+        let left = self.sweep()?;
+        match left.is_empty() {
+            true => Ok(()),
+            false => Err(self.told(Error::Left {
+                guest: self.name.clone(),
+                left,
+            })),
+        }
+    }
+
+    fn inventory(&self) -> Result<BTreeSet<String>, Error> {
+        self.ask(&Request::Inventory, SCRIPT_TIMEOUT)?.read()
+    }
+
     pub(crate) fn ask(&self, request: &Request, timeout: Duration) -> Result<Answer, Error> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = |kind: &str| self.dir.join(format!("spool/{id}.{kind}"));
-        let form = |source| Error::Form {
-            what: "a request",
-            source,
-        };
-        let text = serde_json::to_string(request).map_err(form)?;
-        if !self.is_on() {
-            return Err(self.is_off());
-        }
-        let unfinished = path("new");
-        fs::write(&unfinished, text).map_err(Error::file(&unfinished))?;
-        fs::rename(&unfinished, path("request")).map_err(Error::file(&unfinished))?;
-        let answer = path("answer");
-        let started = Instant::now();
-        while !answer.exists() {
-            if !self.is_on() {
-                return Err(self.is_off());
-            }
-            if started.elapsed() > timeout + GRACE {
-                return Err(Error::NoAnswer {
-                    guest: self.name.clone(),
-                    request: format!("{request:?}"),
-                    after: started.elapsed(),
-                    console: self.console_end(),
-                });
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        let text = fs::read_to_string(&answer).map_err(Error::file(&answer))?;
-        fs::remove_file(&answer).map_err(Error::file(&answer))?;
-        serde_json::from_str(&text).map_err(|source| Error::Form {
-            what: "an answer",
-            source,
-        })
+        let ask = || self.dir.ask(request, timeout, || self.is_on());
+        let asked = self.keeper.timed(&self.name, &request.to_string(), ask);
+        asked.map_err(|error| self.told(error))
     }
 
-    fn console(&self) -> PathBuf {
-        self.dir.join("console")
-    }
-
-    fn console_end(&self) -> String {
-        const LINES: usize = 30;
-        let text = self.console_text();
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(LINES)..].join("\n")
-    }
-
-    fn is_off(&self) -> Error {
-        Error::Off {
-            guest: self.name.clone(),
-            console: self.console_end(),
-        }
+    /// An error that the test is told of.
+    pub(crate) fn told(&self, error: Error) -> Error {
+        self.keeper.note_trouble();
+        error
     }
 
     fn script_failed(&self, script: &str, output: Output) -> Error {
@@ -258,13 +242,6 @@ impl Guest {
             output,
         }
     }
-}
-
-pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
-    serde_json::from_value(value).map_err(|source| Error::Form {
-        what: "an answer",
-        source,
-    })
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,13 +1,12 @@
 #!/bin/bash
-# The first process of a guest. The kernel's command line gives it: NODE, SPOOL, AGENT (paths outside), MODULES (comma list), and
+# The first process of a guest. The kernel's command line gives it: NODE, SPOOL, AGENT, ETC (paths outside), MODULES (comma list), and
 # PRIMARY and SECONDARY, its addresses.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C
-mountpoint -q /proc || mount -t proc proc /proc
+mount -n -t proc proc /proc
 off() { echo o >/proc/sysrq-trigger; sleep 60; }
 trap 'echo "line $LINENO of init failed: $BASH_COMMAND"; off' ERR
-release=$(uname -r)
+release=$(</proc/sys/kernel/osrelease)
 modules=/usr/lib/uml/modules/$release
-mountpoint -q /dev || mount -t devtmpfs dev /dev
 
 # The root outside, written to in memory only. What changes outside meanwhile is seen below /host, not here.
 insmod "$modules/kernel/fs/overlayfs/overlay.ko"
@@ -36,6 +35,7 @@ echo "$NODE" >/proc/sys/kernel/hostname
 printf '%s\n' '127.0.0.1 localhost' '192.168.77.1 n1' '192.168.77.2 n2' '192.168.77.3 n3' >/etc/hosts
 # Without a name server no look-up waits for one.
 : >/etc/resolv.conf
+[ ! -d "/host$ETC" ] || cp -rp "/host$ETC/." /etc/
 # Those of the machine outside are not meant for a guest: slow, or refused.
 rm -f /root/.bashrc
 ip -batch - <<END

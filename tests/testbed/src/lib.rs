@@ -3,16 +3,23 @@
 
 pub mod agent;
 pub mod keeper;
+pub mod people;
 
+mod ceph;
 mod error;
+mod gluster;
 mod guest;
+mod guest_dir;
+mod inventory;
 mod place;
 mod script;
 mod storage;
 mod testbed;
 mod wire;
 
+pub use ceph::Ceph;
 pub use error::{Error, Refused};
+pub use gluster::Gluster;
 pub use guest::Guest;
 pub use storage::Storage;
 pub use testbed::{Net, Plan, Testbed};

@@ -1,15 +1,54 @@
-//! What runs inside a guest, and what keeps a testbed together. Tests start it; people use `sh`.
+//! What runs inside a guest, what keeps a testbed together, and what people look inside with.
 
 use std::env;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
 
-fn main() -> io::Result<()> {
+use gnt_testbed::{Error, Output, Testbed, agent, keeper, people};
+
+const USAGE: &str = "\
+usage:
+  gnt-testbed up GUESTS [MODULE…]   starts guests, each with two disks of 4 GiB, until this is interrupted
+  gnt-testbed sh DIR SCRIPT         runs a script outside, in the networks of the testbed in DIR
+  gnt-testbed sh DIR/n1 SCRIPT      runs a script in one of its guests
+  gnt-testbed end DIR               ends a testbed that was kept
+  gnt-testbed agent SPOOL           is the inside of a guest
+  gnt-testbed keep DIR              is what a testbed lives as long as";
+
+fn main() -> ExitCode {
     let args: Vec<_> = env::args().skip(1).collect();
     let args: Vec<_> = args.iter().map(String::as_str).collect();
-    match args[..] {
-        ["agent", spool] => gnt_testbed::agent::run(Path::new(spool)),
-        ["keep", dir] => gnt_testbed::keeper::run(Path::new(dir)),
-        _ => Err(io::Error::other("usage: gnt-testbed agent SPOOL | keep DIR")),
+    let done = match args[..] {
+        ["up", guests, ref modules @ ..] => up(guests, modules),
+        ["sh", place, script] => people::sh(Path::new(place), script).map(|output| show(&output)),
+        ["end", dir] => people::end(Path::new(dir)).map(|()| ExitCode::SUCCESS),
+        ["agent", spool] => agent::run(Path::new(spool)).map(|()| ExitCode::SUCCESS),
+        ["keep", dir] => keeper::run(Path::new(dir)).map(|()| ExitCode::SUCCESS),
+        _ => Err(Error::Usage(USAGE)),
+    };
+    done.unwrap_or_else(|error| {
+        // Nobody is left to tell if it cannot be written.
+        let _ = writeln!(io::stderr(), "{error:?}");
+        ExitCode::FAILURE
+    })
+}
+
+fn up(guests: &str, modules: &[&str]) -> Result<ExitCode, Error> {
+    let guests = guests.parse().map_err(|_| Error::Usage(USAGE))?;
+    let size = gnt_config::Mebibytes(4096);
+    let plan = Testbed::plan("up").guests(guests).disk(size).disk(size);
+    let testbed = plan.modules(modules.iter().copied()).start()?;
+    let _ = writeln!(io::stdout(), "{}", testbed.dir().display());
+    loop {
+        thread::park();
     }
+}
+
+fn show(output: &Output) -> ExitCode {
+    let _ = io::stdout().write_all(output.stdout.as_bytes());
+    let _ = io::stderr().write_all(output.stderr.as_bytes());
+    let code = output.code.and_then(|code| u8::try_from(code).ok());
+    ExitCode::from(code.unwrap_or(u8::MAX))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gnt_process::{Command, RunError, Runner, Status, System};
 
+use crate::error::Error;
 use crate::wire::Output;
 
 /// More than any test prints.
@@ -34,4 +35,17 @@ pub(crate) fn run(prefix: &[String], script: &str, timeout: Duration) -> Result<
         stderr: stderr.text().into_owned(),
         code,
     })
+}
+
+/// The same for a script that must succeed; `place` is where it runs. Returns what it printed.
+pub(crate) fn ok(place: &str, prefix: &[String], script: &str, timeout: Duration) -> Result<String, Error> {
+    let output = run(prefix, script, timeout)?;
+    match output.success() {
+        true => Ok(output.stdout),
+        false => Err(Error::Script {
+            place: place.to_owned(),
+            script: script.to_owned(),
+            output,
+        }),
+    }
 }

@@ -8,9 +8,9 @@ use gnt_bdev::{Activation, Change, FoundVolume, Layer, Operation, Status, SyncPr
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object, Settings};
 use serde::de::DeserializeOwned;
 
-use crate::error::Error;
-use crate::guest::{Guest, lock, read};
-use crate::wire::{Action, Assembled, Call, NodeForm, Program, Request, VolumeForm};
+use crate::error::{Error, Refused};
+use crate::guest::{Guest, lock};
+use crate::wire::{Action, ActionOnAll, Assembled, Call, NodeForm, Program, Request, VolumeForm};
 
 /// Longer than any one call waits for a device or a tool.
 const TIMEOUT: Duration = Duration::from_secs(900);
@@ -35,6 +35,8 @@ impl<'a> Storage<'a> {
                 state: state.to_owned(),
                 settings: Settings::under(state),
                 dry_run: false,
+                exclusive_storage: false,
+                program_timeout: None,
             },
             instance: "web.example.org".to_owned(),
             programs: Mutex::default(),
@@ -68,6 +70,20 @@ impl<'a> Storage<'a> {
     #[must_use]
     pub fn dry_run(mut self) -> Self {
         self.node.dry_run = true;
+        self
+    }
+
+    /// The same node with exclusive storage: volumes have disks for themselves.
+    #[must_use]
+    pub fn exclusive_storage(mut self) -> Self {
+        self.node.exclusive_storage = true;
+        self
+    }
+
+    /// The same node where no program may run longer than this.
+    #[must_use]
+    pub fn program_timeout(mut self, after: Duration) -> Self {
+        self.node.program_timeout = Some(after.as_secs_f64());
         self
     }
 
@@ -134,6 +150,27 @@ impl<'a> Storage<'a> {
     pub fn assemble(&self, disk: &Disk, activation: Activation<'_>) -> Result<Assembled, Error> {
         let activation = activation.into();
         self.on_disk(disk, Action::Assemble { activation })
+    }
+
+    /// [`gnt_bdev::tree::find_all`]; what each disk is refused does not concern the others.
+    ///
+    /// # Errors
+    /// Of the testbed only.
+    pub fn find_all(&self, disks: &[Disk]) -> Result<Vec<Result<Option<Status>, Refused>>, Error> {
+        self.on_disks(disks, ActionOnAll::Find)
+    }
+
+    /// [`gnt_bdev::tree::assemble_all`]; what each disk is refused does not concern the others.
+    ///
+    /// # Errors
+    /// Of the testbed only.
+    pub fn assemble_all(
+        &self,
+        disks: &[Disk],
+        activation: Activation<'_>,
+    ) -> Result<Vec<Result<Assembled, Refused>>, Error> {
+        let activation = activation.into();
+        self.on_disks(disks, ActionOnAll::Assemble { activation })
     }
 
     /// [`gnt_bdev::tree::open`].
@@ -301,6 +338,14 @@ impl<'a> Storage<'a> {
         })
     }
 
+    fn on_disks<T: DeserializeOwned>(&self, disks: &[Disk], action: ActionOnAll) -> Result<T, Error> {
+        self.call(Call::Disks {
+            disks: disks.to_vec(),
+            instance: self.instance.clone(),
+            action,
+        })
+    }
+
     fn call<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
         let request = Request::Storage {
             node: self.node.clone(),
@@ -309,9 +354,6 @@ impl<'a> Storage<'a> {
         let mut answer = self.guest.ask(&request, TIMEOUT)?;
         lock(&self.programs).append(&mut answer.programs);
         lock(&self.noted).append(&mut answer.noted);
-        match answer.result {
-            Ok(value) => read(value),
-            Err(refused) => Err(Error::Refused(Box::new(refused))),
-        }
+        answer.read().map_err(|error| self.guest.told(error))
     }
 }

@@ -1,36 +1,50 @@
 //! Guests with their disks and networks.
 
+use std::env;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use gnt_config::Mebibytes;
 
+use crate::ceph::Ceph;
 use crate::error::Error;
-use crate::guest::{Guest, lock};
+use crate::gluster::Gluster;
+use crate::guest::Guest;
+use crate::guest_dir::GuestDir;
 use crate::keeper::Keeper;
+use crate::people;
 use crate::place::{self, Seats};
+use crate::script;
 use crate::wire::Output;
 
-/// Set to anything, it leaves the guests of a failed test running.
+/// Set to anything, it leaves a testbed running whose test failed, or in which a call failed.
 const KEEP_VARIABLE: &str = "GNT_TESTBED_KEEP";
 
+/// Set to anything, it tells how long each step of a test took. That of one that panicked is always told.
+const TIMES_VARIABLE: &str = "GNT_TESTBED_TIMES";
+
 const INIT: &str = include_str!("init.sh");
+
+/// Where the host is in the primary network, with the servers on it.
+pub(crate) const HOST_IP: &str = "192.168.77.254";
 
 /// How long a script on the host may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Programs that every testbed needs, and their Debian packages.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("/usr/bin/linux", "user-mode-linux"),
     ("/lib/systemd/systemd-udevd", "udev"),
     ("/sbin/modprobe", "kmod"),
     ("/sbin/ip", "iproute2"),
+    ("/bin/ping", "iputils-ping"),
+    ("/usr/bin/pkill", "procps"),
     ("/sbin/lvm", "lvm2"),
-    ("/usr/sbin/drbdsetup", "drbd-utils"),
+    ("/lib/drbd/drbdsetup-84", "drbd-utils"),
     ("/usr/bin/unshare", "util-linux"),
     ("/usr/bin/nsenter", "util-linux"),
 ];
@@ -124,7 +138,7 @@ impl Plan {
         let binary = binary()?;
         let seats = Seats::take(self.guests)?;
         let (dir, log) = place::new_dir(&self.name)?;
-        let keeper = Arc::new(Mutex::new(Keeper::start(&binary, &dir, &log)?));
+        let keeper = Arc::new(Keeper::start(&binary, &dir, &log)?);
         let init = dir.join("init");
         fs::write(&init, INIT)
             .and_then(|()| fs::set_permissions(&init, Permissions::from_mode(0o755)))
@@ -134,22 +148,19 @@ impl Plan {
         let testbed = Testbed {
             guests: guests.collect::<Result<_, _>>()?,
             keeper,
+            binary,
             dir,
             _seats: seats,
         };
         testbed.run(&self.network())?;
-        testbed.guests.iter().try_for_each(Guest::switch_on)?;
-        testbed.guests.iter().try_for_each(Guest::wait_until_up)?;
+        testbed.keeper.timed("all guests", "boot", || {
+            testbed.guests.iter().try_for_each(Guest::switch_on)?;
+            testbed.guests.iter().try_for_each(Guest::wait_until_up)
+        })?;
         Ok(testbed)
     }
 
-    fn guest(
-        &self,
-        index: usize,
-        dir: &Path,
-        binary: &Path,
-        keeper: &Arc<Mutex<Keeper>>,
-    ) -> Result<Guest, Error> {
+    fn guest(&self, index: usize, dir: &Path, binary: &Path, keeper: &Arc<Keeper>) -> Result<Guest, Error> {
         let own = dir.join(format!("n{index}"));
         fs::create_dir_all(&own).map_err(Error::file(&own))?;
         let mut words = vec!["/usr/bin/linux".to_owned()];
@@ -174,6 +185,8 @@ impl Plan {
         }
         word(format!("init={}", dir.join("init").display()));
         word("con=null con0=null,fd:1 quiet".to_owned());
+        // A second and more at every start, for what nothing here uses: old terminals, choosing the fastest RAID 6.
+        word("pty.legacy_count=0 initcall_blacklist=raid6_select_algo,init_zswap,init_jfs_fs".to_owned());
         word(format!("umid=n{index} uml_dir={}", dir.join("uml").display()));
         word("drbd.usermode_helper=/bin/true".to_owned());
         word(format!(
@@ -181,11 +194,13 @@ impl Plan {
         ));
         word(format!("MODULES={}", self.modules.join(",")));
         word(format!(
-            "SPOOL={} AGENT={}",
+            "SPOOL={} AGENT={} ETC={}",
             own.join("spool").display(),
-            binary.display()
+            binary.display(),
+            dir.join("etc").display()
         ));
         let words = words.iter().flat_map(|word| word.split(' ')).map(str::to_owned);
+        let dir = GuestDir::new(own);
         Ok(Guest::new(index, dir, words.collect(), Arc::clone(keeper)))
     }
 
@@ -216,7 +231,7 @@ fn sparse(path: &Path, size: Mebibytes) -> Result<(), Error> {
         .map_err(Error::file(path))
 }
 
-fn need(program: &'static str, package: &'static str) -> Result<(), Error> {
+pub(crate) fn need(program: &'static str, package: &'static str) -> Result<(), Error> {
     match Path::new(program).exists() {
         true => Ok(()),
         false => Err(Error::Missing { program, package }),
@@ -225,7 +240,7 @@ fn need(program: &'static str, package: &'static str) -> Result<(), Error> {
 
 /// The binary of this crate, beside the test that runs: cargo builds it before the tests of this crate.
 fn binary() -> Result<PathBuf, Error> {
-    let own = std::env::current_exe().map_err(Error::file(Path::new("/proc/self/exe")))?;
+    let own = env::current_exe().map_err(Error::file(Path::new("/proc/self/exe")))?;
     let mut places = own.ancestors().skip(1).map(|place| place.join("gnt-testbed"));
     places.find(|path| path.is_file()).ok_or_else(|| Error::NoAgent {
         path: own.with_file_name("gnt-testbed"),
@@ -235,7 +250,8 @@ fn binary() -> Result<PathBuf, Error> {
 /// Guests with their disks and networks. All is gone when this is dropped, and when the process ends, however it ends.
 pub struct Testbed {
     guests: Vec<Guest>,
-    keeper: Arc<Mutex<Keeper>>,
+    keeper: Arc<Keeper>,
+    binary: PathBuf,
     dir: PathBuf,
     _seats: Seats,
 }
@@ -277,6 +293,37 @@ impl Testbed {
         inside
     }
 
+    /// What is here is in `/etc` of each guest, after the next boot or [`install`](Self::install).
+    pub(crate) fn etc(&self) -> PathBuf {
+        self.dir.join("etc")
+    }
+
+    pub(crate) fn install(&self) -> Result<(), Error> {
+        let script = format!("cp -rp {}/. /etc/", self.inside(&self.etc()).display());
+        let mut running = self.guests.iter().filter(|guest| guest.is_on());
+        running.try_for_each(|guest| guest.ok(&script).map(drop))
+    }
+
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
+    /// Starts a Ceph cluster on the host. Guests that use it need the module `rbd`, or `nbd`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn ceph(&self) -> Result<Ceph<'_>, Error> {
+        Ceph::start(self)
+    }
+
+    /// Starts a Gluster server on the host. Guests that mount its volumes need the module `fuse`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn gluster(&self) -> Result<Gluster<'_>, Error> {
+        Gluster::start(self)
+    }
+
     /// Cuts a guest off one of the networks.
     ///
     /// # Errors
@@ -302,15 +349,9 @@ impl Testbed {
     /// # Errors
     /// When it does not, or not within a minute.
     pub fn run(&self, script: &str) -> Result<String, Error> {
-        let output = self.sh(script)?;
-        match output.success() {
-            true => Ok(output.stdout),
-            false => Err(Error::Script {
-                place: "the host".to_owned(),
-                script: script.to_owned(),
-                output,
-            }),
-        }
+        let run = || script::ok("the host", &self.keeper.enter(), script, TIMEOUT);
+        let ran = self.keeper.timed("host", script, run);
+        ran.inspect_err(|_| self.keeper.note_trouble())
     }
 
     /// Runs a script with bash on the host, in the networks of the testbed.
@@ -318,18 +359,22 @@ impl Testbed {
     /// # Errors
     /// When it cannot be run.
     pub fn sh(&self, script: &str) -> Result<Output, Error> {
-        let enter = lock(&self.keeper).enter();
-        Ok(crate::script::run(&enter, script, TIMEOUT)?)
+        let run = || script::run(&self.keeper.enter(), script, TIMEOUT);
+        Ok(self.keeper.timed("host", script, run)?)
     }
 }
 
 impl Drop for Testbed {
     fn drop(&mut self) {
-        let mut keeper = lock(&self.keeper);
-        if thread::panicking() && std::env::var_os(KEEP_VARIABLE).is_some() {
-            keeper.keep();
+        if thread::panicking() || env::var_os(TIMES_VARIABLE).is_some() {
+            people::tell(&self.keeper.steps());
+        }
+        let failed = thread::panicking() || self.keeper.has_trouble();
+        if failed && env::var_os(KEEP_VARIABLE).is_some() {
+            self.keeper.keep();
+            people::tell_kept(&self.dir, &self.binary);
         } else {
-            keeper.end();
+            self.keeper.end();
         }
     }
 }

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use gnt_bdev::{Activation, Operation};
 use gnt_config::{Disk, LogicalDevice, Mebibytes, Object, Settings};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::Refused;
+use crate::error::{Error, Refused};
 
 /// Something to do in a guest.
 #[derive(Debug, Serialize, Deserialize)]
@@ -20,8 +21,21 @@ pub(crate) enum Request {
         /// Seconds.
         timeout: f64,
     },
+    /// What there is besides what was there when the guest came up.
+    Inventory,
     /// A call on [`gnt_bdev::tree`].
     Storage { node: NodeForm, call: Box<Call> },
+}
+
+/// For people, on one line.
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Script { script, .. } => f.write_str(script),
+            Self::Inventory => f.write_str("sweep"),
+            Self::Storage { call, .. } => call.fmt(f),
+        }
+    }
 }
 
 /// What the `Host` of a storage call is made from.
@@ -31,6 +45,9 @@ pub(crate) struct NodeForm {
     pub(crate) state: PathBuf,
     pub(crate) settings: Settings,
     pub(crate) dry_run: bool,
+    pub(crate) exclusive_storage: bool,
+    /// The longest that any program may run, in seconds.
+    pub(crate) program_timeout: Option<f64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,8 +58,24 @@ pub(crate) enum Call {
         instance: String,
         action: Action,
     },
+    /// On several disks at once; the answer has a result for each.
+    Disks {
+        disks: Vec<Disk>,
+        instance: String,
+        action: ActionOnAll,
+    },
     /// What volumes there are.
     Volumes { device: LogicalDevice, params: Object },
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk { disk, action, .. } => write!(f, "{action:?} {disk}"),
+            Self::Disks { disks, action, .. } => write!(f, "{action:?} {} disks", disks.len()),
+            Self::Volumes { device, .. } => write!(f, "volumes of {device} disks"),
+        }
+    }
 }
 
 /// Of [`gnt_bdev::tree`], or what it lacks of [`gnt_bdev::Driver`].
@@ -93,6 +126,13 @@ pub(crate) enum Action {
     NeedsActivation,
 }
 
+/// What [`gnt_bdev::tree`] does with several disks at once.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ActionOnAll {
+    Find,
+    Assemble { activation: ActivationForm },
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ActivationForm {
     primary: bool,
@@ -129,6 +169,29 @@ pub(crate) struct Answer {
     pub(crate) programs: Vec<Program>,
     /// What a dry run would have done.
     pub(crate) noted: Vec<String>,
+}
+
+impl Answer {
+    pub(crate) fn of(value: impl Serialize) -> Self {
+        Self {
+            result: Ok(json(value)),
+            programs: Vec::new(),
+            noted: Vec::new(),
+        }
+    }
+
+    pub(crate) fn read<T: DeserializeOwned>(self) -> Result<T, Error> {
+        let value = self.result.map_err(|refused| Error::Refused(Box::new(refused)))?;
+        serde_json::from_value(value).map_err(|source| Error::Form {
+            what: "an answer",
+            source,
+        })
+    }
+}
+
+/// What answers are made of always has a form in JSON.
+pub(crate) fn json(value: impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_else(|error| Value::String(error.to_string()))
 }
 
 /// A program that a storage call ran.

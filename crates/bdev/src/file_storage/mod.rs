@@ -60,6 +60,15 @@ impl FileStorage {
         }
     }
 
+    /// Allows what is below `root`, which is open as the directory called `path`, whatever is there meanwhile: for a file system that is mounted
+    /// for the time that this lives.
+    pub(crate) fn mounted(path: &Path, root: OwnedFd, changes: Changes) -> Self {
+        Self {
+            roots: vec![Root::opened(path, root)],
+            changes,
+        }
+    }
+
     /// The directories given that cannot be used, with the reason (`ComputeWrongFileStoragePaths`): relative ones, and those in which
     /// the system or its users keep their own files.
     pub fn wrong_directories(&self) -> Vec<(&Path, Refusal)> {

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{self as sys, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -46,6 +47,7 @@ pub(super) struct Root {
     /// Whether it is made when it is missing.
     ours: bool,
     refusal: Option<Refusal>,
+    opened: Option<Arc<OwnedFd>>,
 }
 
 impl Root {
@@ -54,6 +56,14 @@ impl Root {
             path: path.components().collect(),
             ours,
             refusal: checked(path).and_then(allowed_by_name).err(),
+            opened: None,
+        }
+    }
+
+    pub(super) fn opened(path: &Path, opened: OwnedFd) -> Self {
+        Self {
+            opened: Some(Arc::new(opened)),
+            ..Self::new(path, false)
         }
     }
 
@@ -67,7 +77,13 @@ impl Root {
 
     /// The directory; none if it is missing.
     pub(super) fn open(&self) -> Result<Option<OwnedFd>, FileStorageError> {
-        open_directory(&self.path)
+        match &self.opened {
+            None => open_directory(&self.path),
+            Some(opened) => {
+                let again = sys::openat(&**opened, ".", DIRECTORY, Mode::empty());
+                again.map(Some).map_err(|error| io("open", &self.path, error))
+            }
+        }
     }
 }
 

@@ -99,6 +99,14 @@ pub enum LvmError {
         /// The snapshots.
         snapshots: Vec<String>,
     },
+    /// A snapshot is as large as what it shows.
+    #[error("{volume} is a snapshot of {origin}, and has its size")]
+    IsSnapshot {
+        /// Group and volume.
+        volume: String,
+        /// What it shows.
+        origin: String,
+    },
     /// Something has it open.
     #[error("the logical volume {volume} is in use on this node")]
     InUse {
@@ -144,6 +152,7 @@ impl LvmError {
             | Self::Params(_)
             | Self::Ambiguous { .. }
             | Self::NoSpindles
+            | Self::IsSnapshot { .. }
             | Self::FewSpindles { .. }
             | Self::OtherVolumeGroup { .. }
             | Self::NoDeviceNode { .. } => ErrorKind::Other,
@@ -162,7 +171,7 @@ impl LvmError {
             )),
             Self::NotFound { .. } => Some("`lvs` shows what volumes there are".to_owned()),
             Self::Exists { volume, .. } => Some(format!(
-                "if nobody needs it, `lvremove {volume}` removes it; `lvs -o+lv_tags {volume}` shows more"
+                "`lvs -o+lv_tags {volume}` shows what it is, `lvremove {volume}` removes it if nobody needs it"
             )),
             Self::NoSpace { vg, .. } => Some(format!(
                 "`pvs -S vg_name={vg}` shows where there is room; `vgextend {vg} DEVICE` adds a disk"
@@ -181,6 +190,7 @@ impl LvmError {
             }
             Self::Params(error) => error.hint(),
             Self::Device(error) => error.hint(),
+            Self::IsSnapshot { .. } => Some("copy it to a disk of its own".to_owned()),
             Self::Name(_) | Self::OtherVolumeGroup { .. } => None,
         }
     }
@@ -208,7 +218,7 @@ pub(crate) fn classify(failed: &CommandFailed) -> ErrorKind {
 
 /// What helps where LVM itself does not say so.
 fn advice(error: &ToolError) -> Option<String> {
-    const ADVICE: [(&str, &str); 5] = [
+    const ADVICE: [(&str, &str); 6] = [
         (
             "partial LV",
             "a disk of the volume group is lost: `pvs` shows which; what was on it must come from a backup or the other node",
@@ -224,6 +234,10 @@ fn advice(error: &ToolError) -> Option<String> {
         (
             "Check that device-mapper is available",
             "`modprobe dm-mod` loads the device mapper",
+        ),
+        (
+            "can be resized only while inactive",
+            "remove its snapshots, or deactivate the instance's disks meanwhile",
         ),
         (" in use", "`lsblk` shows by what"),
     ];

@@ -140,6 +140,7 @@ pub(super) fn rounded(bytes: u64, extent: u64, stripes: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::report::State;
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -242,12 +243,7 @@ mod tests {
             vg: "xenvg".to_owned(),
             vg_uuid: String::new(),
             lv: "x".to_owned(),
-            state: super::super::report::State {
-                active: true,
-                open: false,
-                mirrored: false,
-                health: super::super::report::Health::Whole,
-            },
+            state: State::of("-wi-a-----"),
             bytes: 1000 * MIB,
             origin: None,
             tags: Vec::new(),

@@ -57,7 +57,8 @@ impl Driver for LvmDriver {
         CAPABILITIES
     }
 
-    /// A new volume has a name that is free and room in its group; one that is renamed is there, and nothing uses it.
+    /// A new volume has a name that is free and room in its group; one that is renamed is there, and nothing uses it; one that is removed
+    /// has no snapshots.
     fn check(&self, host: &Host, target: &Target<'_>, operation: Operation) -> Result<(), Error> {
         if !CAPABILITIES.contains(operation) {
             return refuse(self.device(), operation);
@@ -71,6 +72,7 @@ impl Driver for LvmDriver {
                     let volume = volume.full_name();
                     return Err(LvmError::InUse { volume });
                 }
+                Operation::Remove => volume.ensure_no_snapshots(host)?,
                 _ => {}
             }
             Ok(())
@@ -79,7 +81,7 @@ impl Driver for LvmDriver {
 
     /// Activates at once what is not active.
     fn prepare(&self, host: &Host, targets: &[Target<'_>], operation: Operation) {
-        if operation != Operation::Assemble {
+        if operation != Operation::Assemble || host.is_dry_run() {
             return;
         }
         let inactive = |target: &Target<'_>| {
@@ -157,6 +159,10 @@ impl Driver for LvmDriver {
             if found.bytes >= to.bytes() {
                 return Ok(Change::AlreadyThere);
             }
+            if let Some(origin) = found.origin {
+                let volume = volume.full_name();
+                return Err(LvmError::IsSnapshot { volume, origin }.into());
+            }
             volume.grow(host, &found, to, dry_run)?;
             Ok(Change::Made)
         })
@@ -168,13 +174,7 @@ impl Driver for LvmDriver {
             if volume.find(host)?.is_none() {
                 return Ok(Change::AlreadyThere);
             }
-            let snapshots = volume.snapshots(host)?;
-            if !snapshots.is_empty() {
-                return Err(LvmError::HasSnapshots {
-                    volume: volume.full_name(),
-                    snapshots,
-                });
-            }
+            volume.ensure_no_snapshots(host)?;
             match cache::change(host, &commands::remove(volume.vg, volume.lv)) {
                 Ok(()) => Ok(Change::Made),
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(Change::AlreadyThere),
@@ -248,7 +248,7 @@ impl Driver for LvmDriver {
             }
             let pvs = cache::physical_volumes(host)?;
             let group = Group::of(volume.vg, &pvs)?;
-            let bytes = group.whole_extents(size.bytes());
+            let bytes = group.whole_extents(with_records(size.bytes()));
             group.check_free(bytes)?;
             let tags = tags::ours(&Owner {
                 instance: volume.owner().instance,
@@ -354,4 +354,12 @@ fn wrong_id(id: &LogicalId) -> Cause {
         device: LogicalDevice::Plain,
         id: id.clone(),
     }
+}
+
+/// What a snapshot takes to hold `bytes` of changes: of each chunk of 4 KiB it records, in 16 bytes, where it is; and it has a header of one
+/// (kernel, `dm-snap-persistent.c`). More than all chunks can take LVM cuts off by itself.
+fn with_records(bytes: u64) -> u64 {
+    const CHUNK: u64 = 4096;
+    const RECORD: u64 = 16;
+    bytes + (bytes / CHUNK + 1) * RECORD + 2 * CHUNK
 }

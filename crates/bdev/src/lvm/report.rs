@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) open: bool,
     /// There are several copies of its data.
     pub(super) mirrored: bool,
+    /// It is made of its origin and the changes since; a thin snapshot is a volume like any other.
+    pub(super) snapshot: bool,
     pub(super) health: Health,
 }
 
@@ -73,7 +75,7 @@ pub(super) fn logical_volumes(json: &str) -> Result<Vec<LogicalVolume>, serde_js
         for segment in report.lv {
             match volumes.last_mut() {
                 Some(last) if segment.continues(last) => {
-                    last.stripes = segment.stripes;
+                    last.stripes = segment.stripes.max(1);
                     last.pvs.extend(devices(&segment.devices));
                 }
                 _ => volumes.push(segment.into()),
@@ -83,13 +85,13 @@ pub(super) fn logical_volumes(json: &str) -> Result<Vec<LogicalVolume>, serde_js
     Ok(volumes)
 }
 
-/// The report of `pvs`: those that belong to a group.
+/// The report of `pvs`: those that belong to a group. Where its metadata is damaged LVM calls it `[unknown]`.
 pub(super) fn physical_volumes(json: &str) -> Result<Vec<PhysicalVolume>, serde_json::Error> {
     let rows = reports::<PvReport>(json)?
         .into_iter()
         .flat_map(|report| report.pv);
     Ok(rows
-        .filter(|row| !row.vg_name.is_empty())
+        .filter(|row| !row.vg_name.is_empty() && !row.vg_name.starts_with('['))
         .map(PhysicalVolume::from)
         .collect())
 }
@@ -167,8 +169,11 @@ fn number<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: fmt::Display>>(
 impl From<Segment> for LogicalVolume {
     fn from(row: Segment) -> Self {
         // What a snapshot itself takes is the room for changes; its device is as large as its origin's.
-        let shown = Some(&row.origin_size).filter(|_| !row.origin.is_empty());
-        let bytes = shown.and_then(|size| size.parse().ok()).unwrap_or(row.lv_size);
+        let state = State::of(&row.lv_attr);
+        let bytes = match state.snapshot {
+            true => row.origin_size.parse().unwrap_or(row.lv_size),
+            false => row.lv_size,
+        };
         let numbers = row
             .lv_kernel_major
             .parse()
@@ -181,13 +186,13 @@ impl From<Segment> for LogicalVolume {
                 .collect()
         };
         Self {
-            state: State::of(&row.lv_attr),
             bytes,
-            origin: (!row.origin.is_empty()).then_some(row.origin),
+            origin: Some(row.origin).filter(|_| state.snapshot),
+            state,
             tags: list(&row.lv_tags),
             numbers,
             extent: row.vg_extent_size,
-            stripes: row.stripes,
+            stripes: row.stripes.max(1),
             pvs: devices(&row.devices).collect(),
             vg: row.vg_name,
             vg_uuid: row.vg_uuid,
@@ -210,7 +215,7 @@ impl From<PvRow> for PhysicalVolume {
 }
 
 impl State {
-    fn of(attributes: &str) -> Self {
+    pub(super) fn of(attributes: &str) -> Self {
         let is = |place: usize, letters: &str| {
             let letter = attributes.chars().nth(place);
             letter.is_some_and(|letter| letters.contains(letter))
@@ -234,6 +239,7 @@ impl State {
             active: is(STATE, "aI"),
             open: is(OPEN, "o"),
             mirrored,
+            snapshot: is(TYPE, "sS"),
             health,
         }
     }

@@ -101,6 +101,32 @@ fn a_lost_disk_is_seen() {
 }
 
 #[test]
+fn attributes_mean_what_the_manual_says() {
+    for (attributes, active, open, health) in [
+        ("-wi-a-----", true, false, Health::Whole),
+        ("-wi-ao----", true, true, Health::Whole),
+        ("-wi-s-----", false, false, Health::Whole),
+        ("vwi-a-----", true, false, Health::Lost),
+        ("swi-S-s---", false, false, Health::Lost),
+        ("-wi-----p-", false, false, Health::Partial),
+        ("rwi-a-r-p-", true, false, Health::Partial),
+        ("rwi-a-r-r-", true, false, Health::Partial),
+        ("rwi-a-r---", true, false, Health::Whole),
+        ("-wi-XX--X-", false, false, Health::Unknown),
+        ("", false, false, Health::Whole),
+    ] {
+        let state = report::State::of(attributes);
+        assert_eq!(
+            (state.active, state.open, state.health),
+            (active, open, health),
+            "{attributes}"
+        );
+        assert_eq!(state.mirrored, attributes.starts_with('r'));
+        assert_eq!(state.snapshot, attributes.starts_with('s'));
+    }
+}
+
+#[test]
 fn the_same_disk_seen_twice_changes_nothing() {
     assert_eq!(
         called(&volumes("lvs-duplicate-pv.json"), "striped").state.health,
@@ -126,6 +152,8 @@ fn reports_of_physical_volumes_are_read() {
     );
     assert_eq!((all[0].bytes, all[3].extent), (1020 * MIB, 32 * MIB));
     assert_eq!(pvs("pvs-nothing.json"), []);
+    let damaged = fixture("pvs.json").replace("\"vg_name\":\"slowvg\"", "\"vg_name\":\"[unknown]\"");
+    assert_eq!(report::physical_volumes(&damaged).unwrap().len(), 3);
 }
 
 #[test]
@@ -152,6 +180,7 @@ fn what_lvm_says_when_it_fails_is_understood() {
         ("no-volume-to-rename", NotFound),
         ("open-deactivate", Busy),
         ("open-remove", Busy),
+        ("origin-extend", Other),
         ("reserved-name", Other),
         ("snapshot-open", Busy),
         ("too-many-stripes", NoSpace),
@@ -192,16 +221,19 @@ fn changes(runner: &Scripted) -> Vec<String> {
     runner.lines().into_iter().filter(is_change).collect()
 }
 
-fn disk(vg: &str, lv: &str, size: u64) -> Disk {
-    let id = LogicalId::Lv {
+fn id(vg: &str, lv: &str) -> LogicalId {
+    LogicalId::Lv {
         vg: vg.to_owned(),
         lv: lv.to_owned(),
-    };
+    }
+}
+
+fn disk(vg: &str, lv: &str, size: u64) -> Disk {
     Disk {
         uuid: "0a1b".to_owned(),
         iv_name: Some("disk/0".to_owned()),
         name: Some("my disk".to_owned()),
-        ..Disk::new(LogicalDevice::Plain, id, Mebibytes(size))
+        ..Disk::new(LogicalDevice::Plain, id(vg, lv), Mebibytes(size))
     }
 }
 
@@ -258,7 +290,12 @@ fn what_keeps_a_volume_from_being_made_is_told() {
         (told(&error), error.kind(), changes.len())
     };
     let prefix = |disk: &Disk| format!("cannot create {disk} on node node1: ");
-    let taken = "if nobody needs it, `lvremove xenvg/";
+    let taken = |volume: &str, what: &str| {
+        format!(
+            "there is a logical volume {volume} already, of 64M and {what}; `lvs -o+lv_tags {volume}` shows what it is, \
+             `lvremove {volume}` removes it if nobody needs it"
+        )
+    };
     for (disk, words, kind) in [
         (
             disk("xenvg", "new", 1600),
@@ -276,10 +313,7 @@ fn what_keeps_a_volume_from_being_made_is_told() {
         ),
         (
             disk("xenvg", "off", 64),
-            format!(
-                "there is a logical volume xenvg/off already, of 64M and not of a disk; {taken}off` removes it; `lvs -o+lv_tags \
-                 xenvg/off` shows more"
-            ),
+            taken("xenvg/off", "not of a disk"),
             ErrorKind::AlreadyExists,
         ),
         (
@@ -287,10 +321,7 @@ fn what_keeps_a_volume_from_being_made_is_told() {
                 uuid: "another".to_owned(),
                 ..disk0()
             },
-            format!(
-                "there is a logical volume xenvg/{UUID}.disk0 already, of 64M and of web.example.org; {taken}{UUID}.disk0` \
-                 removes it; `lvs -o+lv_tags xenvg/{UUID}.disk0` shows more"
-            ),
+            taken(&format!("xenvg/{UUID}.disk0"), "of web.example.org"),
             ErrorKind::AlreadyExists,
         ),
         (
@@ -460,6 +491,25 @@ fn a_volume_grows_with_its_stripes_or_with_fewer() {
 }
 
 #[test]
+fn a_snapshot_does_not_grow() {
+    let copy = disk("xenvg", "copy", 64);
+    let grow = |to| {
+        on(script(), |host| {
+            tree::grow(host, &target(&copy), Mebibytes(to), true, Layer::BackingStore)
+        })
+        .0
+    };
+    assert_eq!(grow(64).unwrap(), Change::AlreadyThere);
+    let text = told(&grow(65).unwrap_err());
+    assert!(
+        text.contains(&format!(
+            "xenvg/copy is a snapshot of {UUID}.disk0, and has its size"
+        )),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_volume_with_snapshots_stays() {
     let (result, changes) = on(script(), |host| tree::remove(host, &target(&disk0())));
     let error = result.unwrap_err();
@@ -485,10 +535,6 @@ fn a_volume_with_snapshots_stays() {
 
 #[test]
 fn a_volume_is_renamed_in_its_group() {
-    let id = |vg: &str, lv: &str| LogicalId::Lv {
-        vg: vg.to_owned(),
-        lv: lv.to_owned(),
-    };
     let rename = |from: &str, to: LogicalId, runner: Scripted| {
         on(runner, |host| {
             tree::rename(host, &target(&disk("xenvg", from, 64)), &to)
@@ -580,26 +626,26 @@ fn output_that_is_no_report_is_one_clear_error() {
     assert!(text.contains("\"64.00m\" is no number: invalid digit"), "{text}");
 }
 
-/// Disks that are there and inactive, `count` of them.
-fn many(count: usize) -> (Vec<Disk>, String) {
-    let disks: Vec<_> = (0..count)
-        .map(|index| disk("xenvg", &format!("d{index}"), 64))
-        .collect();
-    let template = fixture("lvs.json");
-    let row = template
+/// A report of volumes that are not active.
+fn inactive(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let recorded = fixture("lvs.json");
+    let row = recorded
         .lines()
         .find(|line| line.contains("\"lv_name\":\"off\""))
         .unwrap();
-    let rows: Vec<_> = (0..count)
-        .map(|index| {
-            row.trim_end_matches(',')
-                .replace("\"off\"", &format!("\"d{index}\""))
-        })
-        .collect();
-    (
-        disks,
-        format!("{{\"report\": [{{\"lv\": [{}]}}]}}", rows.join(",")),
-    )
+    let row = |name: &str| {
+        row.trim_end_matches(',')
+            .replace("\"off\"", &format!("\"{name}\""))
+    };
+    let rows: Vec<_> = names.into_iter().map(|name| row(name.as_ref())).collect();
+    format!("{{\"report\": [{{\"lv\": [{}]}}]}}", rows.join(","))
+}
+
+/// Disks that are there and not active, and the report of them.
+fn many(count: usize) -> (Vec<Disk>, String) {
+    let names: Vec<_> = (0..count).map(|index| format!("d{index}")).collect();
+    let disks = names.iter().map(|name| disk("xenvg", name, 64)).collect();
+    (disks, inactive(&names))
 }
 
 #[test]
@@ -626,6 +672,30 @@ fn many_disks_cost_as_many_commands_as_one() {
         activated.starts_with("lvchange --yes --activate y xenvg/d0 xenvg/d1 "),
         "{activated}"
     );
+}
+
+#[test]
+fn what_is_below_other_devices_is_activated_with_the_rest() {
+    let drbd = |name: &str| Disk {
+        children: ["data", "meta"]
+            .map(|part| disk("xenvg", &format!("{name}_{part}"), 64))
+            .to_vec(),
+        ..Disk::new(LogicalDevice::Drbd, id("xenvg", name), Mebibytes(64))
+    };
+    let lvs = inactive(["a_data", "a_meta", "b_data", "b_meta"]);
+    let runner = Arc::new(
+        Scripted::new()
+            .allow("lvs ...", lvs)
+            .allow(
+                "lvchange --yes --activate y xenvg/a_data xenvg/a_meta xenvg/b_data xenvg/b_meta",
+                "",
+            )
+            .allow("lvchange ...", failure("no-volume")),
+    );
+    let host = node(Arc::clone(&runner) as Arc<dyn Runner>);
+    let disks = [drbd("a"), drbd("b")];
+    tree::assemble_all(&host, &disks.each_ref().map(target), Activation::secondary());
+    assert_eq!(changes(&runner)[0].split(' ').count(), 8, "{:?}", runner.lines());
 }
 
 #[test]

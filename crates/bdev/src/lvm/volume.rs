@@ -42,7 +42,7 @@ impl<'a> Volume<'a> {
         commands::full_name(self.vg, self.lv)
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    fn path(&self) -> PathBuf {
         PathBuf::from(format!("/dev/{}/{}", self.vg, self.lv))
     }
 
@@ -76,15 +76,23 @@ impl<'a> Volume<'a> {
         }
     }
 
-    pub(super) fn snapshots(&self, host: &Host) -> Result<Vec<String>, LvmError> {
+    /// LVM would remove them with the volume.
+    pub(super) fn ensure_no_snapshots(&self, host: &Host) -> Result<(), LvmError> {
         let all = cache::logical_volumes(host)?;
         let shows_this =
             |other: &&LogicalVolume| other.vg == self.vg && other.origin.as_deref() == Some(self.lv);
-        Ok(all
+        let snapshots: Vec<_> = all
             .iter()
             .filter(shows_this)
             .map(|other| other.lv.clone())
-            .collect())
+            .collect();
+        if snapshots.is_empty() {
+            return Ok(());
+        }
+        Err(LvmError::HasSnapshots {
+            volume: self.full_name(),
+            snapshots,
+        })
     }
 
     /// Whether the volume is there, as it would be created.
@@ -101,7 +109,7 @@ impl<'a> Volume<'a> {
     }
 
     /// Whether the tags name this disk: by its UUID, or as far as callers know it.
-    pub(super) fn is_owned_by(&self, owner: &Owner) -> bool {
+    fn is_owned_by(&self, owner: &Owner) -> bool {
         let mine = self.owner();
         match &mine.uuid {
             Some(_) => owner.uuid == mine.uuid,

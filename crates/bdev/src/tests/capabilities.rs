@@ -26,8 +26,9 @@ fn template_sets_say_what_drivers_can() {
     let copied_below = template::DRBD;
     assert_eq!(
         capable_of(Operation::Snapshot),
-        (template::SNAPSHOT_CAPABLE & driven) - copied_below
+        (template::HAVE_SNAPSHOTS & driven) - copied_below
     );
+    assert!(template::HAVE_SNAPSHOTS.is_superset(template::SNAPSHOT_CAPABLE));
     assert_eq!(
         capable_of(Operation::UserspaceUri),
         template::HAVE_ACCESS & driven
@@ -141,14 +142,16 @@ fn every_driver_refuses_the_id_of_another_device() {
     let world = World::new();
     for driver in DEV_MAP {
         let mut disk = world.disk(driver.device(), 0, Mebibytes(8));
-        disk.logical_id = LogicalId::Rbd {
-            volume: "v".to_owned(),
+        let other = match driver.device() {
+            LogicalDevice::Rbd => LogicalDevice::Ext,
+            _ => LogicalDevice::Rbd,
         };
+        disk.logical_id = world.disk(other, 1, Mebibytes(8)).logical_id;
         let error = driver.create(&world.host, &target(&disk)).unwrap_err();
-        let device = driver.device();
+        let (device, id) = (driver.device(), &disk.logical_id);
         assert_eq!(
             super::told(&error),
-            format!("cannot create disk/0 (rbd/v) on node node1: rbd/v does not name a {device} device")
+            format!("cannot create disk/0 ({id}) on node node1: {id} does not name a {device} device")
         );
     }
 }

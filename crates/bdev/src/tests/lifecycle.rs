@@ -45,7 +45,12 @@ const ROWS: [Row; 4] = [
 ];
 
 /// Drivers whose storage is the whole machine's, or takes several machines.
-const IN_GUESTS: [LogicalDevice; 2] = [LogicalDevice::Plain, LogicalDevice::Drbd];
+const IN_GUESTS: [LogicalDevice; 4] = [
+    LogicalDevice::Plain,
+    LogicalDevice::Drbd,
+    LogicalDevice::Rbd,
+    LogicalDevice::Gluster,
+];
 
 fn beside(id: &LogicalId) -> LogicalId {
     match id {

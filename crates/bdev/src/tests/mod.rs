@@ -17,6 +17,7 @@ use std::sync::Arc;
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Settings};
 use gnt_process::{DryRun, System};
 use gnt_tests::place::{copy_providers, private_dir};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{Error, Host, Target};
@@ -83,6 +84,11 @@ impl World {
                 vg: "gnt-disk-no-such-group".to_owned(),
                 lv: name,
             },
+            LogicalDevice::Rbd => LogicalId::Rbd { volume: name },
+            LogicalDevice::Gluster => LogicalId::Gluster {
+                driver: gnt_config::FileDriver::Loop,
+                path: name,
+            },
             // Of two nodes of which this is neither.
             LogicalDevice::Drbd => LogicalId::Drbd8 {
                 nodes: ["node-a".to_owned(), "node-b".to_owned()],
@@ -90,9 +96,16 @@ impl World {
                 minors: [0, 0],
                 secret: gnt_config::Secret::new("secret"),
             },
-            other => panic!("no disks of type {other} yet"),
+        };
+        let params = match device {
+            // In a pool that no cluster has.
+            LogicalDevice::Rbd => json!({"pool": "gnt-disk-no-such-pool"}),
+            // Of a server that no name means.
+            LogicalDevice::Gluster => json!({"host": "gnt-disk-no-such-server.invalid"}),
+            _ => json!({}),
         };
         Disk {
+            params: serde_json::from_value(params).unwrap(),
             uuid: format!("disk-uuid-{index}"),
             iv_name: Some(format!("disk/{index}")),
             ..Disk::new(device, id, size)

@@ -1,17 +1,30 @@
 //! `activate`: put an instance's disks into use.
 
+use std::time::Duration;
+
+use gnt_cmdlib::AssembledDisk;
 use gnt_cmdlib::ops::Subject;
 use gnt_cmdlib::ops::activate::activate;
+use gnt_cmdlib::ops::sync::{Mirror, wait_for_sync};
 use serde_json::{Value, json};
 
-use crate::context::Context;
+use crate::context::{Context, warn};
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::output::Answer;
+use crate::progress::SyncProgress;
 use crate::view::{self, Links, NodeNames};
+
+/// Between two looks at a synchronisation.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 const HELP: &str = "\
 Each disk becomes a device of this node, and a link INSTANCE:INDEX in the directory of device links leads to it: the \
 device may be another one next time, the link is always the same. Disks that are in use already stay so.
+
+Of a disk that is mirrored by drbd, each of its two nodes makes its half ready when the command is run there; only the \
+instance's primary node can use it. With --wait-for-sync the command ends when both halves are the same, or, with \
+status 3, when that is not being worked on.
 
 A line is printed for each disk, NODE:disk/INDEX:DEVICE, as gnt-instance does.
 
@@ -31,6 +44,9 @@ pub(crate) struct Args {
     /// Print the link to each device too
     #[arg(long)]
     links: bool,
+    /// Wait until mirrored disks are synchronised
+    #[arg(long)]
+    wait_for_sync: bool,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
@@ -41,7 +57,13 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         .await?;
     let names = NodeNames::new(context.store.nodes()?);
     let (mut disks, mut text) = (Vec::new(), String::new());
-    for (index, assembled) in &done.report.assembled {
+    for AssembledDisk {
+        node,
+        index,
+        assembled,
+    } in &done.report.assembled
+    {
+        let node = names.of(node);
         let device = assembled
             .device
             .as_ref()
@@ -51,7 +73,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
             (None, Some(uri)) => uri.clone(),
             (None, None) => "-".to_owned(),
         };
-        text.push_str(&format!("{}:disk/{index}:{place}", subject.node.name));
+        text.push_str(&format!("{node}:disk/{index}:{place}"));
         if let Some(link) = assembled.link.as_deref().filter(|_| args.links) {
             text.push_str(&format!(" {}", link.display()));
         }
@@ -60,7 +82,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
             continue;
         };
         let mut shown = view::attached_disk(name, disk, &names, &Links::default());
-        shown.insert("node".to_owned(), subject.node.name.as_str().into());
+        shown.insert("node".to_owned(), node.into());
         shown.insert("dev_path".to_owned(), device.map_or(Value::Null, view::path));
         shown.insert(
             "link".to_owned(),
@@ -69,5 +91,26 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         shown.insert("uri".to_owned(), assembled.uri.as_deref().into());
         disks.push(Value::Object(shown));
     }
-    Ok(done.answer(context, name, json!({"disks": disks}), text))
+    let degraded = args.wait_for_sync && !context.is_dry_run() && wait(context, &subject).await?;
+    let answer = done.answer(context, name, json!({"disks": disks}), text);
+    Ok(answer.with_attention(degraded))
+}
+
+/// Waits for the synchronisation, and tells whether anything is degraded then.
+async fn wait(context: &Context, subject: &Subject) -> Result<bool, Failure> {
+    let mut progress = SyncProgress::new();
+    let waiting = wait_for_sync(&context.nodes, subject, async |mirrors| {
+        progress.show(mirrors);
+        tokio::time::sleep(LOOK_EVERY).await;
+        Ok(())
+    });
+    let degraded = tokio::select! {
+        degraded = waiting => degraded?,
+        signal = interrupt::requested() => return Err(Failure::Interrupted { signal: signal?, operation: None }),
+    };
+    drop(progress);
+    for Mirror { disk, sync } in &degraded {
+        warn(format_args!("{disk} is degraded: {sync}"));
+    }
+    Ok(!degraded.is_empty())
 }

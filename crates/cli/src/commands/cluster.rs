@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use gnt_cmdlib::init;
 use gnt_cmdlib::ops::cluster::{ClusterChange, ClusterSettings, modify};
+use gnt_config::objects::EXCLUSIVE_STORAGE;
 use gnt_config::params::DiskParams;
 use gnt_config::{DiskTemplate, Object, names, template};
 use gnt_store::Store;
@@ -32,6 +33,7 @@ written lies below the state directory, unless you choose other directories.
 Examples:
   gnt-disk cluster init
   gnt-disk cluster init --name lab --file-storage-dir /srv/instances
+  gnt-disk cluster init --vg-name vg0 --enabled-disk-templates plain,ext
   gnt-disk --state /tmp/try cluster init";
 
 /// Make a cluster of this node in the state directory
@@ -105,6 +107,12 @@ struct SettingsArgs {
     /// Directory of sharedfile disks; it must be allowed
     #[arg(long, value_name = "DIR")]
     shared_file_storage_dir: Option<PathBuf>,
+    /// Whether each plain disk has physical disks of its volume group for itself: true or false
+    #[arg(long, value_name = "BOOL")]
+    exclusive_storage: Option<bool>,
+    /// Directory in which the Gluster volume is mounted
+    #[arg(long, value_name = "DIR")]
+    gluster_storage_dir: Option<PathBuf>,
 }
 
 impl SettingsArgs {
@@ -115,7 +123,11 @@ impl SettingsArgs {
             .cloned()
             .map(ClusterChange::AddFileStoragePath)
             .collect();
-        let dirs = self.storage_dirs();
+        let gluster = self
+            .gluster_storage_dir
+            .iter()
+            .map(|dir| (DiskTemplate::Gluster, dir));
+        let dirs = self.storage_dirs().chain(gluster);
         changes.extend(dirs.map(|(template, dir)| ClusterChange::StorageDir(template, dir.clone())));
         if let Some(dirs) = &self.search_path {
             let dirs = dirs.split(':').filter(|dir| !dir.is_empty());
@@ -127,6 +139,7 @@ impl SettingsArgs {
                 .map(ClusterChange::EnabledTemplates),
         );
         changes.extend(self.vg_name.clone().map(ClusterChange::VolumeGroup));
+        changes.extend(self.exclusive_storage.map(ClusterChange::ExclusiveStorage));
         changes.extend(self.es_timeout.map(ClusterChange::EsTimeout));
         for argument in &self.disk_parameters {
             let (template, values) = disk_arg::disk_params(argument)?;
@@ -169,7 +182,12 @@ fn make(global: &Global, args: &InitArgs) -> Result<Answer, Failure> {
         .settings
         .storage_dirs()
         .map(|(_, dir)| ClusterChange::AddFileStoragePath(dir.clone()));
-    let changes: Vec<_> = allowed.chain(args.settings.changes()?).collect();
+    // So is the volume group of DRBD's metadata, unless there is another for it (`gnt-cluster init`).
+    let metavg = args.settings.vg_name.iter().map(|vg| {
+        let params = Object::from_iter([("metavg".to_owned(), vg.as_str().into())]);
+        ClusterChange::DiskParams(DiskTemplate::Drbd, params)
+    });
+    let changes: Vec<_> = allowed.chain(metavg).chain(args.settings.changes()?).collect();
     let prepare = |store: &Store| -> Result<(), Failure> {
         init::init(store, &state, &args.name, &node)?;
         modify(store, &changes, false)?;
@@ -273,8 +291,10 @@ fn show(context: &Context, settings: &ClusterSettings) -> Result<(Value, String)
         "file_storage_dir": cluster.file_storage_dir, "shared_file_storage_dir": cluster.shared_file_storage_dir,
         "gluster_storage_dir": cluster.gluster_storage_dir, "disk_links_dir": view::path(&settings.disk_links_dir),
         "es_log_dir": view::path(&settings.es_log_dir), "es_timeout": settings.es_timeout,
-        "diskparams": diskparams, "state_dir": view::path(&context.state), "software_version": env!("CARGO_PKG_VERSION"),
+        "diskparams": diskparams, "ndparams": cluster.ndparams, "state_dir": view::path(&context.state), "software_version": env!("CARGO_PKG_VERSION"),
     });
+    let exclusive = cluster.ndparams.get(EXCLUSIVE_STORAGE).and_then(Value::as_bool);
+    let exclusive = if exclusive == Some(true) { "yes" } else { "no" };
     let details = Details::map([
         ("Cluster name", Details::text(&cluster.cluster_name)),
         ("Cluster UUID", Details::text(&cluster.uuid)),
@@ -290,6 +310,7 @@ fn show(context: &Context, settings: &ClusterSettings) -> Result<(Value, String)
                     "lvm volume group",
                     Details::maybe(cluster.volume_group_name.as_ref()),
                 ),
+                ("exclusive storage", Details::text(exclusive)),
                 (
                     "ExtStorage Providers search path",
                     Details::text(search_path.join(", ")),

@@ -1,6 +1,7 @@
 //! `info`: an instance and its disks, as configured and as they really are.
 
-use gnt_bdev::Status;
+use gnt_bdev::{Status, SyncStatus};
+use gnt_cmdlib::node::Role;
 use gnt_cmdlib::ops::Subject;
 use gnt_cmdlib::verify::{link_of, not_in_use};
 use gnt_cmdlib::{Node as _, Nodes as _};
@@ -44,22 +45,32 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
     let subject = Subject::load(&context.store, &args.instance)?;
     let names = NodeNames::new(context.store.nodes()?);
     let interrupted = context.warn_of_interrupted()?;
-    let (looked, links) = match args.only_static {
-        true => (
-            subject.disks.iter().map(|_| Look::Not).collect(),
-            Links::default(),
-        ),
+    let looked = match args.only_static {
+        true => Looked {
+            disks: subject.disks.iter().map(|_| Look::Not).collect(),
+            ..Looked::default()
+        },
         false => look(context, &subject).await?,
     };
-    let attention = looked.iter().any(Look::needs_attention);
-    let shown = subject.disks.iter().zip(&looked).map(|(disk, look)| {
-        let mut fields = view::attached_disk(&subject.instance.name, disk, &names, &links);
-        fields.extend(look.fields());
+    let attention = looked.disks.iter().any(Look::needs_attention);
+    let shown = subject.disks.iter().zip(&looked.disks).map(|(disk, look)| {
+        let mut fields = view::attached_disk(&subject.instance.name, disk, &names, &looked.links);
+        fields.extend(look.fields(looked.on_secondary));
         fields
     });
     let instance = view::instance(&subject.instance, &subject.disks, &names, shown.collect());
-    let text = details(&subject, &instance, &looked, &links, &names).render();
+    let text = details(&subject, &instance, &looked, &names).render();
     Ok(Answer::new(instance.into(), text).with_attention(interrupted || attention))
+}
+
+/// What was seen.
+#[derive(Default)]
+struct Looked {
+    /// Of each disk.
+    disks: Vec<Look>,
+    links: Links,
+    /// Whether it was seen on a secondary node.
+    on_secondary: bool,
 }
 
 /// What was seen of a disk.
@@ -76,40 +87,65 @@ enum Look {
     Unknown(String),
 }
 
-/// Looks at each disk on its node. What keeps one from being seen is told, and does not keep the others from it. Of the links, those
-/// count that lead to their disk.
-async fn look(context: &Context, subject: &Subject) -> Result<(Vec<Look>, Links), Failure> {
-    let node = match context.nodes.node(&subject.node.uuid) {
-        Ok(node) => node,
+/// Looks at each disk on its primary node, or on a secondary one if only that can be asked. What keeps one from being seen is told, and
+/// does not keep the others from it. Of the links, those count that lead to their disk.
+async fn look(context: &Context, subject: &Subject) -> Result<Looked, Failure> {
+    let unknown = |why: &str| {
+        subject
+            .disks
+            .iter()
+            .map(|_| Look::Unknown(why.to_owned()))
+            .collect()
+    };
+    // The primary node is the last.
+    let places = match subject.places_within_reach(&context.nodes) {
+        Ok(mut places) => places.pop(),
         Err(error) => {
             let why = gnt_cmdlib::error::chain(&error);
             warn(&why);
-            let looked = subject.disks.iter().map(|_| Look::Unknown(why.clone()));
-            return Ok((looked.collect(), Links::default()));
+            return Ok(Looked {
+                disks: unknown(&why),
+                ..Looked::default()
+            });
         }
     };
+    let Some(places) = places else {
+        return Ok(Looked::default());
+    };
+    let node = context.nodes.node(&places.node)?;
     let mut links = node.links().await.map_err(gnt_cmdlib::Error::from)?;
     links.retain(|link| link.instance == subject.instance.name);
-    let mut looked = Vec::new();
+    let found = node
+        .find_all(&places.targets())
+        .await
+        .map_err(gnt_cmdlib::Error::from)?;
+    let mut found = places.disks.iter().zip(found).peekable();
+    let mut disks = Vec::new();
     for disk in &subject.disks {
-        let place = subject.place(disk)?;
-        let status = match node.find(&place.disk, &place.instance).await {
+        // One that is not there has nothing to be looked at on this node.
+        let Some((placed, status)) = found.next_if(|(placed, _)| placed.uuid == disk.uuid) else {
+            disks.push(Look::Not);
+            continue;
+        };
+        let status = match status {
             Ok(Some(status)) => status,
             Ok(None) => {
-                looked.push(Look::Missing);
+                disks.push(Look::Missing);
                 continue;
             }
             Err(error) => {
                 let why = gnt_cmdlib::error::chain(&error);
                 warn(format_args!("{disk}: {why}"));
-                looked.push(Look::Unknown(why));
+                disks.push(Look::Unknown(why));
                 continue;
             }
         };
-        let link = link_of(&links, &place.instance, disk);
-        let idle = not_in_use(&place.disk, &status, link).filter(|_| subject.instance.disks_active);
+        let idle = match places.role {
+            Role::Primary => not_in_use(placed, &status, link_of(&links, &places.instance, disk)),
+            Role::Secondary => status.device.path.is_none().then(|| "is not attached".to_owned()),
+        };
         links.retain(|link| Some(link.index) != disk.index() || link.leads_to(&status.device));
-        looked.push(match idle {
+        disks.push(match idle.filter(|_| subject.instance.disks_active) {
             Some(why) => {
                 warn(format_args!("{disk} should be active, and {why}"));
                 Look::Idle(status, why)
@@ -117,7 +153,11 @@ async fn look(context: &Context, subject: &Subject) -> Result<(Vec<Look>, Links)
             None => Look::Found(status),
         });
     }
-    Ok((looked, Links::new(&context.settings, links)))
+    Ok(Looked {
+        disks,
+        links: Links::new(&context.settings, links),
+        on_secondary: places.role == Role::Secondary,
+    })
 }
 
 impl Look {
@@ -136,7 +176,7 @@ impl Look {
         !matches!(self.status(), None | Some("ok"))
     }
 
-    fn fields(&self) -> Object {
+    fn fields(&self, on_secondary: bool) -> Object {
         let mut fields = Object::new();
         if let Some(status) = self.status() {
             fields.insert("status".to_owned(), status.into());
@@ -144,13 +184,18 @@ impl Look {
                 Self::Found(status) | Self::Idle(status, _) => view::status(status),
                 _ => Value::Null,
             };
-            fields.insert("pstatus".to_owned(), seen);
+            let (primary, secondary) = match on_secondary {
+                true => (Value::Null, Some(seen)),
+                false => (seen, None),
+            };
+            fields.insert("pstatus".to_owned(), primary);
+            fields.extend(secondary.map(|seen| ("sstatus".to_owned(), seen)));
         }
         fields
     }
 }
 
-fn details(subject: &Subject, shown: &Object, looked: &[Look], links: &Links, names: &NodeNames) -> Details {
+fn details(subject: &Subject, shown: &Object, looked: &Looked, names: &NodeNames) -> Details {
     let text = |key: &str| Details::maybe(shown.get(key).and_then(Value::as_str));
     let secondaries = shown
         .get("snodes")
@@ -163,8 +208,8 @@ fn details(subject: &Subject, shown: &Object, looked: &[Look], links: &Links, na
     } else {
         "no"
     };
-    let disks = subject.disks.iter().zip(looked);
-    let disks = disks.map(|(disk, look)| disk_details(&subject.instance.name, disk, look, links, names));
+    let disks = subject.disks.iter().zip(&looked.disks);
+    let disks = disks.map(|(disk, look)| disk_details(&subject.instance.name, disk, look, looked, names));
     Details::map([
         ("Instance name", text("name")),
         ("UUID", text("uuid")),
@@ -181,7 +226,7 @@ fn details(subject: &Subject, shown: &Object, looked: &[Look], links: &Links, na
     ])
 }
 
-fn disk_details(instance: &str, disk: &Disk, look: &Look, links: &Links, names: &NodeNames) -> Details {
+fn disk_details(instance: &str, disk: &Disk, look: &Look, looked: &Looked, names: &NodeNames) -> Details {
     let label = disk.iv_name.clone().unwrap_or_else(|| disk.uuid.clone());
     let kind = format!("{}, size {}", disk.dev_type, disk.size);
     let mut entries = vec![(label, Details::text(kind))];
@@ -189,16 +234,23 @@ fn disk_details(instance: &str, disk: &Disk, look: &Look, links: &Links, names: 
     if let Some(status) = look.status() {
         add("status", Details::text(status));
     }
-    match look {
-        Look::Found(status) => add("on primary", Details::text(device(status))),
-        Look::Idle(status, why) => {
-            add("on primary", Details::text(device(status)));
-            add("because", Details::text(format!("it {why}")));
+    if let Look::Found(status) | Look::Idle(status, _) = look {
+        let seat = if looked.on_secondary {
+            "on secondary"
+        } else {
+            "on primary"
+        };
+        add(seat, Details::text(device(status)));
+        if status.sync != SyncStatus::OKAY {
+            add("mirror", Details::text(status.sync));
         }
-        Look::Unknown(why) => add("because", Details::text(why)),
-        Look::Missing | Look::Not => {}
     }
-    if let Some((link, _)) = links.of(instance, disk) {
+    match look {
+        Look::Idle(_, why) => add("because", Details::text(format!("it {why}"))),
+        Look::Unknown(why) => add("because", Details::text(why)),
+        Look::Found(_) | Look::Missing | Look::Not => {}
+    }
+    if let Some((link, _)) = looked.links.of(instance, disk) {
         add("link", Details::text(link.display()));
     }
     add("access mode", Details::maybe(disk.mode));
@@ -227,7 +279,7 @@ fn disk_details(instance: &str, disk: &Disk, look: &Look, links: &Links, names: 
     Details::Map(entries)
 }
 
-/// `/dev/loop0 (7:0), 1.0G, in sync`.
+/// `/dev/loop0 (7:0), 1.0G`.
 fn device(status: &Status) -> String {
     let device = &status.device;
     let mut text = match (&device.path, device.uris.as_slice()) {
@@ -244,12 +296,6 @@ fn device(status: &Status) -> String {
     }
     if let Some(bytes) = device.bytes {
         text.push_str(&format!(", {}", view::bytes(bytes)));
-    }
-    if let Some(percent) = status.sync.sync_percent {
-        text.push_str(&format!(", {percent:.1}% in sync"));
-    }
-    if let Some(seconds) = status.sync.estimated_time {
-        text.push_str(&format!(", {seconds} s to go"));
     }
     text
 }

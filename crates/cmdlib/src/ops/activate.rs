@@ -6,21 +6,17 @@ use crate::ops::{Subject, name_of};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::Step;
 
-/// Assembles every disk of the instance and links to its device (`gnt-instance activate-disks`). Disks that are in use
-/// already stay so; if one cannot be put into use, those that were not are taken out again.
+/// Assembles every disk of the instance and links to its device (`gnt-instance activate-disks`), on every node that can be asked: of a
+/// mirrored disk each node has its half, and only the primary node opens it. Disks that are in use already stay so; if one cannot be
+/// put into use, those that were not are taken out again.
 pub async fn activate<N: Nodes>(engine: &Engine<'_, N>, instance: &str) -> Result<Report> {
     let instance = &name_of(engine.store, instance)?;
     engine
-        .run(Kind::Activate, &[instance], async |_| {
+        .run(Kind::Activate, &[instance], async |begun| {
             let subject = Subject::load(engine.store, instance)?;
             let fresh = !subject.instance.disks_active;
-            let mut steps = Vec::new();
-            for disk in &subject.disks {
-                steps.push(Step::AssembleDisk {
-                    at: subject.place(disk)?,
-                    fresh,
-                });
-            }
+            let places = subject.places_within_reach(begun.nodes)?.into_iter();
+            let mut steps: Vec<_> = places.map(|at| Step::AssembleDisks { at, fresh }).collect();
             if fresh {
                 steps.push(subject.record_active(true));
             }
@@ -29,20 +25,15 @@ pub async fn activate<N: Nodes>(engine: &Engine<'_, N>, instance: &str) -> Resul
         .await
 }
 
-/// Shuts every disk of the instance down and removes the links (`gnt-instance deactivate-disks`).
+/// Shuts every disk of the instance down and removes the links (`gnt-instance deactivate-disks`), on every node that can be asked.
 pub async fn deactivate<N: Nodes>(engine: &Engine<'_, N>, instance: &str) -> Result<Report> {
     let instance = &name_of(engine.store, instance)?;
     engine
-        .run(Kind::Deactivate, &[instance], async |_| {
+        .run(Kind::Deactivate, &[instance], async |begun| {
             let subject = Subject::load(engine.store, instance)?;
             let was_active = subject.instance.disks_active;
-            let mut steps = Vec::new();
-            for disk in &subject.disks {
-                steps.push(Step::ShutdownDisk {
-                    at: subject.place(disk)?,
-                    was_active,
-                });
-            }
+            let places = subject.places_within_reach(begun.nodes)?.into_iter().rev();
+            let mut steps: Vec<_> = places.map(|at| Step::ShutdownDisks { at, was_active }).collect();
             if was_active {
                 steps.push(subject.record_active(false));
             }

@@ -1,5 +1,6 @@
 //! Making an instance's disks.
 
+use gnt_config::template::NEEDS_SECONDARY;
 use gnt_config::{DiskTemplate, FileDriver, Instance, Object, names};
 use gnt_store::Change;
 
@@ -7,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::kind::Kind;
 use crate::ops::layout::Layout;
 use crate::ops::remove::storage_dirs;
-use crate::ops::{Subject, find_node, ids, info_text};
+use crate::ops::{Subject, find_node, ids};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::Step;
 
@@ -52,8 +53,16 @@ pub async fn add<N: Nodes>(engine: &Engine<'_, N>, request: &AddRequest) -> Resu
                 .as_deref()
                 .map(|node| find_node(store, node))
                 .transpose()?;
+            if let Some(secondary) = secondary
+                .as_ref()
+                .filter(|_| NEEDS_SECONDARY.contains(request.template))
+            {
+                begun.nodes.node(&secondary.uuid)?;
+            }
             let instance = new_instance(name, &primary.uuid)?;
             let mut subject = Subject::new(store, instance, Vec::new())?;
+            let nodes = [Some(&primary), secondary.as_ref()].into_iter().flatten();
+            subject.learn_addresses(store, nodes.map(|node| node.uuid.as_str()))?;
             let layout = Layout {
                 store,
                 subject: &subject,
@@ -62,9 +71,10 @@ pub async fn add<N: Nodes>(engine: &Engine<'_, N>, request: &AddRequest) -> Resu
                 file_driver: request.file_driver,
                 file_storage_dir: request.file_storage_dir.as_deref(),
             };
-            let disks = layout
+            let new = layout
                 .disks(&request.disks, begun.nodes.node(&primary.uuid)?, &mut ids)
                 .await?;
+            let disks: Vec<_> = new.iter().map(|new| new.disk.clone()).collect();
             subject.instance.disks = disks.iter().map(|disk| disk.uuid.clone()).collect();
 
             let mut steps = Vec::new();
@@ -74,11 +84,8 @@ pub async fn add<N: Nodes>(engine: &Engine<'_, N>, request: &AddRequest) -> Resu
                     path,
                 });
             }
-            for disk in &disks {
-                steps.push(Step::CreateDisk {
-                    at: subject.place(disk)?,
-                    info: info_text(name),
-                });
+            for new in &new {
+                steps.extend(new.steps(&subject)?);
             }
             steps.push(Step::Configure {
                 revert: disks

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+use gnt_config::objects::EXCLUSIVE_STORAGE;
 use gnt_config::params;
 use gnt_config::{Cluster, DiskTemplate, Object, Settings, TemplateSet, names};
 use gnt_store::{Change, Outcome, Owner, Store, StoreError};
@@ -38,6 +39,8 @@ pub enum ClusterChange {
     RemoveFileStoragePath(PathBuf),
     /// The directory of a template's files.
     StorageDir(DiskTemplate, PathBuf),
+    /// Whether volumes have physical disks for themselves, on nodes for which nothing else is said.
+    ExclusiveStorage(bool),
 }
 
 impl fmt::Display for ClusterChange {
@@ -67,6 +70,8 @@ impl fmt::Display for ClusterChange {
                 write!(f, "allow no file-based disks below {}", path.display())
             }
             Self::StorageDir(template, dir) => write!(f, "keep {template} disks in {}", dir.display()),
+            Self::ExclusiveStorage(true) => write!(f, "give logical volumes physical disks for themselves"),
+            Self::ExclusiveStorage(false) => write!(f, "let logical volumes share physical disks"),
         }
     }
 }
@@ -151,6 +156,10 @@ impl ClusterSettings {
             }
             ClusterChange::RemoveFileStoragePath(path) => self.remove_path(path)?,
             ClusterChange::StorageDir(template, dir) => self.set_storage_dir(*template, dir)?,
+            ClusterChange::ExclusiveStorage(exclusive) => {
+                let params = &mut self.cluster.ndparams;
+                params.insert(EXCLUSIVE_STORAGE.to_owned(), (*exclusive).into());
+            }
         }
         Ok(())
     }

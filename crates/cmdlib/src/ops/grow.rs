@@ -38,6 +38,7 @@ pub async fn grow<N: Nodes>(
                 let (disk, device) = (disk.to_string(), disk.dev_type);
                 return Err(gnt_config::disk::DiskError::NotGrowable { disk, device }.into());
             }
+            subject.ensure_in_reach(begun.nodes, [disk])?;
             let amount = amount(&subject, disk, growth)?;
             let mut grown = disk.clone();
             grown.record_grow(amount)?;

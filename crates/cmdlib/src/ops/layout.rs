@@ -1,11 +1,11 @@
 //! From wishes to disks: what `add` and `modify` share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use gnt_bdev::Operation;
+use gnt_bdev::{Operation, Owner, Target};
 use gnt_config::template::{FILEBASED, MUST_ADOPT, NEEDS_SECONDARY};
-use gnt_config::{Disk, DiskTemplate, FileDriver, LogicalId, Object};
+use gnt_config::{Disk, DiskTemplate, FileDriver, LogicalId, Mebibytes, Object};
 use gnt_store::{Store, StoreError};
 
 use crate::compute::{ComputeError, calculate_file_storage_dir, check_requests};
@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::generate::{GenerateRequest, generate_disk_template};
 use crate::ids::Ids;
 use crate::node::Node;
-use crate::ops::{MAX_DISKS, Subject};
+use crate::ops::{MAX_DISKS, Subject, info_text};
+use crate::step::{Label, Step};
 
 /// Lays out new disks for the subject's instance.
 pub(crate) struct Layout<'a> {
@@ -27,14 +28,49 @@ pub(crate) struct Layout<'a> {
     pub(crate) file_storage_dir: Option<&'a str>,
 }
 
+/// A disk that is to be.
+pub(crate) struct NewDisk {
+    pub(crate) disk: Disk,
+    adopted: Option<Adopted>,
+}
+
+/// A volume that becomes a disk.
+struct Adopted {
+    volume: LogicalId,
+    size: Mebibytes,
+    /// Whose it says it is.
+    owner: Owner,
+}
+
+impl NewDisk {
+    /// The steps that make it, or make it of the volume that is adopted: that gets the disk's name and is told whose it is.
+    pub(crate) fn steps(&self, subject: &Subject) -> Result<Vec<Step>> {
+        let (at, info) = (subject.place(&self.disk)?, info_text(&subject.instance.name));
+        let Some(Adopted { volume, owner, .. }) = &self.adopted else {
+            return Ok(vec![Step::CreateDisk { at, info }]);
+        };
+        let mut before = at.clone();
+        before.disk.logical_id = volume.clone();
+        let to = at.disk.logical_id.to_json();
+        let label = Label { at, info };
+        Ok(vec![
+            Step::RenameDisk { at: before, to },
+            Step::SetInfo {
+                before: Some(Box::new(label.owned_by(owner))),
+                label,
+            },
+        ])
+    }
+}
+
 impl Layout<'_> {
-    /// The disks wished for, numbered from where the instance's disks end. `node` is asked for the sizes of what is adopted.
+    /// The disks wished for, numbered from where the instance's disks end. `node` is asked for what is adopted.
     pub(crate) async fn disks(
         &self,
         wishes: &[Object],
         node: &impl Node,
         ids: &mut impl Ids<Error = StoreError>,
-    ) -> Result<Vec<Disk>> {
+    ) -> Result<Vec<NewDisk>> {
         let Subject {
             instance,
             disks,
@@ -46,10 +82,33 @@ impl Layout<'_> {
         // At most MAX_DISKS.
         let base_index = disks.len() as u32;
         let mut specs = check_requests(base_index, wishes, self.template, default_vg)?;
+        if !self.subject.exclusive_storage && specs.iter().any(|spec| spec.spindles.is_some()) {
+            return Err(Error::Unfit {
+                what: format!(
+                    "node {} has no exclusive storage, in which spindles count",
+                    self.subject.node.name
+                ),
+                hint: "leave spindles out",
+            });
+        }
+        let mut volumes = Vec::new();
         for spec in &mut specs {
-            if let Some(volume) = &spec.adopt {
-                spec.size = node.device_size(volume).await?;
+            match &spec.adopt {
+                Some(device) if MUST_ADOPT.contains(self.template) => {
+                    spec.size = node.device_size(device).await?;
+                }
+                Some(volume) => {
+                    let vg = spec.vg.clone().unwrap_or_default();
+                    let lv = volume.clone();
+                    volumes.push(LogicalId::Lv { vg, lv });
+                }
+                None => {}
             }
+        }
+        // All disks are adopted or none.
+        let adopted = self.adoptable(volumes, node).await?;
+        for (spec, volume) in specs.iter_mut().zip(&adopted) {
+            spec.size = volume.size;
         }
         let secondary: Vec<String> = self.secondary.into_iter().map(str::to_owned).collect();
         let directory = self.directory()?;
@@ -65,14 +124,88 @@ impl Layout<'_> {
             default_vg,
             default_metavg: Some(self.subject.params.drbd.metavg.as_str()),
         };
-        let generated = generate_disk_template(&request, ids)?;
-        for disk in &generated {
-            let place = self.subject.place(disk)?;
-            node.check(&place.disk, &place.instance, Operation::Create)
-                .await?;
+        let mut generated = generate_disk_template(&request, ids)?;
+        self.number_apart(&mut generated)?;
+        if adopted.is_empty() {
+            for disk in &generated {
+                let place = self.subject.place(disk)?;
+                node.check(&place.disk, &place.instance, Operation::Create)
+                    .await?;
+            }
+            self.check_adopted(&generated, node).await?;
         }
-        self.check_adopted(&generated, node).await?;
-        Ok(generated)
+        let mut adopted = adopted.into_iter();
+        Ok(generated
+            .into_iter()
+            .map(|disk| NewDisk {
+                disk,
+                adopted: adopted.next(),
+            })
+            .collect())
+    }
+
+    /// A volume whose name has the disk's index in it may be there already: it belongs to a disk that had the index before. The new one
+    /// gets the next number that is free.
+    fn number_apart(&self, generated: &mut [Disk]) -> Result<()> {
+        let mut taken: BTreeSet<_> = self.subject.disks.iter().flat_map(Disk::volume_keys).collect();
+        for disk in generated {
+            while let LogicalId::Gluster { path, .. } = &disk.logical_id {
+                let key = disk.volume_keys().concat();
+                if !taken.contains(&key) && self.store.owner_of_volume(&key)?.is_none() {
+                    taken.insert(key);
+                    break;
+                }
+                let numbered = path.rsplit_once('.');
+                let next = numbered.and_then(|(name, number)| {
+                    let number: u32 = number.parse().ok()?;
+                    Some(format!("{name}.{}", number.checked_add(1)?))
+                });
+                let Some(next) = next else { break };
+                disk.logical_id = disk.logical_id.with_volume(next);
+            }
+        }
+        Ok(())
+    }
+
+    /// The volumes that are to be adopted: those that are there, that nothing uses, and that no disk is.
+    async fn adoptable(&self, ids: Vec<LogicalId>, node: &impl Node) -> Result<Vec<Adopted>> {
+        let Some(device) = self.template.device().filter(|_| !ids.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let mut places = Vec::new();
+        for id in ids {
+            let mut disk = Disk::new(device, id, Mebibytes(0));
+            disk.nodes = vec![self.subject.node.uuid.clone()];
+            for key in disk.volume_keys() {
+                if let Some(taken) = self.store.owner_of_volume(&key)? {
+                    return Err(self.taken(&disk, &disk, &taken)?);
+                }
+            }
+            places.push(self.subject.place(&disk)?);
+        }
+        let targets: Vec<_> = places
+            .iter()
+            .map(|at| Target::new(&at.disk, &at.instance))
+            .collect();
+        let found = node.find_all(&targets).await?;
+        let known = node.volumes(device, &places[0].disk.params).await?;
+        let mut adopted = Vec::new();
+        for (at, found) in places.iter().zip(found) {
+            let volume = at.disk.logical_id.clone();
+            let bytes = found?.and_then(|status| status.device.bytes);
+            let size = Mebibytes::from_bytes(bytes.unwrap_or_default());
+            if size == Mebibytes(0) {
+                return Err(Error::NothingToAdopt {
+                    volume: volume.to_string(),
+                    node: self.subject.node.name.clone(),
+                });
+            }
+            node.check(&at.disk, &at.instance, Operation::Rename).await?;
+            let known = known.iter().find(|known| known.logical_id == volume);
+            let owner = known.map(|known| known.owner.clone()).unwrap_or_default();
+            adopted.push(Adopted { volume, size, owner });
+        }
+        Ok(adopted)
     }
 
     /// No two disks may be one device, whatever paths lead to it.
@@ -105,13 +238,20 @@ impl Layout<'_> {
                     value: format!("{other}: {device} is the same device"),
                 }));
             }
-            return Err(Error::DeviceTaken {
-                device: device.into_owned(),
-                disk: other.into_owned(),
-                owner: self.owner_of(&taken)?,
-            });
+            return Err(self.taken(disk, &taken, &taken.uuid)?);
         }
         Ok(())
+    }
+
+    /// The error for a device that is, as `other`, the disk with this UUID already.
+    fn taken(&self, disk: &Disk, other: &Disk, uuid: &str) -> Result<Error> {
+        let mut instances = self.store.instances()?.into_iter();
+        let owner = instances.find(|instance| instance.disks.iter().any(|disk| disk == uuid));
+        Ok(Error::DeviceTaken {
+            device: disk.logical_id.volume().into_owned(),
+            disk: other.logical_id.volume().into_owned(),
+            owner: owner.map(|instance| instance.name),
+        })
     }
 
     /// What tells the device of a disk from all others on its node; none if it is not there.
@@ -119,13 +259,6 @@ impl Layout<'_> {
         let place = self.subject.place(disk).ok()?;
         let device = node.find(&place.disk, &place.instance).await.ok()??.device;
         device.major.zip(device.minor)
-    }
-
-    fn owner_of(&self, disk: &Disk) -> Result<Option<String>> {
-        let mut instances = self.store.instances()?.into_iter();
-        Ok(instances
-            .find(|instance| instance.disks.contains(&disk.uuid))
-            .map(|instance| instance.name))
     }
 
     fn check(&self, wishes: &[Object]) -> Result<()> {

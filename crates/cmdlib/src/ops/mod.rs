@@ -10,6 +10,9 @@ pub mod modify;
 pub mod remove;
 pub mod rename;
 pub mod snapshot;
+pub mod sync;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use gnt_config::params::DiskParams;
 use gnt_config::{Cluster, Disk, DiskTemplate, Instance, Node};
@@ -17,7 +20,9 @@ use gnt_store::{Change, Store, StoreError};
 
 use crate::error::{Error, Result};
 use crate::ids::{DrbdNumbers, Ids, RandomIds};
-use crate::step::{Place, Step};
+use crate::node::Role;
+use crate::saga::Nodes;
+use crate::step::{Place, Places, Step};
 
 /// Most disks that an instance can have (`constants.MAX_DISKS`).
 pub const MAX_DISKS: usize = 16;
@@ -46,6 +51,10 @@ pub struct Subject {
     /// Its primary node.
     pub node: Node,
     params: DiskParams,
+    /// Whether volumes on the primary node have disks for themselves.
+    pub(crate) exclusive_storage: bool,
+    /// Where the nodes that its disks name are reached for replication, by UUID.
+    addresses: BTreeMap<String, String>,
 }
 
 impl Subject {
@@ -68,22 +77,96 @@ impl Subject {
             group: node.group.clone(),
         })?;
         let params = DiskParams::of_group(&cluster, &group)?;
-        Ok(Self {
+        let mut subject = Self {
+            exclusive_storage: node.has_exclusive_storage(&group, &cluster),
             instance,
-            disks,
+            disks: Vec::new(),
             cluster,
             node,
             params,
-        })
+            addresses: BTreeMap::new(),
+        };
+        subject.learn_addresses(store, disks.iter().flat_map(Disk::all_nodes))?;
+        subject.disks = disks;
+        Ok(subject)
+    }
+
+    /// Learns what [`place`](Self::place) has to know of the nodes (UUIDs) of a disk that did not come with the instance.
+    pub(crate) fn learn_addresses<'n>(
+        &mut self,
+        store: &Store,
+        nodes: impl IntoIterator<Item = &'n str>,
+    ) -> Result<()> {
+        for uuid in nodes {
+            if let (false, Some(node)) = (self.addresses.contains_key(uuid), store.node(uuid)?) {
+                self.addresses.insert(uuid.to_owned(), node.secondary_ip);
+            }
+        }
+        Ok(())
     }
 
     /// The disk on the instance's primary node, ready to be sent there.
     pub fn place(&self, disk: &Disk) -> Result<Place> {
+        self.place_on(&self.node.uuid, disk)
+    }
+
+    /// The disk on a node, ready to be sent there (`AnnotateDiskParams`, `Disk.UpdateDynamicDiskParams`).
+    fn place_on(&self, node: &str, disk: &Disk) -> Result<Place> {
+        let mut disk = self.params.annotate(disk)?;
+        disk.set_dynamic_params(node, &self.addresses)?;
         Ok(Place {
-            node: self.node.uuid.clone(),
+            node: node.to_owned(),
             instance: self.instance.name.clone(),
-            disk: Box::new(self.params.annotate(disk)?),
+            disk: Box::new(disk),
         })
+    }
+
+    /// Its disks on each node that has something of them, secondary nodes first (`Disk.ComputeNodeTree`).
+    pub fn places(&self) -> Result<Vec<Places>> {
+        let primary = self.node.uuid.as_str();
+        let mut nodes: BTreeSet<&str> = self.disks.iter().flat_map(Disk::all_nodes).collect();
+        nodes.remove(primary);
+        let mut all = Vec::new();
+        for node in nodes.into_iter().chain([primary]) {
+            let mut disks = Vec::new();
+            for disk in &self.disks {
+                if disk.nodes_from(primary)?.contains(&node) {
+                    disks.push(*self.place_on(node, disk)?.disk);
+                }
+            }
+            all.push(Places {
+                node: node.to_owned(),
+                role: if node == primary {
+                    Role::Primary
+                } else {
+                    Role::Secondary
+                },
+                instance: self.instance.name.clone(),
+                disks,
+            });
+        }
+        Ok(all)
+    }
+
+    /// The [places](Self::places) on nodes that can be asked. An error if there is none.
+    pub fn places_within_reach<N: Nodes>(&self, nodes: &N) -> Result<Vec<Places>> {
+        let mut places = self.places()?;
+        places.retain(|places| nodes.node(&places.node).is_ok());
+        if places.is_empty() {
+            nodes.node(&self.node.uuid)?;
+        }
+        Ok(places)
+    }
+
+    /// Fails unless every node that has something of `disks` can be asked.
+    pub(crate) fn ensure_in_reach<'d, N: Nodes>(
+        &self,
+        nodes: &N,
+        disks: impl IntoIterator<Item = &'d Disk>,
+    ) -> Result<()> {
+        nodes.node(&self.node.uuid)?;
+        let mut others = disks.into_iter().flat_map(Disk::all_nodes);
+        others.try_for_each(|node| nodes.node(node).map(drop))
     }
 
     /// The place of the disk that `key` names: its index, `-1` for the last, its name or its UUID.
@@ -167,4 +250,127 @@ pub(crate) fn find_node(store: &Store, key: &str) -> Result<Node> {
     store
         .node(key)?
         .ok_or_else(|| Error::NoNode { node: key.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use gnt_bdev::Host;
+    use gnt_config::{DiskTemplate, FileDriver, Settings};
+    use gnt_process::{DryRun, System};
+    use serde_json::json;
+
+    use super::*;
+    use crate::local::OneNode;
+    use crate::ops::add::{AddRequest, add};
+    use crate::saga::Engine;
+    use crate::tests::now;
+
+    /// A cluster of two nodes with a drbd instance, as Ganeti recorded it.
+    fn recorded() -> Store {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/config/config.data");
+        let config: gnt_config::Object = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let store = Store::in_memory().unwrap();
+        store
+            .import(&gnt_config::ganeti::Config::from_object(config).unwrap(), false)
+            .unwrap();
+        store
+    }
+
+    /// The cluster as seen on one of its nodes, where nothing may change.
+    fn on(store: &Store, name: &str) -> OneNode {
+        let nodes = store.nodes().unwrap();
+        let here = nodes.iter().find(|node| node.name == name).unwrap();
+        let dry_run = Arc::new(DryRun::new(System));
+        let state = Path::new("/nonexistent");
+        let host = Host::dry_run(name, &Settings::under(state), state, dry_run);
+        OneNode::new(&here.uuid, host, &nodes)
+    }
+
+    #[test]
+    fn each_node_of_a_mirrored_disk_has_its_half() {
+        let store = recorded();
+        let subject = Subject::load(&store, "inst5.rn").unwrap();
+        let name = |uuid: &str| store.node(uuid).unwrap().unwrap().name;
+        let places = subject.places().unwrap();
+        let halves: Vec<_> = places
+            .iter()
+            .map(|places| (name(&places.node), places.role, places.disks.len()))
+            .collect();
+        assert_eq!(
+            halves,
+            [
+                ("node2.rn".to_owned(), Role::Secondary, 2),
+                ("node1.rn".to_owned(), Role::Primary, 2)
+            ]
+        );
+        let addresses: Vec<_> = places
+            .iter()
+            .map(|places| places.disks[1].dynamic_params.clone().unwrap())
+            .map(|params| (params.local_ip, params.remote_ip, params.local_minor))
+            .collect();
+        let (first, second) = ("198.51.100.10".to_owned(), "198.51.100.11".to_owned());
+        assert_eq!(
+            addresses,
+            [(second.clone(), first.clone(), 1), (first, second, 1)]
+        );
+    }
+
+    #[test]
+    fn a_node_works_on_its_half_alone() {
+        let store = recorded();
+        let subject = Subject::load(&store, "inst5.rn").unwrap();
+        for (node, role) in [("node1.rn", Role::Primary), ("node2.rn", Role::Secondary)] {
+            let places = subject.places_within_reach(&on(&store, node)).unwrap();
+            let roles: Vec<_> = places.iter().map(|places| places.role).collect();
+            assert_eq!(roles, [role]);
+        }
+        // What is on the other node alone is out of reach.
+        let plain = Subject::load(&store, "inst4.rn").unwrap();
+        let error = plain.places_within_reach(&on(&store, "node2.rn")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "node node1.rn cannot be reached from this machine (node2.rn)"
+        );
+    }
+
+    #[test]
+    fn what_needs_both_nodes_names_the_one_that_cannot_be_reached() {
+        let store = recorded();
+        let nodes = on(&store, "node1.rn");
+        let engine = Engine {
+            store: &store,
+            nodes: &nodes,
+            dry_run: true,
+            observer: &|_| {},
+        };
+        let request = AddRequest {
+            instance: "new".to_owned(),
+            template: DiskTemplate::Drbd,
+            disks: vec![json!({"size": 64}).as_object().unwrap().clone()],
+            primary: Some("node1.rn".to_owned()),
+            secondary: Some("node2.rn".to_owned()),
+            file_driver: FileDriver::Loop,
+            file_storage_dir: None,
+        };
+        let growth = grow::Growth::By(gnt_config::Mebibytes(64));
+        let refused = [
+            now(add(&engine, &request)),
+            now(remove::remove(&engine, "inst5.rn")),
+            now(grow::grow(&engine, "inst5.rn", "0", growth)),
+            now(modify::modify(
+                &engine,
+                "inst5.rn",
+                &[modify::DiskChange::Detach { disk: "0".to_owned() }],
+            )),
+        ];
+        for result in refused {
+            assert_eq!(
+                result.unwrap_err().to_string(),
+                "node node2.rn cannot be reached from this machine (node1.rn)"
+            );
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! Adding, removing, detaching, attaching and changing an instance's disks.
 
+use std::collections::BTreeSet;
+
+use gnt_bdev::Target;
 use gnt_config::{AccessMode, Disk, DiskTemplate, FileDriver, LogicalId, Object};
 use gnt_store::{Change, Filter, Store, StoreError};
 
@@ -64,6 +67,7 @@ pub async fn modify<N: Nodes>(
         .run(Kind::Modify, &[instance], async |begun| {
             let store = engine.store;
             let subject = Subject::load(store, instance)?;
+            subject.ensure_in_reach(begun.nodes, &subject.disks)?;
             let mut ids = ids(store, begun.id);
             let mut plan = Plan {
                 loose: store.detached_disks()?,
@@ -76,7 +80,7 @@ pub async fn modify<N: Nodes>(
                     DiskChange::Add { at, wish } => plan.add(*at, wish, store, begun.nodes, &mut ids).await?,
                     DiskChange::Remove { disk } => plan.remove(disk)?,
                     DiskChange::Detach { disk } => plan.detach(disk)?,
-                    DiskChange::Attach { at, disk } => plan.attach(*at, disk, store)?,
+                    DiskChange::Attach { at, disk } => plan.attach(*at, disk, store, begun.nodes)?,
                     DiskChange::Set { disk, name, mode } => plan.set(disk, name.as_ref(), *mode)?,
                 }
             }
@@ -121,20 +125,16 @@ impl Plan {
             file_storage_dir: None,
         };
         let node = self.subject.node.uuid.clone();
-        for disk in layout.disks(&[wish], nodes.node(&node)?, ids).await? {
-            self.check_name(disk.name.as_deref(), &disk.uuid)?;
-            for path in storage_dirs(std::slice::from_ref(&disk)) {
+        for new in layout.disks(&[wish], nodes.node(&node)?, ids).await? {
+            self.check_name(new.disk.name.as_deref(), &new.disk.uuid)?;
+            for path in storage_dirs(std::slice::from_ref(&new.disk)) {
                 self.steps.push(Step::CreateStorageDir {
                     node: node.clone(),
                     path,
                 });
             }
-            let info = info_text(&self.subject.instance.name);
-            self.steps.push(Step::CreateDisk {
-                at: self.subject.place(&disk)?,
-                info,
-            });
-            self.insert(at, disk, true)?;
+            self.steps.extend(new.steps(&self.subject)?);
+            self.insert(at, new.disk, true)?;
         }
         Ok(())
     }
@@ -164,7 +164,7 @@ impl Plan {
         self.take(index, None)
     }
 
-    fn attach(&mut self, at: Option<usize>, key: &str, store: &Store) -> Result<()> {
+    fn attach<N: Nodes>(&mut self, at: Option<usize>, key: &str, store: &Store, nodes: &N) -> Result<()> {
         let at = self.position(at)?;
         let named = |disk: &Disk| disk.name.as_deref() == Some(key);
         let by_uuid = self.loose.iter().position(|disk| disk.uuid == key);
@@ -190,6 +190,8 @@ impl Plan {
                 hint: "attach it to an instance on the node that holds its data",
             });
         }
+        self.subject.ensure_in_reach(nodes, [&disk])?;
+        self.subject.learn_addresses(store, disk.all_nodes())?;
         self.insert(at, disk, false)
     }
 
@@ -230,8 +232,8 @@ impl Plan {
         self.configure(&before, stored, Some(forget));
         self.relabel(at, &known)?;
         if self.subject.instance.disks_active {
-            let at = self.subject.place(&self.subject.disks[at])?;
-            self.steps.push(Step::AssembleDisk { at, fresh: true });
+            let at = self.subject.place(&self.subject.disks[at])?.alone();
+            self.steps.push(Step::AssembleDisks { at, fresh: true });
         }
         Ok(())
     }
@@ -239,8 +241,8 @@ impl Plan {
     /// Takes the disk at `index` out of use and away, and moves those behind it. It is `stored` as it is then, if that differs.
     fn take(&mut self, index: usize, stored: Option<Disk>) -> Result<()> {
         let before = self.subject.clone();
-        self.steps.push(Step::ShutdownDisk {
-            at: before.place(&before.disks[index])?,
+        self.steps.push(Step::ShutdownDisks {
+            at: before.place(&before.disks[index])?.alone(),
             was_active: before.instance.disks_active,
         });
         let mut apply = self.renumber(index, |disks| drop(disks.remove(index)));
@@ -310,23 +312,31 @@ impl Plan {
     /// A volume that is not there has nobody to be told to; what was done to its instance's other disks goes on.
     async fn forget_labels_of_missing<N: Nodes>(&mut self, nodes: &N) -> Result<()> {
         let made = self.steps.iter().filter_map(|step| match step {
-            Step::CreateDisk { at, .. } => Some(at.disk.uuid.clone()),
+            Step::CreateDisk { at, .. } | Step::RenameDisk { at, .. } => Some(at.disk.uuid.clone()),
             _ => None,
         });
         let made: Vec<String> = made.collect();
-        let mut steps = Vec::new();
-        for step in std::mem::take(&mut self.steps) {
-            if let Step::SetInfo { label, .. } = &step
-                && !made.contains(&label.at.disk.uuid)
-            {
-                let Place { disk, instance, .. } = &label.at;
-                if let Ok(None) = label.at.on(nodes)?.find(disk, instance).await {
-                    continue;
-                }
-            }
-            steps.push(step);
+        let told = self.steps.iter().filter_map(|step| match step {
+            Step::SetInfo { label, .. } if !made.contains(&label.at.disk.uuid) => Some(&label.at),
+            _ => None,
+        });
+        let told: Vec<&Place> = told.collect();
+        if told.is_empty() {
+            return Ok(());
         }
-        self.steps = steps;
+        let targets: Vec<_> = told
+            .iter()
+            .map(|at| Target::new(&at.disk, &at.instance))
+            .collect();
+        let found = nodes.node(&self.subject.node.uuid)?.find_all(&targets).await?;
+        let missing = told
+            .iter()
+            .zip(found)
+            .filter(|(_, found)| matches!(found, Ok(None)));
+        let missing: BTreeSet<String> = missing.map(|(at, _)| at.disk.uuid.clone()).collect();
+        self.steps.retain(
+            |step| !matches!(step, Step::SetInfo { label, .. } if missing.contains(&label.at.disk.uuid)),
+        );
         Ok(())
     }
 

@@ -18,14 +18,12 @@ use crate::step::Step;
 pub async fn remove<N: Nodes>(engine: &Engine<'_, N>, instance: &str) -> Result<Report> {
     let instance = &name_of(engine.store, instance)?;
     engine
-        .run(Kind::Remove, &[instance], async |_| {
+        .run(Kind::Remove, &[instance], async |begun| {
             let subject = Subject::load(engine.store, instance)?;
+            subject.ensure_in_reach(begun.nodes, &subject.disks)?;
             let was_active = subject.instance.disks_active;
-            let mut steps = Vec::new();
-            for disk in subject.disks.iter().rev() {
-                let at = subject.place(disk)?;
-                steps.push(Step::ShutdownDisk { at, was_active });
-            }
+            let places = subject.places()?.into_iter().rev();
+            let mut steps: Vec<_> = places.map(|at| Step::ShutdownDisks { at, was_active }).collect();
             if was_active {
                 steps.push(subject.record_active(false));
             }

@@ -18,10 +18,11 @@ use crate::step::{Label, Place, Step};
 pub async fn rename<N: Nodes>(engine: &Engine<'_, N>, instance: &str, to: &str) -> Result<Report> {
     let instance = &name_of(engine.store, instance)?;
     engine
-        .run(Kind::Rename, &[instance, to], async |_| {
+        .run(Kind::Rename, &[instance, to], async |begun| {
             gnt_config::names::instance(to)?;
             let subject = Subject::load(engine.store, instance)?;
             subject.ensure_inactive()?;
+            subject.ensure_in_reach(begun.nodes, &subject.disks)?;
             if engine.store.instance(to)?.is_some() {
                 return Err(Error::InstanceExists {
                     instance: to.to_owned(),

@@ -1,7 +1,7 @@
 //! Snapshots of disks.
 
 use gnt_bdev::Operation;
-use gnt_config::template::SNAPSHOT_CAPABLE;
+use gnt_config::template::{HAVE_SNAPSHOTS, NODE_LOCAL};
 use gnt_config::{Disk, DiskTemplate, Mebibytes};
 use gnt_store::Change;
 
@@ -38,7 +38,11 @@ pub async fn snapshot<N: Nodes>(
             let mut steps = Vec::new();
             for request in requests {
                 let disk = snapshot_source(&subject.disks[subject.index_of(&request.disk)?])?;
-                let snapshot = snapshot_of(disk, request, ids.unique_id())?;
+                let mut snapshot = snapshot_of(disk, request, ids.unique_id())?;
+                if NODE_LOCAL.contains(snapshot.dev_type.template()) {
+                    // The other half of a mirror has none.
+                    snapshot.nodes = vec![subject.node.uuid.clone()];
+                }
                 let (at, mut taken) = (subject.place(disk)?, subject.place(&snapshot)?);
                 let node = at.on(begun.nodes)?;
                 node.check(&at.disk, &at.instance, Operation::Snapshot).await?;
@@ -68,8 +72,8 @@ pub async fn snapshot<N: Nodes>(
 /// The device of which a snapshot is taken: the disk itself, or the data below a mirror.
 fn snapshot_source(disk: &Disk) -> Result<&Disk> {
     let template = disk.dev_type.template();
-    if !SNAPSHOT_CAPABLE.contains(template) {
-        let capable: Vec<_> = SNAPSHOT_CAPABLE.iter().map(DiskTemplate::as_str).collect();
+    if !HAVE_SNAPSHOTS.contains(template) {
+        let capable: Vec<_> = HAVE_SNAPSHOTS.iter().map(DiskTemplate::as_str).collect();
         return Err(Error::Unfit {
             what: format!(
                 "{disk} cannot be snapshot: only {} disks have snapshots",

@@ -1,15 +1,14 @@
 //! What a step does, and what can be seen of it.
 
-use gnt_bdev::Assembled;
 use gnt_config::{LogicalId, Mebibytes};
 
 use crate::error::Result;
 use crate::node::Node;
-use crate::saga::Nodes;
-use crate::step::{Place, Step};
+use crate::saga::{AssembledDisk, Nodes};
+use crate::step::{Place, Places, Step};
 
 /// Does what the step says. A change of the configuration is made when the step is recorded.
-pub(super) async fn act<N: Nodes>(nodes: &N, step: &Step) -> Result<Option<(u32, Assembled)>> {
+pub(super) async fn act<N: Nodes>(nodes: &N, step: &Step) -> Result<Vec<AssembledDisk>> {
     match step {
         Step::CreateStorageDir { node, path } => {
             nodes.node(node)?.create_storage_dir(path).await.map(drop)?
@@ -26,11 +25,12 @@ pub(super) async fn act<N: Nodes>(nodes: &N, step: &Step) -> Result<Option<(u32,
             .await
             .map(drop)?,
         Step::RemoveDisk { at, .. } => at.on(nodes)?.remove(&at.disk, &at.instance).await.map(drop)?,
-        Step::AssembleDisk { at, .. } => {
-            let assembled = at.on(nodes)?.assemble(&at.disk, &at.instance).await?;
-            return Ok(Some((at.disk.index().unwrap_or_default(), assembled)));
+        Step::AssembleDisks { at, .. } => return assemble(nodes, at).await,
+        Step::ShutdownDisks { at, .. } => {
+            for disk in &at.disks {
+                nodes.node(&at.node)?.shutdown(disk, &at.instance).await?;
+            }
         }
-        Step::ShutdownDisk { at, .. } => shutdown(nodes, at).await?,
         Step::GrowDisk {
             at, to, layer, idle, ..
         } => {
@@ -75,7 +75,20 @@ pub(super) async fn act<N: Nodes>(nodes: &N, step: &Step) -> Result<Option<(u32,
         }
         Step::Configure { .. } => {}
     }
-    Ok(None)
+    Ok(Vec::new())
+}
+
+async fn assemble<N: Nodes>(nodes: &N, at: &Places) -> Result<Vec<AssembledDisk>> {
+    let results = nodes.node(&at.node)?.assemble_all(&at.targets(), at.role).await?;
+    let mut all = Vec::new();
+    for (disk, assembled) in at.disks.iter().zip(results) {
+        all.push(AssembledDisk {
+            node: at.node.clone(),
+            index: disk.index().unwrap_or_default(),
+            assembled: assembled?,
+        });
+    }
+    Ok(all)
 }
 
 async fn shutdown<N: Nodes>(nodes: &N, at: &Place) -> Result<()> {

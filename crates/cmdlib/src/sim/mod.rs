@@ -15,7 +15,7 @@ use crate::saga::Nodes;
 
 pub(crate) use fault::{Crash, Extent, Fault, Then, crash};
 pub(crate) use node::SimNode;
-pub(crate) use world::{Machine, World, device_path};
+pub(crate) use world::{Machine, Volume, World, device_path, home, key};
 
 /// The simulated nodes of a cluster.
 #[derive(Debug, Clone)]

@@ -4,13 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use gnt_bdev::{
-    Assembled, BlockDevice, Change, FileStorageError, FoundVolume, Layer, Link, Owner, Status, SyncStatus,
-    Target,
+    Assembled, BlockDevice, Change, FileStorageError, FoundVolume, Layer, Link, Owner, Status, Target,
 };
-use gnt_config::template::{BLOCK, MUST_ADOPT, SNAPSHOT_CAPABLE};
+use gnt_config::template::{BLOCK, HAVE_SNAPSHOTS, MUST_ADOPT};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 
-use crate::node::{Node, NodeError, NodeResult};
+use crate::node::{Node, NodeError, NodeResult, Role};
 use crate::sim::fault::{Extent, Then, crash};
 use crate::sim::world::{Machine, Volume, World, device_path, home, key};
 use crate::sim::{Shared, State};
@@ -153,7 +152,7 @@ impl Node for SimNode {
         })
     }
 
-    async fn assemble(&self, disk: &Disk, instance: &str) -> NodeResult<Assembled> {
+    async fn assemble(&self, disk: &Disk, instance: &str, role: Role) -> NodeResult<Assembled> {
         self.on_disk("assemble", disk, |view, extent| {
             let size = view.size(disk).ok_or_else(|| not_found(&disk.logical_id))?;
             if attachable(disk.dev_type) {
@@ -161,7 +160,8 @@ impl Node for SimNode {
                 view.machine().attached.insert(key);
             }
             let path = device_path(disk.dev_type, &disk.logical_id);
-            if let Some(index) = disk.index().filter(|_| extent == Extent::Whole) {
+            let linked = extent == Extent::Whole && role == Role::Primary;
+            if let Some(index) = disk.index().filter(|_| linked) {
                 let link = (instance.to_owned(), index);
                 view.machine().links.insert(link, path.clone());
             }
@@ -207,13 +207,14 @@ impl Node for SimNode {
     async fn find(&self, disk: &Disk, _instance: &str) -> NodeResult<Option<Status>> {
         self.on_disk("find", disk, |view, _| {
             let path = view.path(disk);
+            let sync = view.world.sync;
             Ok(view.size(disk).map(|size| Status {
                 device: BlockDevice {
                     path,
                     bytes: Some(size.bytes()),
                     ..BlockDevice::default()
                 },
-                sync: SyncStatus::OKAY,
+                sync,
             }))
         })
     }
@@ -279,7 +280,7 @@ impl Node for SimNode {
         size: Mebibytes,
     ) -> NodeResult<LogicalId> {
         self.on_disk("snapshot", disk, |view, extent| {
-            if !SNAPSHOT_CAPABLE.contains(disk.dev_type.template()) {
+            if !HAVE_SNAPSHOTS.contains(disk.dev_type.template()) {
                 return Err(gnt_bdev::Error::Unsupported {
                     device: disk.dev_type,
                     operation: gnt_bdev::Operation::Snapshot,

@@ -3,17 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use gnt_bdev::Owner;
+use gnt_bdev::{Owner, SyncStatus};
 use gnt_config::template::NODE_LOCAL;
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes};
 
 /// Everything that nodes have, apart from what the configuration says of it.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct World {
     /// By [key](Disk::volume_keys), which has the node in it where the volume is that node's own.
     pub(crate) volumes: BTreeMap<String, Volume>,
     /// By UUID of the node.
     pub(crate) machines: BTreeMap<String, Machine>,
+    /// How well everything is mirrored.
+    pub(crate) sync: SyncStatus,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            volumes: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            sync: SyncStatus::OKAY,
+        }
+    }
 }
 
 /// A volume.

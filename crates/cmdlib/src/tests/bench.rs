@@ -20,8 +20,8 @@ use crate::ops::activate::activate;
 use crate::ops::add::add;
 use crate::ops::modify::{DiskChange, modify};
 use crate::saga::{Engine, Event, Report};
-use crate::sim::{Crash, SimCluster, World, crash};
-use crate::tests::rows::{BYSTANDER, Deed, Edit, INSTANCE, LOOSE, Row, SIZE, device};
+use crate::sim::{Crash, SimCluster, Volume, World, crash, home, key};
+use crate::tests::rows::{BYSTANDER, Deed, Edit, INSTANCE, LOOSE, Row, SIZE, device, volume};
 use crate::verify::verify;
 
 /// A cluster of one node.
@@ -56,7 +56,9 @@ impl Bench {
         };
         add_with(BYSTANDER, &[8]);
         now(activate(&engine, BYSTANDER)).unwrap();
-        if !matches!(row.deed, Deed::Add) {
+        if let Deed::Adopt = row.deed {
+            bench.add_foreign_volumes(row);
+        } else if !matches!(row.deed, Deed::Add) {
             add_with(INSTANCE, &[5, 6, 7]);
             if row.needs_loose() {
                 bench.add_loose(row, &engine);
@@ -72,6 +74,42 @@ impl Bench {
         });
         bench.cluster.inject(None);
         bench
+    }
+
+    /// Volumes that are nobody's, but for the second, which says that it is.
+    fn add_foreign_volumes(&self, row: &Row) {
+        let (node, vg) = (
+            self.store.nodes().unwrap().remove(0).uuid,
+            self.store.cluster().unwrap().volume_group_name,
+        );
+        let device = row.template.device().unwrap();
+        let instance = Some("lost".to_owned());
+        for (number, owner) in [
+            Owner::default(),
+            Owner {
+                instance,
+                index: Some(3),
+                ..Owner::default()
+            },
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let logical_id = LogicalId::Lv {
+                vg: vg.clone().unwrap(),
+                lv: volume(number),
+            };
+            let made = Volume {
+                device,
+                logical_id: logical_id.clone(),
+                node: home(&node, device),
+                size: SIZE,
+                owner,
+                data: 0,
+            };
+            self.cluster
+                .with_world(|world| drop(world.volumes.insert(key(&node, device, &logical_id), made)));
+        }
     }
 
     fn add_loose(&self, row: &Row, engine: &Engine<'_, SimCluster>) {
@@ -239,10 +277,17 @@ impl Bench {
                 .map(|volume| (label(&volume.logical_id), volume.data))
                 .collect()
         };
-        let written = data(&before.world);
-        for (volume, data) in data(&self.cluster.world()) {
-            let source = volume.strip_suffix(".snap").unwrap_or(&volume);
-            assert_eq!(data, written.get(source).copied().unwrap_or(0), "{volume}");
+        let (written, now) = (data(&before.world), data(&self.cluster.world()));
+        let is_adopted = |data: u64| {
+            let was = written.iter().find(|(_, written)| **written == data);
+            was.is_some_and(|(volume, _)| !now.contains_key(volume))
+        };
+        for (volume, data) in &now {
+            let source = volume.strip_suffix(".snap").unwrap_or(volume);
+            match written.get(source) {
+                Some(written) => assert_eq!(data, written, "{volume}"),
+                None => assert!(*data == 0 || is_adopted(*data), "{volume} has {data}"),
+            }
         }
     }
 
@@ -317,7 +362,7 @@ fn describe(event: Event<'_>) -> String {
 }
 
 /// The simulated cluster never waits.
-pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
         Poll::Pending => panic!("a simulated call waits"),

@@ -1,11 +1,13 @@
 //! Steps and undos that fail.
 
+use std::collections::BTreeSet;
+
 use gnt_store::State;
 
 use super::bench::{Bench, Benches, Case, Picture, now, quiet};
-use super::rows::{INSTANCE, Row, distinct_rows, rows};
+use super::rows::{Deed, INSTANCE, Row, distinct_rows, rows};
 use crate::error::Error;
-use crate::sim::{Extent, Fault, Then};
+use crate::sim::{Extent, Fault, Then, World};
 use crate::verify::{FindingKind, verify};
 
 #[test]
@@ -18,6 +20,12 @@ fn without_faults_every_operation_is_done() {
         bench.assert_consistent();
         bench.assert_free();
         bench.assert_data_kept(&before);
+        if let Deed::Adopt = row.deed {
+            let data = |world: &World| -> BTreeSet<u64> {
+                world.volumes.values().map(|volume| volume.data).collect()
+            };
+            assert_eq!(data(&bench.cluster.world()), data(&before.world));
+        }
     }
 }
 

@@ -5,3 +5,5 @@ mod bench;
 mod crashes;
 mod faults;
 mod rows;
+
+pub(crate) use bench::now;

@@ -1,6 +1,6 @@
 //! The operations, on what and with what.
 
-use gnt_config::template::{GROWABLE, MUST_ADOPT, NEEDS_SECONDARY, SNAPSHOT_CAPABLE};
+use gnt_config::template::{GROWABLE, HAVE_SNAPSHOTS, MAY_ADOPT, MUST_ADOPT, NEEDS_SECONDARY};
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
 use serde_json::json;
 use strum::IntoEnumIterator;
@@ -38,6 +38,8 @@ pub(super) struct Row {
 #[derive(Debug, Clone)]
 pub(super) enum Deed {
     Add,
+    /// Add with volumes that are there already.
+    Adopt,
     Remove,
     Activate,
     Deactivate,
@@ -61,7 +63,7 @@ pub(super) enum Edit {
 impl Deed {
     pub(super) fn kind(&self) -> Kind {
         match self {
-            Self::Add => Kind::Add,
+            Self::Add | Self::Adopt => Kind::Add,
             Self::Remove => Kind::Remove,
             Self::Activate => Kind::Activate,
             Self::Deactivate => Kind::Deactivate,
@@ -76,9 +78,12 @@ impl Deed {
 /// Every operation on every template that has it, with disks in use and not.
 pub(super) fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
-    // There is only one node here.
-    let templates = gnt_bdev::DEV_MAP.iter().map(|driver| driver.device().template());
-    for template in templates.filter(|template| !NEEDS_SECONDARY.contains(*template)) {
+    for driver in gnt_bdev::DEV_MAP {
+        let template = driver.device().template();
+        // What needs two nodes has nothing to be tried on here.
+        if NEEDS_SECONDARY.contains(template) {
+            continue;
+        }
         let mut deeds = vec![
             (false, Deed::Add),
             (false, Deed::Activate),
@@ -92,7 +97,10 @@ pub(super) fn rows() -> Vec<Row> {
                 deeds.push((active, Deed::Grow(Growth::By(SIZE))));
                 deeds.push((active, Deed::Grow(Growth::To(SIZE))));
             }
-            if SNAPSHOT_CAPABLE.contains(template) {
+            if MAY_ADOPT.difference(MUST_ADOPT).contains(template) && !active {
+                deeds.push((active, Deed::Adopt));
+            }
+            if HAVE_SNAPSHOTS.contains(template) {
                 deeds.push((active, Deed::Snapshot));
             }
         }
@@ -109,6 +117,7 @@ pub(super) fn rows() -> Vec<Row> {
 pub(super) fn distinct_rows() -> impl Iterator<Item = Row> {
     rows().into_iter().filter(|row| match (row.template, &row.deed) {
         (DiskTemplate::File, _) => !row.active,
+        (_, Deed::Adopt) => true,
         (DiskTemplate::Ext, Deed::Remove | Deed::Deactivate | Deed::Modify(_)) => row.active,
         (template, _) => template == DiskTemplate::Ext,
     })
@@ -157,6 +166,12 @@ impl Row {
                 let wishes = vec![self.wish(0), self.wish(1)];
                 add(engine, &self.request(INSTANCE, wishes)).await
             }
+            Deed::Adopt => {
+                let wish = |number| json!({"adopt": volume(number)});
+                let wishes = [wish(0), wish(1)].into_iter();
+                let wishes = wishes.filter_map(|wish| wish.as_object().cloned()).collect();
+                add(engine, &self.request(INSTANCE, wishes)).await
+            }
             Deed::Remove => remove(engine, INSTANCE).await,
             Deed::Activate => activate(engine, INSTANCE).await,
             Deed::Deactivate => deactivate(engine, INSTANCE).await,
@@ -200,6 +215,11 @@ impl Row {
             },
         }
     }
+}
+
+/// The volumes that there are to adopt.
+pub(super) fn volume(number: usize) -> String {
+    format!("volume{number}")
 }
 
 /// The block devices that there are to adopt.
