@@ -157,6 +157,13 @@ impl End<'_> {
         }
     }
 
+    /// Synchronises as fast as it can, whatever its parameters say.
+    fn hurry(&self) -> Done {
+        let path = self.path();
+        let script = format!("drbdsetup disk-options {path} --resync-rate 200M --c-plan-ahead 0");
+        self.guest.ok(&script).map(drop)
+    }
+
     /// Waits for a state as `/proc/drbd` tells it.
     fn until(&self, what: &str) -> Done {
         let end = Instant::now() + Duration::from_secs(30);
@@ -383,12 +390,8 @@ fn pause(a: &End<'_>, b: &End<'_>) -> Done {
     b.until("SyncTarget")?;
     let sync = b.status()?.sync;
     assert!(sync.estimated_time.is_some(), "{sync:?}");
-    for end in [a, b] {
-        end.guest.ok(&format!(
-            "drbdsetup disk-options {} --resync-rate 200M --c-plan-ahead 0",
-            end.path()
-        ))?;
-    }
+    a.hurry()?;
+    b.hurry()?;
     b.synced()?;
     assert_eq!(a.below()?, b.below()?);
     Ok(())
@@ -440,15 +443,18 @@ fn nodes_lose_their_power() -> Done {
     a.write(8, 8)?;
     b.guest.boot()?;
     // Its data is of no use before it is in sync.
+    let error = refused(b.storage.open(&b.disk, true))?;
+    assert!(error.message.contains("not active"), "{error:?}");
     b.assemble(Activation::secondary())?;
+    a.hurry()?;
+    b.hurry()?;
     a.synced()?;
     assert_eq!(a.below()?, b.below()?);
 
     // The peer, while there are writes.
     let path = a.path();
-    let writes = format!(
-        "for i in 1 2 3 4 5 6 7 8; do dd if=/dev/urandom of={path} bs=1M count=60 oflag=direct || exit; done"
-    );
+    let writes =
+        format!("for i in 1 2 3; do dd if=/dev/urandom of={path} bs=1M count=60 oflag=direct || exit; done");
     thread::scope(|scope| -> Done {
         let writing = scope.spawn(|| a.guest.ok(&writes));
         thread::sleep(Duration::from_millis(500));
@@ -458,6 +464,7 @@ fn nodes_lose_their_power() -> Done {
     a.until("WFConnection")?;
     b.guest.boot()?;
     b.assemble(Activation::secondary())?;
+    b.hurry()?;
     a.synced()?;
     assert_eq!(a.below()?, b.below()?);
 
@@ -548,17 +555,14 @@ fn the_network_is_cut() -> Done {
     // Activation resolves nothing.
     b.storage.close(&b.disk)?;
     activate(a, b)?;
-    a.until("cs:")?;
-    thread::sleep(Duration::from_secs(3));
+    thread::sleep(Duration::from_secs(2));
     assert_eq!([a.below()?, b.below()?], sums);
-    for end in &ends {
-        let error = refused(end.storage.wait_sync(&end.disk))?;
-        assert!(error.message.contains(differ), "{error:?}");
-        assert!(!error.message.contains(SECRET));
-    }
-
     // The hint says what to type, on the node that loses its changes.
     let error = refused(a.storage.wait_sync(&a.disk))?;
+    assert!(
+        error.message.contains(differ) && !error.message.contains(SECRET),
+        "{error:?}"
+    );
     let hint = error.hint.unwrap();
     let commands = hint
         .split("run there: `")
@@ -600,7 +604,6 @@ fn the_network_is_cut() -> Done {
         );
         assert!(!error.message.contains(SECRET) && !error.message.contains("an0ther"));
     }
-    a.guest.ok("ps ax >/dev/null")?;
     remove(&ends)
 }
 
