@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 
-use gnt_bdev::{FoundVolume, Link, Operation, Status, Target};
+use gnt_bdev::{FoundVolume, Link, Operation, Status, Target, driver};
+use gnt_config::params::DiskParams;
 use gnt_config::template::GROWABLE;
 use gnt_config::{self as config, Disk, LogicalDevice, LogicalId, Mebibytes, Object, TemplateSet};
 use gnt_store::{Filter, Store};
@@ -92,7 +93,7 @@ pub async fn verify<N: Nodes>(store: &Store, nodes: &N) -> Result<Vec<Finding>> 
         let disks = looks.remove(&node.uuid).unwrap_or_default();
         let (found, causes) = check_disks(&node, asked, &disks, links.as_deref()).await;
         findings.extend(found);
-        findings.extend(orphans(store, &node, asked, &causes).await?);
+        findings.extend(orphans(store, &node, asked, &disks, &causes).await?);
     }
     findings.sort();
     findings.dedup();
@@ -346,17 +347,18 @@ async fn orphans(
     store: &Store,
     node: &config::Node,
     asked: &impl Node,
+    instances: &[(bool, Places)],
     causes: &BTreeSet<String>,
 ) -> Result<Vec<Finding>> {
     let in_making = in_making(store)?;
-    let disks = store.disks()?;
-    let in_use: TemplateSet = disks
+    let in_use: TemplateSet = store
+        .disks()?
         .iter()
         .flat_map(Disk::walk)
         .map(|disk| disk.dev_type.template())
         .collect();
     let mut findings = Vec::new();
-    for (device, params) in places(store, disks)? {
+    for (device, params) in places(store, node, instances)? {
         let volumes = match asked.volumes(device, &params).await {
             Ok(volumes) => volumes,
             // Storage that no disk uses need not be there.
@@ -386,28 +388,38 @@ async fn orphans(
     Ok(findings)
 }
 
-/// Where volumes can be: what the parameters of the disks that there are, and of one made with the defaults, tell.
-fn places(store: &Store, disks: Vec<Disk>) -> Result<Vec<(LogicalDevice, Object)>> {
-    let cluster = store.cluster()?;
+/// Where volumes can be: where the node's disks are and the detached ones, and where one made with the defaults would be.
+fn places(
+    store: &Store,
+    node: &config::Node,
+    instances: &[(bool, Places)],
+) -> Result<Vec<(LogicalDevice, Object)>> {
+    let (cluster, group) = (store.cluster()?, store.group(&node.group)?);
+    let layers = [
+        Some(&cluster.diskparams),
+        group.as_ref().map(|group| &group.diskparams),
+    ];
+    let params = DiskParams::layered(layers.into_iter().flatten())?;
     let mut places = Vec::new();
-    for driver in gnt_bdev::DEV_MAP
-        .iter()
-        .filter(|driver| driver.capabilities().contains(Operation::Volumes))
-    {
-        let device = driver.device();
-        let default = cluster
-            .diskparams
-            .get(&device.template())
-            .cloned()
-            .unwrap_or_default();
-        places.push((device, default));
-    }
-    for disk in disks {
-        let place = (disk.dev_type, disk.params);
-        if places.iter().any(|(device, _)| *device == place.0) && !places.contains(&place) {
+    let mut add = |place| {
+        if !places.contains(&place) {
             places.push(place);
         }
+    };
+    for template in &cluster.enabled_disk_templates {
+        if let Some(device) = template.device() {
+            add((device, params.get(*template)));
+        }
     }
+    for disk in instances.iter().flat_map(|(_, places)| &places.disks) {
+        add((disk.dev_type, disk.params.clone()));
+    }
+    for disk in store.detached_disks()? {
+        add((disk.dev_type, params.annotate(&disk)?.params));
+    }
+    let has_volumes =
+        |device| driver(device).is_ok_and(|driver| driver.capabilities().contains(Operation::Volumes));
+    places.retain(|(device, _)| has_volumes(*device));
     Ok(places)
 }
 

@@ -73,13 +73,6 @@ fn primary() -> Activation<'static> {
     Activation::primary("kvm")
 }
 
-/// No volume, no device, no link.
-fn swept(guest: &Guest) -> Result {
-    let left = guest.ok("lvs --noheadings -o lv_full_name; ls /sys/block | grep dm- ; ls /var/lib/gnt-disk/instance-disks || true")?;
-    assert_eq!(left, "");
-    Ok(())
-}
-
 fn lines(programs: &[Program]) -> Vec<&str> {
     programs.iter().map(|program| program.line.as_str()).collect()
 }
@@ -132,7 +125,7 @@ fn stripes(n1: &Guest, storage: &Storage<'_>) -> Result {
         assert_eq!(storage.remove(&disk)?, Change::Made);
     }
     n1.ok("lvremove -qqy xenvg/filler")?;
-    swept(n1)
+    n1.assert_clean()
 }
 
 fn two_groups(n1: &Guest, storage: &Storage<'_>) -> Result {
@@ -153,7 +146,7 @@ fn two_groups(n1: &Guest, storage: &Storage<'_>) -> Result {
         "{refused:?}"
     );
     storage.remove(&there)?;
-    swept(n1)
+    n1.assert_clean()
 }
 
 /// From beginning to end, data compared at each step.
@@ -211,7 +204,7 @@ fn life(n1: &Guest, storage: &Storage<'_>) -> Result {
     assert_eq!(checksum(n1, &path(&disk), 64)?, sum);
     assert_eq!(storage.remove(&disk)?, Change::Made);
     assert_eq!(storage.remove(&disk)?, Change::AlreadyThere);
-    swept(n1)
+    n1.assert_clean()
 }
 
 fn tags(n1: &Guest, storage: &Storage<'_>) -> Result {
@@ -262,7 +255,7 @@ fn tags(n1: &Guest, storage: &Storage<'_>) -> Result {
     assert_eq!(owner.info.as_deref(), Some("originstname+mail.example.org"));
     storage.remove(&disk)?;
     n1.ok("lvremove -qqy xenvg/root")?;
-    swept(n1)
+    n1.assert_clean()
 }
 
 fn adoption(n1: &Guest, storage: &Storage<'_>) -> Result {
@@ -292,7 +285,7 @@ fn adoption(n1: &Guest, storage: &Storage<'_>) -> Result {
     assert_eq!(refused.kind, ErrorKind::Busy);
     n1.ok("dmsetup remove holder")?;
     storage.remove(&disk)?;
-    swept(n1)
+    n1.assert_clean()
 }
 
 fn snapshots(n1: &Guest, storage: &Storage<'_>) -> Result {
@@ -343,7 +336,7 @@ fn snapshots(n1: &Guest, storage: &Storage<'_>) -> Result {
     assert_eq!(storage.remove(&copy)?, Change::Made);
     assert_eq!(storage.remove(&copy)?, Change::AlreadyThere);
     storage.remove(&disk)?;
-    swept(n1)
+    n1.assert_clean()
 }
 
 fn lv(disk: &Disk) -> String {
@@ -393,7 +386,7 @@ fn exclusive_storage(n1: &Guest) -> Result {
     assert_eq!(refused.kind, ErrorKind::NoSpace);
     storage.remove(&grown)?;
     storage.remove(&other)?;
-    swept(n1)
+    n1.assert_clean()
 }
 
 fn dry_run(n1: &Guest) -> Result {
@@ -407,7 +400,7 @@ fn dry_run(n1: &Guest) -> Result {
     let noted = storage.noted();
     let programs: Vec<_> = noted.iter().map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(programs, ["lvcreate", "lvchange", "link"], "{noted:?}");
-    swept(n1)?;
+    n1.assert_clean()?;
     n1.storage().create(&disk)?;
     storage.grow(&disk, Mebibytes(32), false, Layer::BackingStore)?;
     storage.shutdown(&disk)?;
@@ -417,7 +410,7 @@ fn dry_run(n1: &Guest) -> Result {
     assert_eq!(programs, ["lvextend", "lvchange", "lvremove"], "{noted:?}");
     assert_eq!(n1.storage().actual_size(&disk)?, 16 << 20);
     n1.storage().remove(&disk)?;
-    swept(n1)
+    n1.assert_clean()
 }
 
 #[test]
@@ -460,7 +453,7 @@ fn name_taken(n1: &Guest, storage: &Storage<'_>) -> Result {
         "{refused:?}"
     );
     storage.remove(&disk)?;
-    swept(n1)
+    n1.assert_clean()
 }
 
 fn busy(n1: &Guest, storage: &Storage<'_>) -> Result {
@@ -481,7 +474,7 @@ fn busy(n1: &Guest, storage: &Storage<'_>) -> Result {
     assert_eq!(n1.ok("cat /m/file")?, "kept\n");
     n1.ok("umount /m")?;
     storage.remove(&disk)?;
-    swept(n1)
+    n1.assert_clean()
 }
 
 fn removed_behind_our_back(n1: &Guest, storage: &Storage<'_>) -> Result {
@@ -506,7 +499,7 @@ fn removed_behind_our_back(n1: &Guest, storage: &Storage<'_>) -> Result {
     // The link is gone with it.
     assert_eq!(storage.remove(&disk)?, Change::Made);
     assert_eq!(storage.remove(&disk)?, Change::AlreadyThere);
-    swept(n1)
+    n1.assert_clean()
 }
 
 fn tool_missing_or_hanging(n1: &Guest, storage: &Storage<'_>) -> Result {
@@ -541,7 +534,7 @@ fn tool_missing_or_hanging(n1: &Guest, storage: &Storage<'_>) -> Result {
         "{refused:?}"
     );
     n1.ok("rm /usr/sbin/lvs && mv /root/lvs /usr/sbin/lvs")?;
-    swept(n1)
+    n1.assert_clean()
 }
 
 /// Whatever a command of LVM was at when it was killed, the same call does what is left.
@@ -557,7 +550,7 @@ fn killed(n1: &Guest, storage: &Storage<'_>) -> Result {
         storage.assemble(&disk, primary())?;
         cut_short += u32::from(hasty.remove(&disk).is_err());
         storage.remove(&disk)?;
-        swept(n1)?;
+        n1.assert_clean()?;
     }
     assert!(cut_short > 0);
     Ok(())
@@ -617,7 +610,7 @@ fn lost_disk(n1: &Guest, storage: &Storage<'_>) -> Result {
     assert!(assembled.device.is_some());
     storage.remove(&lost)?;
     storage.remove(&whole)?;
-    swept(n1)
+    n1.assert_clean()
 }
 
 fn no_udev(n1: &Guest, storage: &Storage<'_>) -> Result {
@@ -642,7 +635,7 @@ fn no_udev(n1: &Guest, storage: &Storage<'_>) -> Result {
     fill(n1, &disk, 16)?;
     assert_eq!(assembled.device.unwrap().bytes, Some(16 << 20));
     storage.remove(&disk)?;
-    swept(n1)
+    n1.assert_clean()
 }
 
 /// A node that comes up again has all its disks back, with as many commands as one disk takes.
@@ -696,7 +689,7 @@ fn many_disks_cost_as_many_commands_as_one() -> Result {
         LONG,
         "vgchange -qq -an xenvg && vgremove -qqff xenvg && rm -r /var/lib/gnt-disk/instance-disks",
     )?;
-    swept(n1)
+    n1.assert_clean()
 }
 
 fn measure(storage: &Storage<'_>, work: impl FnOnce() -> Result) -> Result<(Duration, Vec<Program>)> {

@@ -382,3 +382,60 @@ fn a_mirrored_disk_is_worked_on_half_by_half() -> Result<(), Error> {
     assert_eq!(n1.ok(data)?, n2.ok(data)?);
     Ok(())
 }
+
+#[test]
+fn shared_storage_serves_instances() -> Result<(), Error> {
+    let testbed = testbed("program-shared", 1, &["rbd", "fuse", "ext4"])?;
+    let node = Node::new(&testbed, 1, "vg0")?;
+    let (ceph, gluster) = (testbed.ceph()?, testbed.gluster()?);
+    node.disk("cluster init --enabled-disk-templates rbd,gluster -D gluster:host=192.168.77.254")?;
+
+    node.disk("add image --disk 0:size=64M")?;
+    let shown = node.disk("activate image")?;
+    assert!(shown.starts_with("n1:disk/0:/dev/rbd"), "{shown}");
+    node.fill("image", 0)?;
+    let written = node.checksum("image", 0, 64)?;
+    node.disk("grow image 0 32M")?;
+    assert_eq!(node.json("info image")?["disks"][0]["pstatus"]["bytes"], 96 << 20);
+    node.disk("snapshot image --disk 0:snapshot_name=before")?;
+    node.disk("modify image --disk attach:before")?;
+    assert_eq!(node.checksum("image", 1, 64)?, written);
+
+    node.disk("add file -t gluster --disk 0:size=16M --disk 1:size=16M")?;
+    node.disk("activate file")?;
+    let second = Node::link("file", 1);
+    node.ok(&format!(
+        "dd if=/dev/urandom of={second} bs=1M count=16 conv=notrunc,fsync"
+    ))?;
+    let kept = node.checksum("file", 1, 16)?;
+    // What comes after a disk that is removed has a name of its own.
+    node.disk("modify file --disk 0:remove")?;
+    node.disk("modify file --disk add:size=8M")?;
+    node.disk("grow file 0 16M")?;
+    assert_eq!(node.checksum("file", 0, 16)?, kept);
+    assert_eq!(node.json("list file")?[0]["disk.sizes"], json!([32, 8]));
+    assert_eq!(node.disk("verify")?, "The storage is as configured.\n");
+
+    node.ok("sync")?;
+    node.guest.power_cut()?;
+    node.guest.boot()?;
+    node.mount()?;
+    node.ends(3, "verify")?;
+    for instance in ["image", "file"] {
+        node.disk(&format!("activate {instance}"))?;
+    }
+    assert_eq!(node.checksum("image", 0, 64)?, written);
+    assert_eq!(node.checksum("file", 0, 16)?, kept);
+    assert_eq!(node.disk("verify")?, "The storage is as configured.\n");
+    for instance in ["image", "file"] {
+        node.disk(&format!("remove {instance}"))?;
+    }
+    assert_eq!(ceph.run("rbd ls rbd")?, "");
+    let left = std::fs::read_dir(gluster.brick("gv0").join("ganeti"));
+    assert_eq!(left.into_iter().flatten().count(), 0);
+    assert_eq!(
+        node.ok("ls /dev/rbd[0-9]* 2>/dev/null; grep -c glusterfs /proc/mounts || true")?,
+        "0\n"
+    );
+    Ok(())
+}

@@ -324,16 +324,17 @@ impl<'a> Device<'a> {
             return Ok(());
         }
         let Running { status, setup } = self.active()?;
-        let is_apart = status.connection == ConnectionState::StandAlone && plan.connect;
-        match self.verdict() {
-            // It met its peer, and was sent away: its data can be used nevertheless.
-            Some(verdict) if is_apart && verdict != Verdict::NoAddress => Ok(()),
-            Some(verdict) if is_apart => Err(self.apart(verdict)),
-            None if is_apart => Err(self.not_connected(&status)),
-            _ => match self.plan(&setup) {
-                Some(Plan { attach: false, .. }) => Ok(()),
-                _ => Err(self.taken(&setup)),
-            },
+        if plan.connect && status.connection == ConnectionState::StandAlone {
+            return match self.verdict_since_connect() {
+                Some(verdict @ Verdict::NoAddress) => Err(self.apart(verdict)),
+                // It met its peer, and was sent away: what it has can be used nevertheless.
+                Some(_) => Ok(()),
+                None => Err(self.not_connected(&status)),
+            };
+        }
+        match self.plan(&setup) {
+            Some(Plan { attach: false, .. }) => Ok(()),
+            _ => Err(self.taken(&setup)),
         }
     }
 
@@ -573,19 +574,13 @@ impl<'a> Device<'a> {
         }
     }
 
-    /// While one node is set up otherwise than the other, which can be so while they are told one after the other, they part again: so that is
-    /// repeated, unless the kernel says that it makes no sense.
+    /// While the other node is not set up alike, which is so while they are told one after the other, they part again. So that is repeated,
+    /// unless the kernel says that it makes no sense.
     pub(super) fn attach_net(&self, two_primaries: bool) -> Result<Change, DrbdError> {
         let mut running = self.active()?;
         let mut change = Change::AlreadyThere;
         let connected = CONNECT.until(|| {
             if running.status.connection == ConnectionState::StandAlone {
-                if change == Change::Made
-                    && let Some(verdict) = self.verdict()
-                    && !matches!(verdict, Verdict::Incompatible(_))
-                {
-                    return Err(self.apart(verdict));
-                }
                 self.connect(two_primaries)?;
                 change = Change::Made;
                 if self.host.is_dry_run() {
@@ -600,7 +595,13 @@ impl<'a> Device<'a> {
                     two_primaries: net.two_primaries,
                 });
             }
-            Ok(is_usable(&running.status, two_primaries))
+            if is_usable(&running.status, two_primaries) {
+                return Ok(true);
+            }
+            match self.verdict_since_connect() {
+                Some(verdict) if !matches!(verdict, Verdict::Incompatible(_)) => Err(self.apart(verdict)),
+                _ => Ok(false),
+            }
         })?;
         match connected {
             true => Ok(change),
@@ -608,18 +609,16 @@ impl<'a> Device<'a> {
         }
     }
 
-    /// Waits until it is connected or synchronises, for a peer that is there.
+    /// Waits until it is connected or synchronises, for a peer that is there. One that is left alone stays so.
     pub(super) fn wait_sync(&self) -> Result<Status, DrbdError> {
         let mut status = self.active()?.status;
-        let is_mirrored =
-            |status: &Status| status.connection.is_connected() || status.connection.is_in_resync();
-        let mirrored = MEET.until(|| {
-            if !is_mirrored(&status) {
+        MEET.until(|| {
+            if !is_usable(&status, false) {
                 status = self.active()?.status;
             }
-            Ok(is_mirrored(&status))
+            Ok(is_usable(&status, false) || status.connection == ConnectionState::StandAlone)
         })?;
-        match mirrored {
+        match is_usable(&status, false) {
             true => Ok(status),
             false => Err(self.why_not_connected(&status)),
         }
@@ -641,8 +640,17 @@ impl<'a> Device<'a> {
 
     /// What came of the last time that the nodes met, as far as the kernel's log tells.
     fn verdict(&self) -> Option<Verdict> {
+        parse::verdict(self.minor, &self.kernel_log()?)
+    }
+
+    fn verdict_since_connect(&self) -> Option<Verdict> {
+        parse::verdict_since_connect(self.minor, &self.kernel_log()?)
+    }
+
+    /// It only explains, so a node that does not show it is no error.
+    fn kernel_log(&self) -> Option<String> {
         let log = self.run(&commands::kernel_log()).ok()?;
-        parse::verdict(self.minor, &log.stdout.text())
+        Some(log.stdout.text().into_owned())
     }
 
     fn apart(&self, verdict: Verdict) -> DrbdError {

@@ -44,11 +44,6 @@ const CAPABILITIES: Capabilities = enum_set!(
         | Operation::ActualSize
 );
 
-/// The kernel's own helper wants `/etc/drbd.conf`, where these disks are not: it fails before a synchronisation, which then does not happen.
-const OWN_HELPER: &str = "drbdadm";
-/// What Ganeti has instead (`DEFAULT_DRBD_HELPER`).
-const NO_HELPER: &str = "/bin/true";
-
 /// The kernel calls `wanted` for drbd's events (`drbd_usermode_helper` of the cluster).
 ///
 /// # Errors
@@ -84,7 +79,7 @@ impl Driver for DrbdDriver {
         CAPABILITIES
     }
 
-    /// A new disk needs a kernel that has drbd 8.4, set up as it should be, and a minor that is free.
+    /// A new disk needs a kernel that has drbd 8.4, and a minor that is free.
     fn check(&self, host: &Host, target: &Target<'_>, operation: Operation) -> Result<(), Error> {
         if !CAPABILITIES.contains(operation) {
             return refuse(self.device(), operation);
@@ -92,11 +87,6 @@ impl Driver for DrbdDriver {
         doing(operation, host, target, |device| {
             if operation == Operation::Create {
                 device.running()?;
-                let found = device::usermode_helper(host)?;
-                if found.ends_with(OWN_HELPER) {
-                    let wanted = NO_HELPER.to_owned();
-                    return Err(DrbdError::Helper { found, wanted }.into());
-                }
             }
             Ok(())
         })

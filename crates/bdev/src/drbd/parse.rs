@@ -404,6 +404,16 @@ pub(super) fn verdict(minor: u32, log: &str) -> Option<Verdict> {
     verdict
 }
 
+/// The same, since the node was last told to connect.
+pub(super) fn verdict_since_connect(minor: u32, log: &str) -> Option<Verdict> {
+    let told = format!(
+        "drbd {}: conn( StandAlone -> Unconnected )",
+        super::commands::resource(minor)
+    );
+    let at = log.rfind(&told).unwrap_or_default();
+    verdict(minor, &log[at..])
+}
+
 /// What the bitmap of `self UUID:… bits:1024 flags:0` stands for, in KiB: a bit is 4 KiB.
 fn changed(message: &str) -> Option<u64> {
     let bits: u64 = field(message, "bits:")?.parse().ok()?;

@@ -85,13 +85,13 @@ pub(super) fn logical_volumes(json: &str) -> Result<Vec<LogicalVolume>, serde_js
     Ok(volumes)
 }
 
-/// The report of `pvs`: those that belong to a group.
+/// The report of `pvs`: those that belong to a group. Where its metadata is damaged LVM calls it `[unknown]`.
 pub(super) fn physical_volumes(json: &str) -> Result<Vec<PhysicalVolume>, serde_json::Error> {
     let rows = reports::<PvReport>(json)?
         .into_iter()
         .flat_map(|report| report.pv);
     Ok(rows
-        .filter(|row| !row.vg_name.is_empty())
+        .filter(|row| !row.vg_name.is_empty() && !row.vg_name.starts_with('['))
         .map(PhysicalVolume::from)
         .collect())
 }

@@ -152,6 +152,8 @@ fn reports_of_physical_volumes_are_read() {
     );
     assert_eq!((all[0].bytes, all[3].extent), (1020 * MIB, 32 * MIB));
     assert_eq!(pvs("pvs-nothing.json"), []);
+    let damaged = fixture("pvs.json").replace("\"vg_name\":\"slowvg\"", "\"vg_name\":\"[unknown]\"");
+    assert_eq!(report::physical_volumes(&damaged).unwrap().len(), 3);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! From wishes to disks: what `add` and `modify` share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use gnt_bdev::{Operation, Owner, Target};
@@ -124,7 +124,8 @@ impl Layout<'_> {
             default_vg,
             default_metavg: Some(self.subject.params.drbd.metavg.as_str()),
         };
-        let generated = generate_disk_template(&request, ids)?;
+        let mut generated = generate_disk_template(&request, ids)?;
+        self.number_apart(&mut generated)?;
         if adopted.is_empty() {
             for disk in &generated {
                 let place = self.subject.place(disk)?;
@@ -141,6 +142,29 @@ impl Layout<'_> {
                 adopted: adopted.next(),
             })
             .collect())
+    }
+
+    /// A volume whose name has the disk's index in it may be there already: it belongs to a disk that had the index before. The new one
+    /// gets the next number that is free.
+    fn number_apart(&self, generated: &mut [Disk]) -> Result<()> {
+        let mut taken: BTreeSet<_> = self.subject.disks.iter().flat_map(Disk::volume_keys).collect();
+        for disk in generated {
+            while let LogicalId::Gluster { path, .. } = &disk.logical_id {
+                let key = disk.volume_keys().concat();
+                if !taken.contains(&key) && self.store.owner_of_volume(&key)?.is_none() {
+                    taken.insert(key);
+                    break;
+                }
+                let numbered = path.rsplit_once('.');
+                let next = numbered.and_then(|(name, number)| {
+                    let number: u32 = number.parse().ok()?;
+                    Some(format!("{name}.{}", number.checked_add(1)?))
+                });
+                let Some(next) = next else { break };
+                disk.logical_id = disk.logical_id.with_volume(next);
+            }
+        }
+        Ok(())
     }
 
     /// The volumes that are to be adopted: those that are there, that nothing uses, and that no disk is.
