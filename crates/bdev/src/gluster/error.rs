@@ -122,7 +122,10 @@ impl GlusterError {
                  dead: `umount -l {}`, then try again",
                 mount_point.display()
             )),
-            Self::MountPoint { .. } => Some("set gluster_mount_dir to another directory".to_owned()),
+            Self::MountPoint { .. } => Some(
+                "give `--state`, or the setting gluster_mount_dir, a directory whose path has none"
+                    .to_owned(),
+            ),
             Self::Io { .. } => None,
         }
     }
