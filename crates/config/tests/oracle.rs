@@ -46,9 +46,10 @@ const SETS: [(&str, &str, TemplateSet); 19] = sets! {
 
 /// The named sets that are in Ganeti's code, but not as constants; [`oracle_disk_tree`] holds those about secondary nodes
 /// against it.
-const SETS_OF_OURS: [&str; 7] = [
+const SETS_OF_OURS: [&str; 8] = [
     "ALL",
     "HAVE_PROVIDER",
+    "HAVE_SNAPSHOTS",
     "NEEDS_SECONDARY",
     "NODE_LOCAL",
     "ON_SECONDARY",
