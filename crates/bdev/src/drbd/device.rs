@@ -25,7 +25,7 @@ const MAJOR: u32 = 147;
 const META_SIZE: [Mebibytes; 2] = [Mebibytes(128), Mebibytes(1024)];
 
 /// How long something that the kernel does by itself may take.
-const SETTLE: Patience = Patience::new(Duration::from_millis(100), Duration::from_secs(10));
+const SETTLE: Patience = Patience::new(Duration::from_millis(100), Duration::from_secs(5));
 /// How long a peer that is there may take to be found.
 const MEET: Patience = Patience::new(Duration::from_millis(100), Duration::from_secs(15));
 /// How long two nodes may take to part (`_NET_RECONFIG_TIMEOUT`).
