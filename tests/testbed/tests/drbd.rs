@@ -203,6 +203,22 @@ fn activate(primary: &End<'_>, secondary: &End<'_>) -> Done {
     primary.assemble(Activation::primary("kvm"))
 }
 
+/// One of them may lose the connection before it has seen why the other gave it up: then it waits, and they have to meet again.
+fn both_know_of_split_brain(a: &End<'_>, b: &End<'_>) -> Done {
+    let is = |end: &End<'_>, what: &str| Ok::<_, Error>(end.proc()?.contains(what));
+    let end = Instant::now() + Duration::from_secs(60);
+    while !(is(a, "StandAlone")? && is(b, "StandAlone")?) {
+        assert!(Instant::now() < end, "only one of them ever knows, or none");
+        for (one, other) in [(a, b), (b, a)] {
+            if is(one, "StandAlone")? && is(other, "WFConnection")? {
+                one.assemble(Activation::secondary())?;
+            }
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+    Ok(())
+}
+
 fn remove(ends: &[End<'_>; 2]) -> Done {
     for end in ends {
         assert_eq!(end.storage.remove(&end.disk)?, Change::Made);
@@ -530,8 +546,7 @@ fn the_network_is_cut() -> Done {
     a.write(8, 8)?;
     b.write(3, 8)?;
     pair.testbed.heal(b.guest, net)?;
-    a.until("StandAlone")?;
-    b.until("StandAlone")?;
+    both_know_of_split_brain(a, b)?;
     assert!(a.storage.needs_activation(&a.disk)?);
     assert_eq!(a.status()?.sync.ldisk_status, LocalDiskStatus::Faulty);
     let told = [
