@@ -19,7 +19,9 @@ use gnt_config::{LogicalDevice, LogicalId, Mebibytes, Object};
 pub use self::error::GlusterError;
 pub use self::log::MountFailure;
 use self::mount::Volume;
-use crate::driver::{BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Target};
+use crate::driver::{
+    BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Target, refuse,
+};
 use crate::error::{Cause, Error};
 use crate::file_storage::{FileStorage, FileStorageError, StoredFile};
 use crate::host::Host;
@@ -53,6 +55,19 @@ impl Driver for GlusterDriver {
 
     fn capabilities(&self) -> Capabilities {
         CAPABILITIES
+    }
+
+    /// A new file needs a volume that can be mounted.
+    fn check(&self, host: &Host, target: &Target<'_>, operation: Operation) -> Result<(), Error> {
+        match operation {
+            Operation::Create => on_file(host, target, operation, |file| {
+                file.volume
+                    .with_files(|files| Ok(files.size(&file.path)?))
+                    .map(drop)
+            }),
+            other if CAPABILITIES.contains(other) => Ok(()),
+            other => refuse(self.device(), other),
+        }
     }
 
     fn create(&self, host: &Host, target: &Target<'_>) -> Result<Change, Error> {

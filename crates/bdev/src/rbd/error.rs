@@ -24,8 +24,8 @@ pub enum RbdError {
     /// No monitor answers, or none lets us in.
     #[error("the Ceph cluster cannot be reached")]
     Unreachable {
-        /// Whether the user was refused, or has no key.
-        refused: bool,
+        /// How far it came.
+        contact: Contact,
         /// The user without its `client.`.
         user: String,
         /// How the tool failed.
@@ -90,6 +90,17 @@ pub enum RbdError {
     },
 }
 
+/// Why a cluster does not let us in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contact {
+    /// Nothing says where the monitors are.
+    NoMonitors,
+    /// None of them answers.
+    NoAnswer,
+    /// The user was refused, or has no key.
+    Refused,
+}
+
 impl RbdError {
     /// What a failure of the tool means for work on a pool.
     pub(super) fn of(pool: Pool<'_>, source: ToolError) -> Self {
@@ -100,9 +111,13 @@ impl RbdError {
         };
         let stderr = failed.stderr.text();
         if stderr.contains("couldn't connect to the cluster") {
-            let refused = !matches!(errno(failed), Some(ETIMEDOUT));
+            let contact = match errno(failed) {
+                Some(ETIMEDOUT) => Contact::NoAnswer,
+                _ if stderr.contains("can't open ceph.conf") => Contact::NoMonitors,
+                _ => Contact::Refused,
+            };
             return Self::Unreachable {
-                refused,
+                contact,
                 user,
                 source,
             };
@@ -146,12 +161,23 @@ impl RbdError {
             Self::Params(error) => error.hint(),
             Self::Name { .. } => Some("a name has neither '/' nor '@'".to_owned()),
             Self::Unreachable {
-                refused: false, user, ..
+                contact: Contact::NoMonitors,
+                ..
+            } => Some(
+                "/etc/ceph/ceph.conf names the monitors (`mon host`), and is not there: take that of another client of the cluster"
+                    .to_owned(),
+            ),
+            Self::Unreachable {
+                contact: Contact::NoAnswer,
+                user,
+                ..
             } => Some(format!(
                 "do the monitors that /etc/ceph/ceph.conf names run, and does this node reach them? `ceph --id {user} -s`"
             )),
             Self::Unreachable {
-                refused: true, user, ..
+                contact: Contact::Refused,
+                user,
+                ..
             } => Some(format!(
                 "the key of client.{user} belongs in /etc/ceph/ceph.client.{user}.keyring: `ceph auth get client.{user}`"
             )),

@@ -22,7 +22,9 @@ use self::commands::{Image, Pool};
 pub use self::error::RbdError;
 use self::parse::{Mapping, ParseError};
 use crate::device;
-use crate::driver::{BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Target};
+use crate::driver::{
+    BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Target, refuse,
+};
 use crate::error::{Cause, Error, ErrorKind};
 use crate::host::Host;
 use crate::tool::{self, ToolError};
@@ -65,6 +67,17 @@ impl Driver for RbdDriver {
 
     fn capabilities(&self) -> Capabilities {
         CAPABILITIES
+    }
+
+    /// A new image needs a cluster that answers, and its pool.
+    fn check(&self, host: &Host, target: &Target<'_>, operation: Operation) -> Result<(), Error> {
+        match operation {
+            Operation::Create => target.doing(operation, host, || {
+                with_image(target, |image| image.size(host).map(drop))
+            }),
+            other if CAPABILITIES.contains(other) => Ok(()),
+            other => refuse(self.device(), other),
+        }
     }
 
     fn create(&self, host: &Host, target: &Target<'_>) -> Result<Change, Error> {

@@ -204,8 +204,8 @@ fn failures_are_told_apart() {
         error.to_string(),
         "the Ceph user client.admin may not do that in the pool rbd"
     );
-    let (no_key, no_monitor) = (of("no_key"), of("no_monitor"));
-    for error in [&no_key, &no_monitor] {
+    let [no_key, no_monitor, no_configuration] = ["no_key", "no_monitor", "no_configuration"].map(of);
+    for error in [&no_key, &no_monitor, &no_configuration] {
         assert_eq!(error.to_string(), "the Ceph cluster cannot be reached");
     }
     assert!(
@@ -215,6 +215,12 @@ fn failures_are_told_apart() {
             .contains("/etc/ceph/ceph.client.admin.keyring")
     );
     assert!(no_monitor.hint().unwrap().contains("`ceph --id admin -s`"));
+    assert!(
+        no_configuration
+            .hint()
+            .unwrap()
+            .starts_with("/etc/ceph/ceph.conf names the monitors")
+    );
 }
 
 #[test]
