@@ -246,13 +246,7 @@ fn userspace_uri(
     device: &BlockDevice,
     hypervisor: &str,
 ) -> Result<Option<String>, Error> {
-    if target
-        .disk
-        .params
-        .get("access")
-        .and_then(|access| access.as_str())
-        != Some("userspace")
-    {
+    if !target.has_userspace_access() {
         return Ok(None);
     }
     match device.uri_for(hypervisor) {

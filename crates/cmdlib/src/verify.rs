@@ -9,7 +9,6 @@ use gnt_config::template::GROWABLE;
 use gnt_config::{self as config, Disk, LogicalDevice, LogicalId, Mebibytes, Object, TemplateSet};
 use gnt_store::{Filter, Store};
 use serde::Serialize;
-use serde_json::Value;
 use strum::Display;
 
 use crate::error::{Result, chain};
@@ -295,11 +294,11 @@ pub fn link_of<'a>(links: &'a [Link], instance: &str, disk: &Disk) -> Option<&'a
 /// Why a disk of an active instance is not in use, if that is so: it is not attached, or its `link` does not lead to it, which after
 /// a restart of the node may lead to another disk. `disk` has its parameters filled in.
 pub fn not_in_use(disk: &Disk, status: &Status, link: Option<&Link>) -> Option<String> {
-    let access = disk.params.get("access").and_then(Value::as_str);
+    let bypasses_the_kernel = Target::new(disk, "").has_userspace_access();
     let path = match &status.device.path {
         Some(path) => path.display(),
         // It needs neither a path nor a link.
-        None if access == Some("userspace") || !status.device.uris.is_empty() => return None,
+        None if bypasses_the_kernel || !status.device.uris.is_empty() => return None,
         None => return Some("is not attached".to_owned()),
     };
     match link {
