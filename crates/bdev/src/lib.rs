@@ -12,6 +12,7 @@ pub mod file_storage;
 pub mod host;
 pub mod links;
 pub mod tool;
+pub mod transfer;
 pub mod tree;
 
 mod blockdev;
