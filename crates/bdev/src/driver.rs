@@ -190,6 +190,9 @@ pub enum Operation {
     /// [`Driver::volumes`].
     #[strum(to_string = "list the volumes of")]
     Volumes,
+    /// [`Driver::space`].
+    #[strum(to_string = "tell the free space for")]
+    Space,
 }
 
 /// What a driver can do. Whatever is not in it returns [`Error::Unsupported`].
@@ -289,6 +292,17 @@ pub struct FoundVolume {
     pub bytes: Option<u64>,
     /// Whose it is, as far as the volume tells.
     pub owner: Owner,
+}
+
+/// Room for volumes of one type, in one volume group, pool, file system or the like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Space {
+    /// The volume group, pool, directory or the like, as its storage system calls it.
+    pub name: String,
+    /// How much is free.
+    pub free: Mebibytes,
+    /// How much there is in all.
+    pub total: Mebibytes,
 }
 
 /// What is kept with a volume, so that losing the configuration does not lose the data.
@@ -485,6 +499,11 @@ pub trait Driver: Sync {
     /// type, where they say where to look.
     fn volumes(&self, _host: &Host, _params: &Object) -> Result<Vec<FoundVolume>, Error> {
         refuse(self.device(), Operation::Volumes)
+    }
+
+    /// What room there is on this node for volumes of disks with `params`. What cannot be told is left out.
+    fn space(&self, _host: &Host, _params: &Object) -> Result<Vec<Space>, Error> {
+        refuse(self.device(), Operation::Space)
     }
 }
 

@@ -27,8 +27,8 @@ mod tests;
 pub use dev_map::{DEV_MAP, driver};
 pub use drbd::DrbdError;
 pub use driver::{
-    BlockDevice, Capabilities, Change, Driver, FoundVolume, LocalDiskStatus, Operation, Owner, SyncStatus,
-    Target, Uri,
+    BlockDevice, Capabilities, Change, Driver, FoundVolume, LocalDiskStatus, Operation, Owner, Space,
+    SyncStatus, Target, Uri,
 };
 pub use error::{Cause, Error, ErrorKind};
 pub use file_storage::{FileStorage, FileStorageError};

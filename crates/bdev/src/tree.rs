@@ -8,7 +8,9 @@ use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object, template};
 use serde::{Deserialize, Serialize};
 
 use crate::dev_map::{DEV_MAP, driver};
-use crate::driver::{BlockDevice, Change, FoundVolume, LocalDiskStatus, Operation, SyncStatus, Target};
+use crate::driver::{
+    BlockDevice, Change, FoundVolume, LocalDiskStatus, Operation, Space, SyncStatus, Target,
+};
 use crate::error::{Cause, Error};
 use crate::host::Host;
 
@@ -445,6 +447,45 @@ pub fn needs_activation(host: &Host, targets: &[Target<'_>]) -> Result<Vec<Strin
     Ok(uuids)
 }
 
+/// Gives a drbd disk the volumes below it again: it was diskless (`BlockdevAddchildren`).
+pub fn add_children(host: &Host, target: &Target<'_>) -> Result<Change, Error> {
+    with_children(host, target, |target| {
+        driver(target.disk.dev_type)?.add_children(host, target)
+    })
+}
+
+/// Takes the volumes below a drbd disk from it: it is diskless then (`BlockdevRemovechildren`).
+pub fn remove_children(host: &Host, target: &Target<'_>) -> Result<Change, Error> {
+    with_children(host, target, |target| {
+        driver(target.disk.dev_type)?.remove_children(host, target)
+    })
+}
+
+/// Stops a disk's synchronisation, or goes on with it (`BlockdevPauseResumeSync`).
+pub fn pause_resume_sync(host: &Host, target: &Target<'_>, pause: bool) -> Result<(), Error> {
+    with_children(host, target, |target| {
+        let driver = driver(target.disk.dev_type)?;
+        match pause {
+            true => driver.pause_sync(host, target),
+            false => driver.resume_sync(host, target),
+        }
+    })
+}
+
+/// Takes a disk off the network (`DrbdDisconnectNet`).
+pub fn disconnect_net(host: &Host, target: &Target<'_>) -> Result<Change, Error> {
+    with_children(host, target, |target| {
+        driver(target.disk.dev_type)?.disconnect_net(host, target)
+    })
+}
+
+/// Connects a disk to its peer, and returns when they are connected (`DrbdAttachNet`).
+pub fn attach_net(host: &Host, target: &Target<'_>, multimaster: bool) -> Result<Change, Error> {
+    with_children(host, target, |target| {
+        driver(target.disk.dev_type)?.attach_net(host, target, multimaster)
+    })
+}
+
 /// Keeps `text` with each of a disk's volumes that can keep something.
 pub fn set_info(host: &Host, target: &Target<'_>, text: &str) -> Result<(), Error> {
     let driver = driver(target.disk.dev_type)?;
@@ -483,6 +524,11 @@ pub fn actual_size(host: &Host, target: &Target<'_>) -> Result<u64, Error> {
 /// The volumes of one type that are really there.
 pub fn volumes(host: &Host, device: LogicalDevice, params: &Object) -> Result<Vec<FoundVolume>, Error> {
     driver(device)?.volumes(host, params)
+}
+
+/// What room there is for volumes of one type.
+pub fn space(host: &Host, device: LogicalDevice, params: &Object) -> Result<Vec<Space>, Error> {
+    driver(device)?.space(host, params)
 }
 
 /// Works on a device with those below it as they are.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gnt_bdev::tree::{self, Activation, Assembled, Layer, Status};
-use gnt_bdev::{Change, FileStorageError, FoundVolume, Host, Link, Operation, Target};
+use gnt_bdev::{Change, FileStorageError, FoundVolume, Host, Link, Operation, Space, SyncProgress, Target};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 
 use crate::error::{Error, Result};
@@ -80,21 +80,43 @@ impl LocalNode {
             .await
     }
 
+    /// Works on many disks, of which all are tried.
     async fn on_disks<T: Send + 'static>(
         &self,
         targets: &[Target<'_>],
         work: impl FnOnce(&Host, &[Target<'_>]) -> Vec<std::result::Result<T, gnt_bdev::Error>> + Send + 'static,
     ) -> NodeResult<Vec<NodeResult<T>>> {
+        let results = self.with_targets(targets, |host, targets| Ok(work(host, targets)));
+        let results = results.await?.into_iter();
+        Ok(results.map(|result| result.map_err(NodeError::from)).collect())
+    }
+
+    /// Works on one disk after the other, up to the first that fails.
+    async fn on_all<T: Send + 'static>(
+        &self,
+        targets: &[Target<'_>],
+        work: impl Fn(&Host, &Target<'_>) -> std::result::Result<T, gnt_bdev::Error> + Send + 'static,
+    ) -> NodeResult<Vec<T>> {
+        self.with_targets(targets, move |host, targets| {
+            targets.iter().map(|target| work(host, target)).collect()
+        })
+        .await
+    }
+
+    async fn with_targets<T: Send + 'static>(
+        &self,
+        targets: &[Target<'_>],
+        work: impl FnOnce(&Host, &[Target<'_>]) -> std::result::Result<T, gnt_bdev::Error> + Send + 'static,
+    ) -> NodeResult<T> {
         let owned = targets
             .iter()
             .map(|target| (target.disk.clone(), target.instance.to_owned()));
         let owned: Vec<_> = owned.collect();
-        let results = self.call(move |host| {
+        self.call(move |host| {
             let targets = owned.iter().map(|(disk, instance)| Target::new(disk, instance));
-            Ok(work(host, &targets.collect::<Vec<_>>()))
-        });
-        let results = results.await?.into_iter();
-        Ok(results.map(|result| result.map_err(NodeError::from)).collect())
+            work(host, &targets.collect::<Vec<_>>())
+        })
+        .await
     }
 }
 
@@ -136,6 +158,16 @@ impl Node for LocalNode {
         .await
     }
 
+    async fn open(&self, targets: &[Target<'_>], exclusive: bool) -> NodeResult<()> {
+        self.on_all(targets, move |host, target| tree::open(host, target, exclusive))
+            .await
+            .map(drop)
+    }
+
+    async fn close(&self, targets: &[Target<'_>]) -> NodeResult<()> {
+        self.on_all(targets, tree::close).await.map(drop)
+    }
+
     async fn shutdown(&self, disk: &Disk, instance: &str) -> NodeResult<Change> {
         self.on_disk(disk, instance, tree::shutdown).await
     }
@@ -150,6 +182,41 @@ impl Node for LocalNode {
 
     async fn find_all(&self, targets: &[Target<'_>]) -> NodeResult<Vec<NodeResult<Option<Status>>>> {
         self.on_disks(targets, tree::find_all).await
+    }
+
+    async fn disconnect_net(&self, targets: &[Target<'_>]) -> NodeResult<Change> {
+        let changes = self.on_all(targets, tree::disconnect_net).await?;
+        Ok(changes.into_iter().fold(Change::AlreadyThere, Change::or))
+    }
+
+    async fn attach_net(&self, targets: &[Target<'_>], multimaster: bool) -> NodeResult<Change> {
+        let attach = move |host: &Host, target: &Target<'_>| tree::attach_net(host, target, multimaster);
+        let changes = self.on_all(targets, attach).await?;
+        Ok(changes.into_iter().fold(Change::AlreadyThere, Change::or))
+    }
+
+    async fn wait_sync(&self, targets: &[Target<'_>]) -> NodeResult<SyncProgress> {
+        self.with_targets(targets, tree::wait_sync).await
+    }
+
+    async fn needs_activation(&self, targets: &[Target<'_>]) -> NodeResult<Vec<String>> {
+        self.with_targets(targets, tree::needs_activation).await
+    }
+
+    async fn pause_resume_sync(&self, targets: &[Target<'_>], pause: bool) -> NodeResult<()> {
+        self.on_all(targets, move |host, target| {
+            tree::pause_resume_sync(host, target, pause)
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn add_children(&self, disk: &Disk, instance: &str) -> NodeResult<Change> {
+        self.on_disk(disk, instance, tree::add_children).await
+    }
+
+    async fn remove_children(&self, disk: &Disk, instance: &str) -> NodeResult<Change> {
+        self.on_disk(disk, instance, tree::remove_children).await
     }
 
     async fn grow(
@@ -234,6 +301,11 @@ impl Node for LocalNode {
         self.call(move |host| tree::volumes(host, device, &params)).await
     }
 
+    async fn space(&self, device: LogicalDevice, params: &Object) -> NodeResult<Vec<Space>> {
+        let params = params.clone();
+        self.call(move |host| tree::space(host, device, &params)).await
+    }
+
     async fn links(&self) -> NodeResult<Vec<Link>> {
         self.call(|host| Ok(host.links.list()?)).await
     }
@@ -249,6 +321,10 @@ fn activation(role: Role) -> Activation<'static> {
     match role {
         Role::Primary => Activation::primary(USERSPACE_HYPERVISOR),
         Role::Secondary => Activation::secondary(),
+        Role::Shared => Activation {
+            exclusive: false,
+            ..Activation::primary(USERSPACE_HYPERVISOR)
+        },
     }
 }
 
@@ -304,7 +380,11 @@ impl Nodes for OneNode {
         }
     }
 
-    fn end_orphans(&self, operation: &str) -> Result<()> {
+    async fn end_orphans(&self, operation: &str, _nodes: &[String]) -> Result<()> {
+        self.end_orphans_here(operation)
+    }
+
+    fn end_orphans_here(&self, operation: &str) -> Result<()> {
         loop {
             gnt_process::orphan::kill_orphans(operation).map_err(|source| Error::Orphans {
                 operation: operation.to_owned(),
@@ -352,7 +432,7 @@ mod tests {
                 .unwrap_err()
         });
         assert!(!done.load(Ordering::SeqCst));
-        nodes.end_orphans("dropped-call").unwrap();
+        nodes.end_orphans_here("dropped-call").unwrap();
         assert!(done.load(Ordering::SeqCst));
     }
 }

@@ -1,7 +1,12 @@
 //! What a node can be asked. Operations are generic over it, so that the same code runs over a node in this process,
 //! over the network and over a simulated cluster.
 
-use gnt_bdev::{Assembled, Change, ErrorKind, FoundVolume, Layer, Link, Operation, Status, Target};
+use std::future::{Future, ready};
+
+use gnt_bdev::transfer::Piece;
+use gnt_bdev::{
+    Assembled, Change, ErrorKind, FoundVolume, Layer, Link, Operation, Space, Status, SyncProgress, Target,
+};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +18,8 @@ pub enum Role {
     Primary,
     /// Its disks are mirrored there: they are assembled, and neither opened nor linked to.
     Secondary,
+    /// The instance is being moved between this node and another: as on the primary node, but not opened for this one alone.
+    Shared,
 }
 
 /// One node. Method names are those of Ganeti's node calls without their prefix; `disk` always has its parameters filled
@@ -29,7 +36,7 @@ pub trait Node: Send + Sync {
         _instance: &str,
         _operation: Operation,
     ) -> impl Future<Output = NodeResult<()>> + Send {
-        std::future::ready(Ok(()))
+        ready(Ok(()))
     }
 
     /// `blockdev_create`: makes the disk's devices, children first, with `info` as metadata. They are inactive afterwards.
@@ -63,6 +70,18 @@ pub trait Node: Send + Sync {
         }
     }
 
+    /// `blockdev_open`: says of assembled disks that they will be written to, by this node alone if `exclusive`, and links to them.
+    fn open(&self, targets: &[Target<'_>], exclusive: bool) -> impl Future<Output = NodeResult<()>> + Send {
+        let _ = (targets, exclusive);
+        self.no_such_call("blockdev_open")
+    }
+
+    /// `blockdev_close`: says that they will no longer be written to, and removes their links.
+    fn close(&self, targets: &[Target<'_>]) -> impl Future<Output = NodeResult<()>> + Send {
+        let _ = targets;
+        self.no_such_call("blockdev_close")
+    }
+
     /// `blockdev_close` and `blockdev_shutdown`: takes the disk out of use and removes its link.
     fn shutdown(&self, disk: &Disk, instance: &str) -> impl Future<Output = NodeResult<Change>> + Send;
 
@@ -84,6 +103,123 @@ pub trait Node: Send + Sync {
             }
             Ok(all)
         }
+    }
+
+    /// `drbd_disconnect_net`: takes disks off the network; their data stays accessible on this node.
+    fn disconnect_net(&self, targets: &[Target<'_>]) -> impl Future<Output = NodeResult<Change>> + Send {
+        let _ = targets;
+        self.no_such_call("drbd_disconnect_net")
+    }
+
+    /// `drbd_attach_net`: connects disks to their peers, and returns when they are connected: both nodes are asked at the same time.
+    /// `multimaster` lets both be primary, for a migration.
+    fn attach_net(
+        &self,
+        targets: &[Target<'_>],
+        multimaster: bool,
+    ) -> impl Future<Output = NodeResult<Change>> + Send {
+        let _ = (targets, multimaster);
+        self.no_such_call("drbd_attach_net")
+    }
+
+    /// `drbd_wait_sync`: how far the synchronisation of disks is. One that neither is in sync nor synchronises is an error.
+    fn wait_sync(&self, targets: &[Target<'_>]) -> impl Future<Output = NodeResult<SyncProgress>> + Send {
+        let _ = targets;
+        self.no_such_call("drbd_wait_sync")
+    }
+
+    /// `drbd_needs_activation`: UUIDs of the disks that are to be activated again.
+    fn needs_activation(
+        &self,
+        targets: &[Target<'_>],
+    ) -> impl Future<Output = NodeResult<Vec<String>>> + Send {
+        let _ = targets;
+        self.no_such_call("drbd_needs_activation")
+    }
+
+    /// `blockdev_pause_resume_sync`.
+    fn pause_resume_sync(
+        &self,
+        targets: &[Target<'_>],
+        pause: bool,
+    ) -> impl Future<Output = NodeResult<()>> + Send {
+        let _ = (targets, pause);
+        self.no_such_call("blockdev_pause_resume_sync")
+    }
+
+    /// `blockdev_addchildren`: gives a diskless drbd disk the volumes that `disk` has below it, which are there.
+    fn add_children(&self, disk: &Disk, instance: &str) -> impl Future<Output = NodeResult<Change>> + Send {
+        let _ = (disk, instance);
+        self.no_such_call("blockdev_addchildren")
+    }
+
+    /// `blockdev_removechildren`: takes from a drbd disk the volumes that `disk` has below it. They stay.
+    fn remove_children(
+        &self,
+        disk: &Disk,
+        instance: &str,
+    ) -> impl Future<Output = NodeResult<Change>> + Send {
+        let _ = (disk, instance);
+        self.no_such_call("blockdev_removechildren")
+    }
+
+    /// What is in `length` bytes of an assembled disk from `offset` on: pieces without gaps, in order.
+    fn read(
+        &self,
+        disk: &Disk,
+        instance: &str,
+        offset: u64,
+        length: u64,
+    ) -> impl Future<Output = NodeResult<Vec<Piece>>> + Send {
+        let _ = (disk, instance, offset, length);
+        self.no_such_call("read")
+    }
+
+    /// Writes pieces to an assembled disk. They are on the disk when this returns.
+    fn write(
+        &self,
+        disk: &Disk,
+        instance: &str,
+        pieces: &[Piece],
+    ) -> impl Future<Output = NodeResult<()>> + Send {
+        let _ = (disk, instance, pieces);
+        self.no_such_call("write")
+    }
+
+    /// Copies a range from one assembled disk on this node to the same place in another. It is on the disk when this returns.
+    fn copy(
+        &self,
+        from: &Target<'_>,
+        to: &Target<'_>,
+        offset: u64,
+        length: u64,
+    ) -> impl Future<Output = NodeResult<()>> + Send {
+        let _ = (from, to, offset, length);
+        self.no_such_call("copy")
+    }
+
+    /// `blockdev_wipe`: writes zeros to a range of an assembled disk.
+    fn wipe(
+        &self,
+        disk: &Disk,
+        instance: &str,
+        offset: u64,
+        length: u64,
+    ) -> impl Future<Output = NodeResult<()>> + Send {
+        let _ = (disk, instance, offset, length);
+        self.no_such_call("blockdev_wipe")
+    }
+
+    /// SHA-256 of a range of an assembled disk.
+    fn checksum(
+        &self,
+        disk: &Disk,
+        instance: &str,
+        offset: u64,
+        length: u64,
+    ) -> impl Future<Output = NodeResult<[u8; 32]>> + Send {
+        let _ = (disk, instance, offset, length);
+        self.no_such_call("checksum")
     }
 
     /// `blockdev_grow`: enlarges one layer of the disk so that it has the size `to`; a dry run only checks that it could be done.
@@ -140,6 +276,16 @@ pub trait Node: Send + Sync {
         params: &Object,
     ) -> impl Future<Output = NodeResult<Vec<FoundVolume>>> + Send;
 
+    /// What room there is for volumes of one type, as far as disks with `params` tell where to look.
+    fn space(
+        &self,
+        device: LogicalDevice,
+        params: &Object,
+    ) -> impl Future<Output = NodeResult<Vec<Space>>> + Send {
+        let _ = (device, params);
+        self.no_such_call("space")
+    }
+
     /// The links to the devices of active disks.
     fn links(&self) -> impl Future<Output = NodeResult<Vec<Link>>> + Send;
 
@@ -150,6 +296,12 @@ pub trait Node: Send + Sync {
         from: u32,
         to: u32,
     ) -> impl Future<Output = NodeResult<Change>> + Send;
+
+    /// Refuses a call that this kind of node does not have.
+    fn no_such_call<T: Send>(&self, call: &'static str) -> impl Future<Output = NodeResult<T>> + Send {
+        let node = self.name().to_owned();
+        ready(Err(NodeError::NoSuchCall { node, call }))
+    }
 }
 
 /// What a node answers.
@@ -161,6 +313,14 @@ pub enum NodeError {
     /// Its storage said no.
     #[error(transparent)]
     Storage(#[from] gnt_bdev::Error),
+    /// It has no such call.
+    #[error("node {node} has no call {call}")]
+    NoSuchCall {
+        /// The node's name.
+        node: String,
+        /// Name of the call.
+        call: &'static str,
+    },
     /// The call itself broke off.
     #[error("the call to node {node} broke off")]
     Broken {
@@ -182,7 +342,7 @@ impl NodeError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Storage(error) => error.hint(),
-            Self::Broken { .. } => None,
+            Self::NoSuchCall { .. } | Self::Broken { .. } => None,
         }
     }
 }

@@ -28,8 +28,12 @@ pub trait Nodes: Sync {
     /// told from the rest.
     fn for_operation(&self, operation: &str) -> Self;
 
-    /// Ends what `operation` left running when its process died, or when the task that ran it was dropped.
-    fn end_orphans(&self, operation: &str) -> Result<()>;
+    /// Ends what `operation` left running on this machine when the task that ran it was dropped. Other nodes notice themselves that nobody
+    /// waits for their answer any more.
+    fn end_orphans_here(&self, operation: &str) -> Result<()>;
+
+    /// Ends what `operation` left running on `nodes` (UUIDs) when its process died.
+    fn end_orphans(&self, operation: &str, nodes: &[String]) -> impl Future<Output = Result<()>>;
 }
 
 /// What happens while an operation runs.

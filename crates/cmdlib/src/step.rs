@@ -72,6 +72,50 @@ pub enum Step {
         /// Whether undoing puts the disks into use again.
         was_active: bool,
     },
+    /// Say of assembled disks that they will be written to.
+    OpenDisks {
+        /// Where and whose.
+        #[serde(flatten)]
+        at: Places,
+        /// By this node alone.
+        exclusive: bool,
+        /// Whether undoing closes them; otherwise it opens them the other way.
+        fresh: bool,
+    },
+    /// Say of assembled disks that they will no longer be written to.
+    CloseDisks {
+        /// Where and whose.
+        #[serde(flatten)]
+        at: Places,
+        /// Whether undoing opens them again.
+        was_open: bool,
+    },
+    /// Take mirrored disks off the network, on all of these nodes at once.
+    DisconnectNet {
+        /// Where and whose.
+        at: Vec<Places>,
+        /// Whether undoing connects them again.
+        was_connected: bool,
+    },
+    /// Connect mirrored disks to their peers, on all of these nodes at once.
+    AttachNet {
+        /// Where and whose.
+        at: Vec<Places>,
+        /// Let both nodes be primary.
+        multimaster: bool,
+    },
+    /// Give a diskless drbd disk its volumes.
+    AddChildren {
+        /// Where and whose; the disk has them below it.
+        #[serde(flatten)]
+        at: Place,
+    },
+    /// Take its volumes from a drbd disk.
+    RemoveChildren {
+        /// Where and whose; the disk has them below it.
+        #[serde(flatten)]
+        at: Place,
+    },
     /// Enlarge a disk's devices.
     GrowDisk {
         /// Where and whose; the disk has its old size.
@@ -237,6 +281,34 @@ impl Step {
                 was_active: false,
             },
             Self::ShutdownDisks { at, was_active: true } => Self::AssembleDisks { at, fresh: false },
+            Self::OpenDisks {
+                at,
+                exclusive,
+                fresh: false,
+            } => Self::OpenDisks {
+                at,
+                exclusive: !exclusive,
+                fresh: false,
+            },
+            Self::OpenDisks { at, fresh: true, .. } => Self::CloseDisks { at, was_open: false },
+            Self::CloseDisks { at, was_open: true } => Self::OpenDisks {
+                at,
+                exclusive: true,
+                fresh: true,
+            },
+            Self::DisconnectNet {
+                at,
+                was_connected: true,
+            } => Self::AttachNet {
+                at,
+                multimaster: false,
+            },
+            Self::AttachNet { at, .. } => Self::DisconnectNet {
+                at,
+                was_connected: false,
+            },
+            Self::AddChildren { at } => Self::RemoveChildren { at },
+            Self::RemoveChildren { at } => Self::AddChildren { at },
             Self::RenameDisk { at, to } => return undo_rename(at, &to),
             Self::SetInfo {
                 label,
@@ -268,10 +340,38 @@ impl Step {
             Self::RemoveStorageDir { .. }
             | Self::AssembleDisks { .. }
             | Self::ShutdownDisks { .. }
+            | Self::CloseDisks { .. }
+            | Self::DisconnectNet { .. }
             | Self::SetInfo { before: None, .. } => return Undo::Nothing,
             Self::RemoveDisk { .. } | Self::GrowDisk { .. } => return Undo::Never,
         };
         Undo::Step(Box::new(step))
+    }
+
+    /// UUIDs of the nodes that it asks.
+    pub fn nodes(&self) -> Vec<&str> {
+        match self {
+            Self::CreateStorageDir { node, .. }
+            | Self::RemoveStorageDir { node, .. }
+            | Self::RenameStorageDir { node, .. }
+            | Self::MoveLink { node, .. } => vec![node],
+            Self::CreateDisk { at, .. }
+            | Self::RemoveDisk { at, .. }
+            | Self::AddChildren { at }
+            | Self::RemoveChildren { at }
+            | Self::GrowDisk { at, .. }
+            | Self::RenameDisk { at, .. }
+            | Self::SnapshotDisk { at, .. } => vec![&at.node],
+            Self::SetInfo { label, .. } => vec![&label.at.node],
+            Self::AssembleDisks { at, .. }
+            | Self::ShutdownDisks { at, .. }
+            | Self::OpenDisks { at, .. }
+            | Self::CloseDisks { at, .. } => vec![&at.node],
+            Self::DisconnectNet { at, .. } | Self::AttachNet { at, .. } => {
+                at.iter().map(|at| at.node.as_str()).collect()
+            }
+            Self::Configure { .. } => Vec::new(),
+        }
     }
 
     /// Whether what was done before it stays done, once it may have begun.
@@ -319,6 +419,19 @@ impl std::fmt::Display for Step {
             Self::RemoveDisk { at, .. } => write!(f, "remove {at}"),
             Self::AssembleDisks { at, .. } => write!(f, "activate {at}"),
             Self::ShutdownDisks { at, .. } => write!(f, "deactivate {at}"),
+            Self::OpenDisks {
+                at, exclusive: true, ..
+            } => write!(f, "open {at}"),
+            Self::OpenDisks { at, .. } => write!(f, "open {at} for two nodes"),
+            Self::CloseDisks { at, .. } => write!(f, "close {at}"),
+            Self::DisconnectNet { at, .. } => write!(f, "disconnect {}", first(at)),
+            Self::AttachNet {
+                at,
+                multimaster: false,
+            } => write!(f, "connect {}", first(at)),
+            Self::AttachNet { at, .. } => write!(f, "connect {} with both nodes primary", first(at)),
+            Self::AddChildren { at } => write!(f, "give {at} its volumes"),
+            Self::RemoveChildren { at } => write!(f, "take its volumes from {at}"),
             Self::GrowDisk { at, to, .. } => write!(f, "grow {at} to {to}"),
             Self::RenameDisk { at, to } => write!(f, "rename {at} to {to}"),
             Self::SetInfo { label, .. } => write!(f, "set metadata of {} to {}", label.at, label.info),
@@ -342,4 +455,9 @@ impl std::fmt::Display for Places {
         let disks: Vec<_> = self.disks.iter().map(Disk::to_string).collect();
         write!(f, "{} of {}", disks.join(", "), self.instance)
     }
+}
+
+/// The same disks are named on every node.
+fn first(at: &[Places]) -> String {
+    at.first().map(Places::to_string).unwrap_or_default()
 }

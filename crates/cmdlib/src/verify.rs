@@ -243,7 +243,7 @@ fn check_disk(
         }
     });
     let why = links.and_then(|links| match places.role {
-        Role::Primary => not_in_use(disk, status, link_of(links, name, disk)),
+        Role::Primary | Role::Shared => not_in_use(disk, status, link_of(links, name, disk)),
         Role::Secondary => status.device.path.is_none().then(|| "is not attached".to_owned()),
     });
     let not_active = why.map(|why| {

@@ -84,6 +84,7 @@ fn refuses(driver: &dyn Driver, operation: Operation, host: &Host, target: &Targ
         Operation::ActualSize => driver.actual_size(host, target).map(drop),
         Operation::UserspaceUri => driver.userspace_uri(host, target, "kvm").map(drop),
         Operation::Volumes => driver.volumes(host, &Object::new()).map(drop),
+        Operation::Space => driver.space(host, &Object::new()).map(drop),
     };
     match result {
         Err(Error::Unsupported {

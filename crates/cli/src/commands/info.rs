@@ -141,7 +141,9 @@ async fn look(context: &Context, subject: &Subject) -> Result<Looked, Failure> {
             }
         };
         let idle = match places.role {
-            Role::Primary => not_in_use(placed, &status, link_of(&links, &places.instance, disk)),
+            Role::Primary | Role::Shared => {
+                not_in_use(placed, &status, link_of(&links, &places.instance, disk))
+            }
             Role::Secondary => status.device.path.is_none().then(|| "is not attached".to_owned()),
         };
         links.retain(|link| Some(link.index) != disk.index() || link.leads_to(&status.device));

@@ -116,7 +116,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Answer, F
         }
         Command::Abort(args) if args.force => {
             each(context, &args.which, "given up", async |engine, record| {
-                engine.give_up(record).map(|()| Report::default())
+                engine.give_up(record).await.map(|()| Report::default())
             })
             .await
         }

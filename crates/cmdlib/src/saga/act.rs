@@ -1,5 +1,6 @@
 //! What a step does, and what can be seen of it.
 
+use futures_util::future::join_all;
 use gnt_config::{LogicalId, Mebibytes};
 
 use crate::error::Result;
@@ -31,6 +32,34 @@ pub(super) async fn act<N: Nodes>(nodes: &N, step: &Step) -> Result<Vec<Assemble
                 nodes.node(&at.node)?.shutdown(disk, &at.instance).await?;
             }
         }
+        Step::OpenDisks { at, exclusive, .. } => {
+            nodes.node(&at.node)?.open(&at.targets(), *exclusive).await?;
+        }
+        Step::CloseDisks { at, .. } => nodes.node(&at.node)?.close(&at.targets()).await?,
+        Step::DisconnectNet { at, .. } => {
+            on_all(at, async |at| {
+                let node = nodes.node(&at.node)?;
+                Ok(node.disconnect_net(&at.targets()).await.map(drop)?)
+            })
+            .await?;
+        }
+        Step::AttachNet { at, multimaster } => {
+            on_all(at, async |at| {
+                let node = nodes.node(&at.node)?;
+                Ok(node.attach_net(&at.targets(), *multimaster).await.map(drop)?)
+            })
+            .await?;
+        }
+        Step::AddChildren { at } => at
+            .on(nodes)?
+            .add_children(&at.disk, &at.instance)
+            .await
+            .map(drop)?,
+        Step::RemoveChildren { at } => at
+            .on(nodes)?
+            .remove_children(&at.disk, &at.instance)
+            .await
+            .map(drop)?,
         Step::GrowDisk {
             at, to, layer, idle, ..
         } => {
@@ -76,6 +105,12 @@ pub(super) async fn act<N: Nodes>(nodes: &N, step: &Step) -> Result<Vec<Assemble
         Step::Configure { .. } => {}
     }
     Ok(Vec::new())
+}
+
+/// Asks several nodes at the same time; the first error is told when all have answered.
+async fn on_all(at: &[Places], ask: impl AsyncFn(&Places) -> Result<()>) -> Result<()> {
+    let answers = join_all(at.iter().map(|at| ask(at))).await;
+    answers.into_iter().collect()
 }
 
 async fn assemble<N: Nodes>(nodes: &N, at: &Places) -> Result<Vec<AssembledDisk>> {

@@ -39,7 +39,7 @@ impl<'a, 'b, N: Nodes> Held<'a, 'b, N> {
 impl<N: Nodes> Drop for Held<'_, '_, N> {
     fn drop(&mut self) {
         // What cannot be ended would act behind the back of whoever took the operation over.
-        if !self.busy.load(Ordering::Relaxed) || self.nodes.end_orphans(&self.id).is_ok() {
+        if !self.busy.load(Ordering::Relaxed) || self.nodes.end_orphans_here(&self.id).is_ok() {
             // Refused if it is over.
             let _ = self.engine.store.abandon(&self.id);
         }

@@ -1,5 +1,7 @@
 //! Going on with operations that nobody runs any more.
 
+use std::collections::BTreeSet;
+
 use gnt_store::{Filter, OperationRecord, Outcome, Owner, State, StoreError};
 
 use crate::error::{Error, Result, chain};
@@ -15,7 +17,7 @@ impl<N: Nodes> Engine<'_, N> {
     /// Deals with an operation whose process died: it is undone, or, when something that cannot be undone may have begun, finished.
     /// An error means that it is not over. How it ended, if not as one would wish, the report's warnings tell.
     pub async fn heal(&self, record: &OperationRecord) -> Result<Report> {
-        let (held, record) = self.adopt(record)?;
+        let (held, record) = self.adopt(record).await?;
         held.during(self.heal_held(&held, &record)).await
     }
 
@@ -56,7 +58,7 @@ impl<N: Nodes> Engine<'_, N> {
 
     /// Heals the operation that is in the way of another, unless somebody else was faster.
     pub(super) async fn heal_first(&self, operation: &str) -> Result<Vec<String>> {
-        let (held, record) = match self.adopt(&self.store.operation(operation)?) {
+        let (held, record) = match self.adopt(&self.store.operation(operation)?).await {
             Err(Error::Store(StoreError::StillRunning { .. } | StoreError::WrongState { .. })) => {
                 return Ok(Vec::new());
             }
@@ -95,7 +97,7 @@ impl<N: Nodes> Engine<'_, N> {
 
     /// Finishes an interrupted operation; one that was being undone, or whose undo failed, is undone.
     pub async fn resume(&self, record: &OperationRecord) -> Result<Report> {
-        let (held, record) = self.adopt(record)?;
+        let (held, record) = self.adopt(record).await?;
         held.during(async {
             let steps = read_steps(&record)?;
             match record.state {
@@ -108,24 +110,28 @@ impl<N: Nodes> Engine<'_, N> {
 
     /// Undoes an interrupted operation as far as it can be undone.
     pub async fn abort(&self, record: &OperationRecord) -> Result<Report> {
-        let (held, record) = self.adopt(record)?;
+        let (held, record) = self.adopt(record).await?;
         held.during(async { abort(&held, &read_steps(&record)?, &record).await })
             .await
     }
 
     /// Gives an interrupted operation up: nothing more is done or undone.
-    pub fn give_up(&self, record: &OperationRecord) -> Result<()> {
-        let (held, _) = self.adopt(record)?;
+    pub async fn give_up(&self, record: &OperationRecord) -> Result<()> {
+        let (held, _) = self.adopt(record).await?;
         Ok(self
             .store
             .finish(&held.id, &Outcome::Failed("given up".to_owned()))?)
     }
 
     /// Takes the operation over. What its process left running is over when this returns.
-    fn adopt(&self, record: &OperationRecord) -> Result<(Held<'_, '_, N>, OperationRecord)> {
+    async fn adopt(&self, record: &OperationRecord) -> Result<(Held<'_, '_, N>, OperationRecord)> {
         let record = self.store.adopt(&record.id, &Owner::current())?;
         let held = Held::new(self, record.id.clone());
-        held.nodes.end_orphans(&record.id)?;
+        // Steps of another version tell nothing of their nodes.
+        let steps = read_steps(&record).unwrap_or_default();
+        let nodes: BTreeSet<_> = steps.iter().flat_map(Step::nodes).map(str::to_owned).collect();
+        let nodes: Vec<_> = nodes.into_iter().collect();
+        held.nodes.end_orphans(&record.id, &nodes).await?;
         Ok((held, record))
     }
 }

@@ -97,7 +97,11 @@ impl Nodes for SimCluster {
         self.clone()
     }
 
-    fn end_orphans(&self, _operation: &str) -> Result<()> {
+    fn end_orphans_here(&self, _operation: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn end_orphans(&self, _operation: &str, _nodes: &[String]) -> Result<()> {
         Ok(())
     }
 }

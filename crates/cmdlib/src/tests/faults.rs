@@ -128,7 +128,7 @@ fn an_undo_that_fails_is_kept_until_it_is_mended_or_given_up() {
         for_each_fault(&row, Extent::Whole, Then::FailOn, |bench, _, error| {
             if let Error::UndoFailed { operation, .. } = error {
                 let stuck = bench.store.operation(operation).unwrap();
-                bench.engine(&quiet).give_up(&stuck).unwrap();
+                now(bench.engine(&quiet).give_up(&stuck)).unwrap();
                 bench.assert_free();
                 assert_eq!(bench.store.operation(operation).unwrap().state, State::Failed);
             }
