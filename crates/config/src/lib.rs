@@ -16,7 +16,7 @@ pub use device::{FileDriver, LogicalDevice, LogicalId};
 pub use disk::{AccessMode, Disk, DynamicParams};
 pub use ganeti::Config;
 pub use json::{JsonError, Object, Origin};
-pub use objects::{Cluster, Instance, Node, NodeGroup};
+pub use objects::{Cluster, Instance, Migration, Node, NodeGroup};
 pub use secret::Secret;
 pub use settings::Settings;
 pub use size::Mebibytes;
