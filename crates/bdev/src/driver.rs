@@ -1,6 +1,7 @@
 //! The contract between a disk tree and what drives its devices.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use enumset::{EnumSet, EnumSetType};
@@ -375,6 +376,16 @@ pub trait Driver: Sync {
     /// Makes the device accessible on this node.
     fn assemble(&self, _host: &Host, _target: &Target<'_>) -> Result<BlockDevice, Error> {
         refuse(self.device(), Operation::Assemble)
+    }
+
+    /// Opens a disk that is a file, for reading or for `writing` too; none if it is a device, which is opened by its path.
+    fn open_file(
+        &self,
+        _host: &Host,
+        _target: &Target<'_>,
+        _writing: bool,
+    ) -> Result<Option<OwnedFd>, Error> {
+        Ok(None)
     }
 
     /// Says that an assembled device will be written to, by this node alone if `exclusive`.

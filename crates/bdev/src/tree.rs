@@ -542,7 +542,7 @@ pub fn space(host: &Host, device: LogicalDevice, params: &Object) -> Result<Vec<
 }
 
 /// Works on a device with those below it as they are.
-fn with_children<T>(
+pub(crate) fn with_children<T>(
     host: &Host,
     target: &Target<'_>,
     work: impl FnOnce(&Target<'_>) -> Result<T, Error>,

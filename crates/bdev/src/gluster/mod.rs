@@ -9,6 +9,7 @@ mod mount;
 #[cfg(test)]
 mod tests;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use enumset::enum_set;
@@ -112,6 +113,16 @@ impl Driver for GlusterDriver {
                 bytes: Some(bytes),
                 ..BlockDevice::default()
             })
+        })
+    }
+
+    /// It is mounted for as long as the disk is assembled.
+    fn open_file(&self, host: &Host, target: &Target<'_>, writing: bool) -> Result<Option<OwnedFd>, Error> {
+        on_file(host, target, Operation::Open, |file| {
+            let opened = file
+                .volume
+                .with_files(|files| Ok(files.open(&file.path, writing)?))?;
+            Ok(Some(opened))
         })
     }
 

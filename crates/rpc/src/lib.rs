@@ -1,0 +1,4 @@
+//! A node across the network: Ganeti's wire format, a client and a server.
+
+pub mod keys;
+mod tls;
