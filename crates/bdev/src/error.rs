@@ -15,6 +15,7 @@ use crate::links::LinkError;
 use crate::lvm::LvmError;
 use crate::rbd::RbdError;
 use crate::tool::ToolError;
+use crate::transfer::{Doing, TransferError};
 
 /// An operation on a disk failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,28 @@ pub enum Error {
         /// Why.
         #[source]
         cause: Box<Cause>,
+    },
+    /// A disk's bytes.
+    #[error("cannot {doing} {disk} on node {node}")]
+    Transfer {
+        /// What was being done.
+        doing: Doing,
+        /// The disk.
+        disk: String,
+        /// The node's name.
+        node: String,
+        /// Why.
+        #[source]
+        cause: Box<TransferError>,
+    },
+    /// The bytes of what is no disk.
+    #[error("cannot read {}", .path.display())]
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: Box<TransferError>,
     },
     /// A file storage directory.
     #[error(transparent)]
@@ -331,6 +354,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Failed { cause, .. } | Self::Volumes { cause, .. } => cause.kind(),
+            Self::Transfer { cause, .. } | Self::File { cause, .. } => cause.kind(),
             Self::FileStorage(error) => error.kind(),
             Self::Link(error) => error.kind(),
             Self::Device(error) => error.kind(),
@@ -353,6 +377,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Failed { cause, .. } | Self::Volumes { cause, .. } => cause.hint(),
+            Self::Transfer { cause, .. } | Self::File { cause, .. } => cause.hint(),
             Self::FileStorage(error) => error.hint(),
             Self::Device(error) => error.hint(),
             Self::Told(told) => told.hint.clone(),

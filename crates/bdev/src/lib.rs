@@ -25,7 +25,7 @@ mod rbd;
 mod tests;
 
 pub use dev_map::{DEV_MAP, driver};
-pub use drbd::DrbdError;
+pub use drbd::{DrbdError, DrbdMinor};
 pub use driver::{
     BlockDevice, Capabilities, Change, Driver, FoundVolume, LocalDiskStatus, Operation, Owner, Space,
     SyncStatus, Target, Uri,

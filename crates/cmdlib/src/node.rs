@@ -5,7 +5,8 @@ use std::future::{Future, ready};
 
 use gnt_bdev::transfer::Piece;
 use gnt_bdev::{
-    Assembled, Change, ErrorKind, FoundVolume, Layer, Link, Operation, Space, Status, SyncProgress, Target,
+    Assembled, Change, DrbdMinor, ErrorKind, FoundVolume, Layer, Link, Operation, Space, Status,
+    SyncProgress, Target,
 };
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 use serde::{Deserialize, Serialize};
@@ -284,6 +285,27 @@ pub trait Node: Send + Sync {
     ) -> impl Future<Output = NodeResult<Vec<Space>>> + Send {
         let _ = (device, params);
         self.no_such_call("space")
+    }
+
+    /// The volumes of one type that have a device on this node, of those that more nodes than one can have. `params` as for
+    /// [`volumes`](Self::volumes).
+    fn attached(
+        &self,
+        device: LogicalDevice,
+        params: &Object,
+    ) -> impl Future<Output = NodeResult<Vec<LogicalId>>> + Send {
+        let _ = (device, params);
+        self.no_such_call("attached")
+    }
+
+    /// The drbd minors that are set up, whoever has them.
+    fn drbd_minors(&self) -> impl Future<Output = NodeResult<Vec<DrbdMinor>>> + Send {
+        self.no_such_call("drbd_minors")
+    }
+
+    /// `drbd_helper`: what the kernel calls for drbd's events.
+    fn drbd_helper(&self) -> impl Future<Output = NodeResult<String>> + Send {
+        self.no_such_call("drbd_helper")
     }
 
     /// The links to the devices of active disks.
