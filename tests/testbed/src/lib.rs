@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod keeper;
+pub mod machine;
 pub mod people;
 
 mod ceph;

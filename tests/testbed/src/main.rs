@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
+use gnt_testbed::machine::Machine;
 use gnt_testbed::{Error, Output, Testbed, agent, keeper, people};
 
 const USAGE: &str = "\
@@ -14,6 +15,9 @@ usage:
   gnt-testbed sh DIR SCRIPT         runs a script outside, in the networks of the testbed in DIR
   gnt-testbed sh DIR/n1 SCRIPT      runs a script in one of its guests
   gnt-testbed end DIR               ends a testbed that was kept
+  gnt-testbed machine DIR NODE DEV  is a virtual machine on a node, whose disk is the device DEV there
+  gnt-testbed hand-over DIR N1 N2   moves that machine from one node to another
+  gnt-testbed check DIR DEV         tells whether the device DEV has all that the machine wrote
   gnt-testbed agent SPOOL           is the inside of a guest
   gnt-testbed keep DIR              is what a testbed lives as long as";
 
@@ -24,6 +28,15 @@ fn main() -> ExitCode {
         ["up", guests, ref modules @ ..] => up(guests, modules),
         ["sh", place, script] => people::sh(Path::new(place), script).map(|output| show(&output)),
         ["end", dir] => people::end(Path::new(dir)).map(|()| ExitCode::SUCCESS),
+        ["machine", dir, node, device] => Machine::new(Path::new(dir))
+            .run(node, Path::new(device))
+            .map(|()| ExitCode::SUCCESS),
+        ["hand-over", dir, from, to] => Machine::new(Path::new(dir))
+            .hand_over(from, to)
+            .map(|()| ExitCode::SUCCESS),
+        ["check", dir, device] => Machine::new(Path::new(dir))
+            .check(Path::new(device))
+            .map(|blocks| show_text(&format!("{blocks}\n"))),
         ["agent", spool] => agent::run(Path::new(spool)).map(|()| ExitCode::SUCCESS),
         ["keep", dir] => keeper::run(Path::new(dir)).map(|()| ExitCode::SUCCESS),
         _ => Err(Error::Usage(USAGE)),
@@ -44,6 +57,11 @@ fn up(guests: &str, modules: &[&str]) -> Result<ExitCode, Error> {
     loop {
         thread::park();
     }
+}
+
+fn show_text(text: &str) -> ExitCode {
+    let _ = io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }
 
 fn show(output: &Output) -> ExitCode {

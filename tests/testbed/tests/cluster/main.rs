@@ -1,0 +1,7 @@
+//! Clusters of real nodes: the program on each, one of them with the configuration, calling the others over the network.
+#![cfg(test)]
+
+mod drbd;
+mod external;
+mod harness;
+mod power;
