@@ -57,6 +57,7 @@ fn oracle_ext_environment() {
             size_mib: input.size,
             new_size_mib: input.new_size,
             metadata: input.metadata.as_deref(),
+            keep: None,
             snapshot_name: input.snap_name.as_deref(),
             snapshot_mib: input.snap_size,
             exclusive: input.exclusive,
