@@ -1,6 +1,7 @@
 //! A cluster of guests, and what an administrator does to it.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -72,6 +73,7 @@ impl Cluster {
             .disk(Mebibytes(192));
         let testbed = plan(common).start()?;
         let cluster = Self { testbed };
+        cluster.write_provider();
         cluster.on_all(|node| {
             node.guest
                 .ok("vgcreate -q xenvg /dev/ubda && mkfs.ext4 -q /dev/ubdb")?;
@@ -92,17 +94,40 @@ impl Cluster {
         })
     }
 
+    /// Writes the ExtStorage provider `san` where the nodes can copy it from.
+    fn write_provider(&self) {
+        let shared = self.testbed.dir().join("shared");
+        for dir in ["provider", "san"] {
+            fs::create_dir_all(shared.join(dir)).unwrap();
+        }
+        let write = |name: &str, mode, text: &str| {
+            let path = shared.join("provider").join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        };
+        write("dir", 0o644, &self.shared("san"));
+        write("parameters.list", 0o644, "");
+        for action in [
+            "create", "attach", "detach", "remove", "grow", "setinfo", "verify", "open", "close", "info",
+            "list",
+        ] {
+            write(action, 0o755, include_str!("san.sh"));
+        }
+    }
+
     fn join(&self, templates: &str) -> Done {
         let manager = self.node(1);
         let guest = manager.guest;
         manager.disk(&format!(
             "cluster init --vg-name xenvg --enabled-disk-templates {templates} -D 'drbd:metavg=xenvg,{DRBD}'"
         ))?;
-        manager.disk(&format!(
-            "node modify n1 --primary-ip {} --secondary-ip {}",
-            guest.primary_ip(),
-            guest.secondary_ip()
-        ))?;
+        if self.testbed.guests().len() > 1 {
+            manager.disk(&format!(
+                "node modify n1 --primary-ip {} --secondary-ip {}",
+                guest.primary_ip(),
+                guest.secondary_ip()
+            ))?;
+        }
         for node in self.nodes().into_iter().skip(1) {
             let (guest, bundle) = (node.guest, self.shared(&format!("{}.bundle", node.name())));
             manager.disk(&format!(
@@ -251,15 +276,9 @@ impl<'a> Node<'a> {
 
     /// Installs the ExtStorage provider `san`.
     fn install_provider(&self) -> Done {
-        let script = self.cluster.testbed.dir().join("san.sh");
-        fs::write(&script, include_str!("san.sh")).unwrap();
         self.ok(&format!(
-            "mkdir -p {SAN} {volumes} && cd {SAN} && echo {volumes} >dir && echo >parameters.list
-             for action in create attach detach remove grow setinfo verify open close info list; do
-                 install -m 755 {} $action
-             done",
-            self.cluster.testbed.inside(&script).display(),
-            volumes = self.cluster.shared("san"),
+            "mkdir -p {SAN} && cp -r {}/. {SAN} && chmod -R go-w {SAN}",
+            self.cluster.shared("provider")
         ))?;
         Ok(())
     }

@@ -7,7 +7,7 @@ action=${0##*/} disk=/dev/disk/by-id/ubd-SAN part=128 dir=$(<dir)
 volume=$dir/${VOL_NAME-} device=/dev/mapper/san-${VOL_NAME-} node=$(</proc/sys/kernel/hostname)
 
 fail() { echo "$action ${VOL_NAME-}: $*" >&2; exit 1; }
-put() { [ -n "$2" ] || return 0; printf '%s' "$2" >"$volume/.$node.$$"; mv "$volume/.$node.$$" "$volume/$1"; }
+put() { [ -z "$2" ] || printf '%s' "$2" >"$volume/$1"; }
 table() { echo "0 $((size * 2048)) linear $disk $((slot * part * 2048))"; }
 load() { [ -e "$volume/size" ] || fail 'there is no such volume'; size=$(<"$volume/size") slot=$(<"$volume/slot"); }
 describe() {
