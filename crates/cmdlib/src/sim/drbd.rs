@@ -324,11 +324,10 @@ impl World {
         if stale {
             self.part(node, number);
         }
-        if let Some(minor) = self.minor_mut(node, number) {
-            if stale || minor.net.is_none() {
-                minor.net = wanted.net;
-                minor.verdict = None;
-            }
+        if let Some(minor) = self.minor_mut(node, number)
+            && (stale || minor.net.is_none())
+        {
+            (minor.net, minor.verdict) = (wanted.net, None);
         }
         self.meet(node, number);
         Ok(())
