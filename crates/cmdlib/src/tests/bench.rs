@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use gnt_bdev::Owner;
+use gnt_bdev::{Owner, Target};
 use gnt_config::template::{BLOCK, INSTANCE_DEPENDENT_PATH, MUST_ADOPT};
 use gnt_config::{Disk, LogicalId, Node};
 use gnt_store::{Change, Filter, OperationRecord, Outcome, Store};
@@ -366,13 +366,11 @@ impl Expected {
         let volume = world.volumes.get(&key);
         let volume = volume.unwrap_or_else(|| panic!("{key} was lost"));
         assert!(volume.size >= disk.size, "{key} has {}", volume.size);
-        let owner = Owner {
-            instance: Some(instance.clone()),
-            index: disk.index(),
-            uuid: Some(disk.uuid.clone()).filter(|uuid| !uuid.is_empty()),
-            name: disk.name.clone(),
-            info: Some(format!("originstname+{instance}")),
-        };
+        let info = format!("originstname+{instance}");
+        let mut owner = Owner::of(&Target::new(disk, instance), Some(&info));
+        // What its size was may be out of date: it shows its size itself.
+        owner.kept.size = volume.owner.kept.size;
+        assert!(owner.kept.size.is_some_and(|size| size <= disk.size));
         assert_eq!(volume.owner, owner);
         if INSTANCE_DEPENDENT_PATH.contains(disk.dev_type.template()) {
             let path = Path::new(&*disk.logical_id.volume()).to_owned();
