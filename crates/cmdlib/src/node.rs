@@ -77,6 +77,13 @@ pub trait Node: Send + Sync {
         self.no_such_call("blockdev_open")
     }
 
+    /// Opens disks for this node alone, and assembles them if that is needed, although the node called `from` has them open: it is dead
+    /// for certain, and could not close them.
+    fn take_over(&self, targets: &[Target<'_>], from: &str) -> impl Future<Output = NodeResult<()>> + Send {
+        let _ = (targets, from);
+        self.no_such_call("take_over")
+    }
+
     /// `blockdev_close`: says that they will no longer be written to, and removes their links.
     fn close(&self, targets: &[Target<'_>]) -> impl Future<Output = NodeResult<()>> + Send {
         let _ = targets;
