@@ -151,6 +151,12 @@ pub enum Error {
         /// Name of this machine.
         here: String,
     },
+    /// The node is set offline.
+    #[error("node {node} is set offline")]
+    NodeOffline {
+        /// Name of the node.
+        node: String,
+    },
     /// The wish for a disk is wrong.
     #[error(transparent)]
     Compute(#[from] ComputeError),
@@ -302,6 +308,9 @@ impl Error {
                 "run this command on that node; what is on several nodes can only be \
                                          activated, deactivated and looked at, on each of them"
                     .to_owned()
+            }
+            Self::NodeOffline { node } => {
+                format!("it is not asked for anything until 'gnt-disk node modify {node} --offline no'")
             }
             Self::UndoFailed { operation, .. } => format!(
                 "mend the cause, then run 'gnt-disk operation resume {operation}'; \
