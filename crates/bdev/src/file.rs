@@ -1,5 +1,6 @@
 //! The drivers file and sharedfile: a disk is a sparse file.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use enumset::enum_set;
@@ -72,6 +73,12 @@ impl Driver for FileDriver {
                 Err(_) if host.is_dry_run() => Ok(device(path, target.disk.size.bytes())),
                 bytes => Ok(device(path, bytes?)),
             }
+        })
+    }
+
+    fn open_file(&self, host: &Host, target: &Target<'_>, writing: bool) -> Result<Option<OwnedFd>, Error> {
+        target.doing(Operation::Open, host, || {
+            Ok(Some(host.file_storage.open(self.path(target)?, writing)?))
         })
     }
 

@@ -1,4 +1,30 @@
-//! A disk's bytes.
+//! A disk's bytes: what is read from one assembled disk on this node, and written to another here or elsewhere.
+//!
+//! The page cache is passed by where the device allows it, so that copying a large disk takes nothing away from the instances that
+//! run here. What is zero is neither sent nor written: holes of files are not read, blocks of zeros are found, and the other side makes them
+//! holes again where it can. Memory is bounded, whatever the disk's size.
+
+mod buffer;
+mod data;
+mod error;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+pub use self::error::{Doing, TransferError};
+
+use self::data::{BUFFER, Data, Found};
+use crate::dev_map::driver;
+use crate::driver::Target;
+use crate::error::Error;
+use crate::host::Host;
+use crate::tree::with_children;
+
+/// Most bytes that [`read`] returns at once.
+pub const MAX_READ: u64 = 64 << 20;
 
 /// A range of a disk, and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +50,191 @@ impl Piece {
         match &self.content {
             Content::Zeros(length) => *length,
             Content::Data(data) => data.len() as u64,
+        }
+    }
+}
+
+/// What is in `length` bytes, at most [`MAX_READ`], of an assembled disk from `offset` on: pieces without gaps, in order.
+pub fn read(host: &Host, target: &Target<'_>, offset: u64, length: u64) -> Result<Vec<Piece>, Error> {
+    on_data(host, target, Doing::Read, |data| pieces(data, offset, length))
+}
+
+/// What is in `length` bytes of the block device or file at `path` from `offset` on; [`read`] for what is no disk.
+pub fn read_file(path: &Path, offset: u64, length: u64) -> Result<Vec<Piece>, Error> {
+    on_file(path, |data| pieces(data, offset, length))
+}
+
+/// The size in bytes of the block device or file at `path`.
+pub fn file_size(path: &Path) -> Result<u64, Error> {
+    on_file(path, |data| Ok(data.bytes))
+}
+
+/// Writes pieces to an assembled disk. They are on the disk when this returns.
+pub fn write(host: &Host, target: &Target<'_>, pieces: &[Piece]) -> Result<(), Error> {
+    let bytes: u64 = pieces.iter().map(Piece::length).sum();
+    if host
+        .changes
+        .only_noted(|| format!("write {bytes} bytes to {}", target.disk))
+    {
+        return Ok(());
+    }
+    on_data(host, target, Doing::Write, |data| {
+        for piece in pieces {
+            data.check(piece.offset, piece.length())?;
+        }
+        for piece in pieces {
+            match &piece.content {
+                Content::Zeros(length) => data.zero(piece.offset, *length)?,
+                Content::Data(bytes) => data.write_at(piece.offset, bytes)?,
+            }
+        }
+        data.flush()
+    })
+}
+
+/// Copies a range from one assembled disk to the same place in another (`BlockdevConvert`). It is on the disk when this returns.
+pub fn copy(host: &Host, from: &Target<'_>, to: &Target<'_>, offset: u64, length: u64) -> Result<(), Error> {
+    let what = || {
+        format!(
+            "copy {length} bytes at {offset} from {} to {}",
+            from.disk, to.disk
+        )
+    };
+    if host.changes.only_noted(what) {
+        return Ok(());
+    }
+    let mut source = open(host, from, Doing::Read)?;
+    let mut written = open(host, to, Doing::Write)?;
+    let checked = written.check(offset, length);
+    checked.map_err(|error| to.transfer_failed(Doing::Write, host, error))?;
+    // Which of both failed is told by which of them has the error.
+    let mut failed = None;
+    let copied = source.scan(offset, length, |at, found| {
+        let result = match found {
+            Found::Zeros(length) => written.zero(at, length),
+            Found::Data(bytes) => written.write_at(at, bytes),
+        };
+        result.inspect_err(|_| failed = Some(Doing::Write))
+    });
+    match (copied, failed) {
+        (Err(error), Some(doing)) => Err(to.transfer_failed(doing, host, error)),
+        (Err(error), None) => Err(from.transfer_failed(Doing::Read, host, error)),
+        (Ok(()), _) => written
+            .flush()
+            .map_err(|error| to.transfer_failed(Doing::Write, host, error)),
+    }
+}
+
+/// Writes zeros over a range of an assembled disk (`BlockdevWipe`): what was there is overwritten, not only given back, and a file has
+/// room for what will be written. It is on the disk when this returns.
+pub fn wipe(host: &Host, target: &Target<'_>, offset: u64, length: u64) -> Result<(), Error> {
+    let what = || format!("write zeros over {length} bytes at {offset} of {}", target.disk);
+    if host.changes.only_noted(what) {
+        return Ok(());
+    }
+    on_data(host, target, Doing::Wipe, |data| {
+        data.write_zeros(offset, length)?;
+        data.flush()
+    })
+}
+
+/// SHA-256 of a range of an assembled disk.
+pub fn checksum(host: &Host, target: &Target<'_>, offset: u64, length: u64) -> Result<[u8; 32], Error> {
+    on_data(host, target, Doing::Read, |data| {
+        let zeros = vec![0; BUFFER];
+        let mut sum = Sha256::new();
+        data.scan(offset, length, |_, found| {
+            match found {
+                Found::Data(bytes) => sum.update(bytes),
+                Found::Zeros(mut length) => {
+                    while length > 0 {
+                        let part = usize::try_from(length).map_or(BUFFER, |left| left.min(BUFFER));
+                        sum.update(&zeros[..part]);
+                        length -= part as u64;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(sum.finalize().into())
+    })
+}
+
+fn pieces(data: &mut Data, offset: u64, length: u64) -> Result<Vec<Piece>, TransferError> {
+    if length > MAX_READ {
+        return Err(TransferError::TooLong {
+            length,
+            most: MAX_READ,
+        });
+    }
+    let mut pieces: Vec<Piece> = Vec::new();
+    data.scan(offset, length, |offset, found| {
+        match (pieces.last_mut().map(|last| &mut last.content), found) {
+            (Some(Content::Zeros(before)), Found::Zeros(length)) => *before += length,
+            (Some(Content::Data(before)), Found::Data(bytes)) => before.extend_from_slice(bytes),
+            (_, found) => pieces.push(Piece {
+                offset,
+                content: match found {
+                    Found::Zeros(length) => Content::Zeros(length),
+                    Found::Data(bytes) => Content::Data(bytes.to_vec()),
+                },
+            }),
+        }
+        Ok(())
+    })?;
+    Ok(pieces)
+}
+
+fn on_data<T>(
+    host: &Host,
+    target: &Target<'_>,
+    doing: Doing,
+    work: impl FnOnce(&mut Data) -> Result<T, TransferError>,
+) -> Result<T, Error> {
+    let mut data = open(host, target, doing)?;
+    work(&mut data).map_err(|error| target.transfer_failed(doing, host, error))
+}
+
+fn on_file<T>(path: &Path, work: impl FnOnce(&mut Data) -> Result<T, TransferError>) -> Result<T, Error> {
+    let opened = Data::open(path, false);
+    let done = opened.and_then(|mut data| work(&mut data));
+    done.map_err(|error| Error::File {
+        path: path.to_owned(),
+        cause: Box::new(error),
+    })
+}
+
+/// Opens an assembled disk: its file, within the directories where files may be, or its device.
+fn open(host: &Host, target: &Target<'_>, doing: Doing) -> Result<Data, Error> {
+    let writing = doing != Doing::Read;
+    let failed = |error| target.transfer_failed(doing, host, error);
+    with_children(host, target, |target| {
+        let driver = driver(target.disk.dev_type)?;
+        let device = driver
+            .find(host, target)?
+            .ok_or(TransferError::NotAssembled)
+            .map_err(failed)?;
+        let Some(path) = device.path else {
+            return Err(failed(match device.uris.into_iter().next() {
+                Some(uri) => TransferError::OnlyUri { uri: uri.uri },
+                None => TransferError::NotAssembled,
+            }));
+        };
+        let opened = match driver.open_file(host, target, writing)? {
+            Some(file) => Data::new(file, &path),
+            None => Data::open(&path, writing),
+        };
+        opened.map_err(failed)
+    })
+}
+
+impl Target<'_> {
+    fn transfer_failed(&self, doing: Doing, host: &Host, cause: TransferError) -> Error {
+        Error::Transfer {
+            doing,
+            disk: self.disk.to_string(),
+            node: host.name.clone(),
+            cause: Box::new(cause),
         }
     }
 }

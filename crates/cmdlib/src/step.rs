@@ -268,6 +268,7 @@ impl Label {
         before.at.disk.name.clone_from(&owner.name);
         before.at.disk.iv_name = owner.index.map(|index| format!("disk/{index}"));
         before.info = owner.info.clone().unwrap_or_default();
+        before.at.disk.kept = Some(Box::new(owner.kept.clone()));
         before
     }
 }
@@ -445,7 +446,10 @@ impl Step {
 
     /// Whether the operation goes on when it fails.
     pub fn is_optional(&self) -> bool {
-        matches!(self, Self::RemoveStorageDir { .. } | Self::Try { .. })
+        matches!(
+            self,
+            Self::RemoveStorageDir { .. } | Self::SetInfo { before: None, .. } | Self::Try { .. }
+        )
     }
 
     /// Whether it is a [`Try`](Self::Try): one that fails is told, also when it undoes another.

@@ -189,6 +189,15 @@ impl FileStorage {
         Ok(spot.regular_file()?.map(|stat| bytes_of(&stat)))
     }
 
+    /// Opens a file for reading, or for `writing` too.
+    pub fn open(&self, path: &Path, writing: bool) -> Result<OwnedFd, FileStorageError> {
+        let flags = match writing {
+            true => OFlags::RDWR,
+            false => OFlags::RDONLY,
+        };
+        self.locate_below(path)?.existing_spot()?.open(flags)
+    }
+
     /// Enlarges a file to `size`; one that is as large or larger is left alone.
     pub fn grow(&self, path: &Path, size: Mebibytes, dry_run: bool) -> Result<Change, FileStorageError> {
         let spot = self.locate_below(path)?.existing_spot()?;

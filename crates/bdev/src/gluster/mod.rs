@@ -9,12 +9,13 @@ mod mount;
 #[cfg(test)]
 mod tests;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use enumset::enum_set;
 use gnt_config::device::FileDriver as Presentation;
 use gnt_config::params::{GlusterParams, Parameters};
-use gnt_config::{LogicalDevice, LogicalId, Mebibytes, Object};
+use gnt_config::{Kept, LogicalDevice, LogicalId, Mebibytes, Object};
 
 pub use self::error::GlusterError;
 pub use self::log::MountFailure;
@@ -112,6 +113,16 @@ impl Driver for GlusterDriver {
                 bytes: Some(bytes),
                 ..BlockDevice::default()
             })
+        })
+    }
+
+    /// It is mounted for as long as the disk is assembled.
+    fn open_file(&self, host: &Host, target: &Target<'_>, writing: bool) -> Result<Option<OwnedFd>, Error> {
+        on_file(host, target, Operation::Open, |file| {
+            let opened = file
+                .volume
+                .with_files(|files| Ok(files.open(&file.path, writing)?))?;
+            Ok(Some(opened))
         })
     }
 
@@ -282,6 +293,10 @@ fn found(files: &FileStorage, mount_point: &Path, file: StoredFile) -> Result<Fo
     let name = path.file_name().and_then(|name| name.to_str());
     let owner = kept.unwrap_or_else(|| Owner {
         index: name.and_then(index_in),
+        kept: Kept {
+            instance_uuid: name.and_then(|name| Some(name.split_once('.')?.0.to_owned())),
+            ..Kept::default()
+        },
         ..Owner::default()
     });
     let inside = path.strip_prefix(mount_point).unwrap_or(&path);

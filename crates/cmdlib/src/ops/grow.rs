@@ -51,6 +51,10 @@ pub async fn grow<N: Nodes>(
                 Mebibytes(0) => Vec::new(),
                 _ => vec![Change::Disk(grown.clone())],
             };
+            let relabel = match amount {
+                Mebibytes(0) => Vec::new(),
+                _ => subject.relabel(&grown, None)?,
+            };
             let idle = !subject.instance.disks_active;
             let plan = Growing {
                 halves: subject.halves(disk)?,
@@ -71,6 +75,7 @@ pub async fn grow<N: Nodes>(
                 }
                 steps.extend(shut_down(places, true));
             }
+            steps.extend(relabel);
             Ok(steps)
         })
         .await

@@ -5,6 +5,7 @@ pub mod activate;
 pub mod add;
 pub mod cluster;
 pub mod grow;
+mod label;
 mod layout;
 pub mod modify;
 pub mod remove;
@@ -15,6 +16,7 @@ pub mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gnt_config::kept::Holder;
 use gnt_config::params::DiskParams;
 use gnt_config::{Cluster, Disk, DiskTemplate, Instance, Node};
 use gnt_store::{Change, Store, StoreError};
@@ -58,6 +60,8 @@ pub struct Subject {
     addresses: BTreeMap<String, String>,
     /// Names of those of them that are not to be asked, by UUID.
     offline: BTreeMap<String, String>,
+    /// What those nodes are called.
+    names: BTreeMap<String, String>,
 }
 
 impl Subject {
@@ -89,6 +93,7 @@ impl Subject {
             params,
             addresses: BTreeMap::new(),
             offline: BTreeMap::new(),
+            names: BTreeMap::new(),
         };
         let primary = subject.node.uuid.clone();
         let nodes = disks.iter().flat_map(Disk::all_nodes);
@@ -106,6 +111,7 @@ impl Subject {
         for uuid in nodes {
             if let (false, Some(node)) = (self.addresses.contains_key(uuid), store.node(uuid)?) {
                 self.addresses.insert(uuid.to_owned(), node.secondary_ip);
+                self.names.insert(uuid.to_owned(), node.name.clone());
                 if node.offline {
                     self.offline.insert(uuid.to_owned(), node.name);
                 }
@@ -143,14 +149,20 @@ impl Subject {
         self.place_on(&self.node.uuid, disk)
     }
 
-    /// The disk on a node, ready to be sent there (`AnnotateDiskParams`, `Disk.UpdateDynamicDiskParams`).
+    /// The disk on a node, ready to be sent there (`AnnotateDiskParams`, `Disk.UpdateDynamicDiskParams`), with what its volumes are to keep.
     pub(crate) fn place_on(&self, node: &str, disk: &Disk) -> Result<Place> {
-        let mut disk = self.params.annotate(disk)?;
-        disk.set_dynamic_params(node, &self.addresses)?;
+        let mut sent = self.params.annotate(disk)?;
+        sent.set_dynamic_params(node, &self.addresses)?;
+        let holder = Holder {
+            instance_uuid: &self.instance.uuid,
+            primary: &self.node.name,
+            names: &self.names,
+        };
+        sent.set_kept(disk, &holder);
         Ok(Place {
             node: node.to_owned(),
             instance: self.instance.name.clone(),
-            disk: Box::new(disk),
+            disk: Box::new(sent),
         })
     }
 

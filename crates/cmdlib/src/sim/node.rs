@@ -376,6 +376,20 @@ impl Node for SimNode {
         })
     }
 
+    async fn attached(&self, device: LogicalDevice, _params: &Object) -> NodeResult<Vec<LogicalId>> {
+        self.call(format!("attached {device} volumes"), |view, _| {
+            let attached = view.machine().attached.clone();
+            let volumes = view.world.volumes.iter();
+            let is_here = |(key, volume): &(&String, &Volume)| {
+                volume.device == device && volume.node.is_none() && attached.contains(*key)
+            };
+            let found = volumes
+                .filter(is_here)
+                .map(|(_, volume)| volume.logical_id.clone());
+            Ok(found.collect())
+        })
+    }
+
     async fn links(&self) -> NodeResult<Vec<Link>> {
         self.call("links".to_owned(), |view, _| {
             let links = view.machine().links.iter();

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
-use gnt_bdev::Owner;
+use gnt_bdev::{Owner, Target};
 use gnt_config::template::{BLOCK, INSTANCE_DEPENDENT_PATH, MUST_ADOPT};
 use gnt_config::{Disk, LogicalId};
 use gnt_store::{Filter, OperationRecord, Outcome, Store};
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::kind::Kind;
+use crate::ops::Subject;
 use crate::ops::activate::activate;
 use crate::ops::add::add;
 use crate::ops::modify::{DiskChange, modify};
@@ -232,16 +233,16 @@ impl Bench {
             note(&disk);
         }
         for instance in self.store.instances().unwrap() {
-            for (index, disk) in (0..).zip(self.store.disks_of(&instance).unwrap()) {
+            let subject = Subject::load(&self.store, &instance.uuid).unwrap();
+            for (index, disk) in (0..).zip(subject.disks.clone()) {
                 assert_eq!(disk.index(), Some(index), "{disk}");
                 if let Some(volume) = note(&disk) {
-                    let owner = Owner {
-                        instance: Some(instance.name.clone()),
-                        index: Some(index),
-                        uuid: Some(disk.uuid.clone()),
-                        name: disk.name.clone(),
-                        info: Some(format!("originstname+{}", instance.name)),
-                    };
+                    let at = subject.place(&disk).unwrap();
+                    let info = format!("originstname+{}", instance.name);
+                    let mut owner = Owner::of(&Target::new(&at.disk, &instance.name), Some(&info));
+                    // What its size was may be out of date: it shows its size itself.
+                    owner.kept.size = volume.owner.kept.size;
+                    assert!(owner.kept.size.is_some_and(|size| size <= disk.size));
                     assert_eq!(volume.owner, owner);
                 }
                 if instance.disks_active {
