@@ -124,27 +124,3 @@ impl Row {
         Ok(())
     }
 }
-
-#[test]
-fn tmp_one() -> Done {
-    let cluster = Cluster::start("cluster-tmp", 1, "ext,plain", |plan| {
-        plan.shared_disk("SAN", Mebibytes(1024))
-    })?;
-    cluster.disk("add web -n n1 -t ext --disk 0:size=64M,provider=san")?;
-    cluster.disk("activate web")?;
-    let n1 = cluster.node(1);
-    let web = cluster.machine("web", &[n1])?;
-    web.start(n1)?;
-    web.machine.goes_on(100)?;
-    eprintln!(
-        "{}",
-        n1.ok("gnt-disk info web; gnt-disk provider check san 2>&1 | tail -30; ls /dev/mapper")?
-    );
-    web.stop(n1)?;
-    web.is_whole_on(n1)?;
-    cluster.disk("grow web 0 32M")?;
-    cluster.disk("deactivate web")?;
-    cluster.disk("remove web")?;
-    cluster.is_as_configured()?;
-    cluster.is_clean()
-}

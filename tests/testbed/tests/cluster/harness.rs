@@ -79,7 +79,7 @@ impl Cluster {
                 .ok("vgcreate -q xenvg /dev/ubda && mkfs.ext4 -q /dev/ubdb")?;
             node.mount()
         })?;
-        cluster.join(templates)?;
+        cluster.configure(templates)?;
         cluster.on_all(|node| node.guest.mark())?;
         Ok(cluster)
     }
@@ -115,28 +115,29 @@ impl Cluster {
         }
     }
 
-    fn join(&self, templates: &str) -> Done {
-        let manager = self.node(1);
-        let guest = manager.guest;
+    /// Makes the configuration, and gives every node its keys and settings.
+    pub(crate) fn configure(&self, templates: &str) -> Done {
+        let manager = self.manager();
+        let addresses = |node: Node<'_>| {
+            let (primary, secondary) = (node.guest.primary_ip(), node.guest.secondary_ip());
+            format!("--primary-ip {primary} --secondary-ip {secondary}")
+        };
         manager.disk(&format!(
             "cluster init --vg-name xenvg --enabled-disk-templates {templates} -D 'drbd:metavg=xenvg,{DRBD}'"
         ))?;
-        if self.testbed.guests().len() > 1 {
-            manager.disk(&format!(
-                "node modify n1 --primary-ip {} --secondary-ip {}",
-                guest.primary_ip(),
-                guest.secondary_ip()
-            ))?;
-        }
+        manager.disk(&format!("node modify n1 {}", addresses(manager)))?;
         for node in self.nodes().into_iter().skip(1) {
-            let (guest, bundle) = (node.guest, self.shared(&format!("{}.bundle", node.name())));
+            let bundle = self.shared(&format!("{}.bundle", node.name()));
             manager.disk(&format!(
-                "node add {} --primary-ip {} --secondary-ip {} --bundle {bundle}",
+                "node add {} {} --bundle {bundle}",
                 node.name(),
-                guest.primary_ip(),
-                guest.secondary_ip(),
+                addresses(node)
             ))?;
             node.disk(&format!("node join {bundle}"))?;
+            node.ok(&format!("rm {bundle}"))?;
+            if node.is_serving()? {
+                node.kill_service()?;
+            }
             node.serve()?;
         }
         Ok(())
@@ -287,12 +288,16 @@ impl<'a> Node<'a> {
     pub(crate) fn serve(&self) -> Done {
         let log = self.cluster.shared(&format!("{}.serve", self.name()));
         self.ok(&format!(
-            "setsid gnt-disk serve >>{log} 2>&1 </dev/null &
+            "setsid gnt-disk serve >>{log} 2>&1 </dev/null & echo $! >/run/serve.pid
              for i in $(seq 200); do (: </dev/tcp/{}/1811) 2>/dev/null && exit; sleep 0.1; done
              cat {log}; exit 1",
             self.guest.primary_ip()
         ))?;
         Ok(())
+    }
+
+    fn is_serving(&self) -> Result<bool, Error> {
+        Ok(self.guest.sh("test -e /run/serve.pid")?.success())
     }
 
     /// Ends the service with SIGKILL.

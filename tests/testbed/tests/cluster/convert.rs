@@ -1,0 +1,79 @@
+//! Instances whose disks are stored in another way, by processes that are killed half-way.
+
+use gnt_config::Mebibytes;
+
+use crate::harness::{Cluster, Done, Node, link};
+
+/// Each template that the instance goes through, and how it is asked for.
+const WAY: [(&str, &str); 9] = [
+    ("drbd", "-n n3"),
+    ("rbd", ""),
+    ("ext", "-e provider=san"),
+    ("file", ""),
+    ("ext", "-e provider=san"),
+    ("rbd", ""),
+    ("drbd", "-n n3"),
+    ("plain", ""),
+    ("file", ""),
+];
+
+#[test]
+fn a_conversion_that_is_killed_is_gone_on_with() -> Done {
+    let cluster = Cluster::start("cluster-convert", 3, "plain,drbd,rbd,ext,file", |plan| {
+        plan.modules(["rbd"]).shared_disk("SAN", Mebibytes(1024))
+    })?;
+    let _ceph = cluster.testbed.ceph()?;
+    let [n1, n2] = [1, 2].map(|number| cluster.node(number));
+    // What was on it before is seen where nothing is written.
+    n1.ok("head -c 256M /dev/urandom >/dev/disk/by-id/ubd-SAN; sync")?;
+    cluster.disk("add web -t plain -n n2 --disk 0:size=48M")?;
+    cluster.disk("activate web")?;
+    let device = link("web", 0);
+    n2.ok(&format!(
+        "dd if=/dev/urandom of={device} bs=1M count=12 oflag=direct
+         dd if=/dev/urandom of={device} bs=1M count=3 seek=45 oflag=direct"
+    ))?;
+    let sum = n2.checksum("web", 0, 48)?;
+    cluster.disk("deactivate web")?;
+    let mut from = "plain";
+    for (template, options) in WAY {
+        let command = format!("convert web -t {template} {options} --bwlimit 8M");
+        // Volumes get and lose their mirror without a copy.
+        let copies = [from, template] != ["plain", "drbd"] && [from, template] != ["drbd", "plain"];
+        if copies {
+            killed(n1, &command)?;
+            let listed = cluster.json("operation list")?;
+            assert_eq!(listed[0]["interrupted"], true, "{from} to {template}: {listed}");
+            cluster.disk("operation resume --all")?;
+        } else {
+            cluster.disk(&command)?;
+        }
+        let listed = cluster.json("list web")?;
+        assert_eq!(listed[0]["disk_template"], template, "from {from}");
+        cluster.ends_well("activate web")?;
+        assert_eq!(n2.checksum("web", 0, 48)?, sum, "{from} to {template}");
+        cluster.disk("deactivate web")?;
+        cluster.is_as_configured()?;
+        from = template;
+    }
+
+    // Given up, nothing of it stays.
+    killed(n1, "convert web -t ext -e provider=san --bwlimit 8M")?;
+    cluster.disk("operation abort --all")?;
+    cluster.disk("activate web")?;
+    assert_eq!(n2.checksum("web", 0, 48)?, sum);
+    cluster.disk("deactivate web")?;
+    cluster.disk("remove web")?;
+    cluster.is_as_configured()?;
+    cluster.is_clean()
+}
+
+/// Starts a command and kills it as soon as it has copied something.
+fn killed(manager: Node<'_>, command: &str) -> Done {
+    manager.ok(&format!(
+        "gnt-disk {command} >/dev/null 2>&1 & process=$!
+         sleep 3
+         kill -9 $process; wait $process 2>/dev/null; true"
+    ))?;
+    Ok(())
+}
