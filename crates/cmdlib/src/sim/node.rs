@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use gnt_bdev::{
     Assembled, BlockDevice, Change, FileStorageError, FoundVolume, Layer, Link, Owner, Status, Target,
 };
-use gnt_config::template::{BLOCK, HAVE_SNAPSHOTS, MUST_ADOPT};
+use gnt_config::template::{BLOCK, HAVE_SNAPSHOTS, INT_MIRROR, MUST_ADOPT};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 
 use crate::node::{Node, NodeError, NodeResult, Role};
@@ -265,8 +265,12 @@ impl Node for SimNode {
 
     async fn set_info(&self, disk: &Disk, instance: &str, info: &str) -> NodeResult<()> {
         self.on_disk("set info of", disk, |view, _| {
-            if !MUST_ADOPT.contains(disk.dev_type.template()) {
-                view.volume(disk)?.owner = Owner::of(&Target::new(disk, instance), Some(info));
+            let has_no_volume = |device: &&Disk| {
+                let template = device.dev_type.template();
+                MUST_ADOPT.union(INT_MIRROR).contains(template)
+            };
+            for device in disk.walk().filter(|device| !has_no_volume(device)) {
+                view.volume(device)?.owner = Owner::of(&Target::new(device, instance), Some(info));
             }
             Ok(())
         })

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use gnt_bdev::{Owner, Target};
 use gnt_config::template::{BLOCK, INSTANCE_DEPENDENT_PATH, MUST_ADOPT};
 use gnt_config::{Disk, LogicalId};
-use gnt_store::{Filter, OperationRecord, Outcome, Store};
+use gnt_store::{Change, Filter, OperationRecord, Outcome, Store};
 use gnt_tests::oracle::normalized;
 use serde_json::{Value, json};
 
@@ -68,6 +68,9 @@ impl Bench {
         if row.active {
             now(activate(&engine, INSTANCE)).unwrap();
         }
+        if let Deed::Recover = row.deed {
+            bench.lose_configuration();
+        }
         bench.cluster.with_world(|world| {
             for (number, volume) in (1..).zip(world.volumes.values_mut()) {
                 volume.data = number;
@@ -119,6 +122,22 @@ impl Bench {
         let add = DiskChange::Add { at: None, wish };
         let disk = LOOSE.to_owned();
         now(modify(engine, INSTANCE, &[add, DiskChange::Detach { disk }])).unwrap();
+    }
+
+    /// The instance and the detached disk are forgotten.
+    fn lose_configuration(&self) {
+        let instance = self.store.instance(INSTANCE).unwrap().unwrap();
+        let disks = self.store.disks_of(&instance).unwrap();
+        let loose = self.store.detached_disks().unwrap();
+        let forgotten = disks
+            .into_iter()
+            .chain(loose)
+            .map(|disk| Change::RemoveDisk(disk.uuid));
+        let changes: Vec<_> = [Change::RemoveInstance(instance.uuid)]
+            .into_iter()
+            .chain(forgotten)
+            .collect();
+        self.store.commit(&changes).unwrap();
     }
 
     pub(super) fn engine<'a>(&'a self, observer: &'a Observer<'a>) -> Engine<'a, SimCluster> {
@@ -303,7 +322,11 @@ impl Bench {
 impl Row {
     fn needs_loose(&self) -> bool {
         let attaches = |edits: &Vec<Edit>| edits.iter().any(|edit| matches!(edit, Edit::Attach(_)));
-        matches!(&self.deed, Deed::Modify(edits) if attaches(edits))
+        match &self.deed {
+            Deed::Modify(edits) => attaches(edits),
+            Deed::Recover => true,
+            _ => false,
+        }
     }
 }
 
