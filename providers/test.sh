@@ -312,8 +312,10 @@ in_use() {
 
 # An action on another node, as far as the provider can tell: another host name.
 elsewhere() {
+    action=$1 exclusive=$2
+    shift 2
     unshare --uts sh -c 'echo elsewhere >/proc/sys/kernel/hostname && exec "$@"' sh \
-        env EXTP_DIR="$vols" VOL_NAME="$name" VOL_OPEN_EXCLUSIVE="$2" "$ext/$1" >"$work/out" 2>"$work/err"
+        env EXTP_DIR="$vols" VOL_NAME="$name" VOL_OPEN_EXCLUSIVE="$exclusive" "$@" "$ext/$action" >"$work/out" 2>"$work/err"
 }
 
 nodes() {
@@ -333,6 +335,15 @@ nodes() {
     check 'not even shared here' refuses 'open on elsewhere' open VOL_OPEN_EXCLUSIVE=False
     check 'detach there closes' elsewhere detach True
     check 'open here again' quietly open
+    check 'a node that died: another one is not it' not elsewhere open True VOL_OPEN_DEAD_NODE=other
+    check 'a node that died: nor one whose name is longer' not elsewhere open True "VOL_OPEN_DEAD_NODE=$(uname -n)x"
+    check 'a node that died is taken over from' elsewhere open True "VOL_OPEN_DEAD_NODE=$(uname -n).example.com"
+    check 'twice' elsewhere open True "VOL_OPEN_DEAD_NODE=$(uname -n)"
+    check 'it does not have it any more' refuses 'open on elsewhere' open
+    check 'no node is dead to itself' elsewhere open True VOL_OPEN_DEAD_NODE=elsewhere
+    check 'its record is there' [ -e "$vols/$name/open.elsewhere" ]
+    check 'close there' elsewhere close True
+    check 'open here after all' quietly open
     check 'neither True nor False' refuses 'must be True or False' open VOL_OPEN_EXCLUSIVE=yes
     check 'remove' quietly remove
     check 'nothing is left' nothing_in "$vols"

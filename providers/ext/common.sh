@@ -263,12 +263,31 @@ find_others() {
     others='' exclusive=''
     for record in "$volume"/open.*; do
         other=${record##*/open.}
-        if [ -e "$record" ] && [ "$other" != "$node" ]; then
+        if [ -e "$record" ] && [ "$other" != "$node" ] && ! is_dead "$other"; then
             others="$others $other"
             read -r mode <"$record" && [ "$mode" = shared ] || exclusive=$other
         fi
     done
     others=${others# }
+}
+
+# Is $1 the node that the caller says is dead? Its host name may be qualified in one place and not in the other.
+is_dead() {
+    case ${VOL_OPEN_DEAD_NODE-} in
+        '') return 1 ;;
+        "$1" | "$1".*) return 0 ;;
+    esac
+    case $1 in
+        "$VOL_OPEN_DEAD_NODE".*) return 0 ;;
+    esac
+    return 1
+}
+
+forget_dead() {
+    for record in "$volume"/open.*; do
+        other=${record##*/open.}
+        [ "$other" = "$node" ] || ! is_dead "$other" || try rm -f "$record"
+    done
 }
 
 # A node that died can't close. Only a human knows that it is dead, and that its last write has arrived.

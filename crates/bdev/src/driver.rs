@@ -406,6 +406,12 @@ pub trait Driver: Sync {
         refuse(self.device(), Operation::Open)
     }
 
+    /// Opens an assembled device for this node alone, although the node called `from` has it open: it is dead for certain. Most storage
+    /// does not keep who has a device open, and is opened as ever.
+    fn take_over(&self, host: &Host, target: &Target<'_>, _from: &str) -> Result<(), Error> {
+        self.open(host, target, true)
+    }
+
     /// Says that the device will no longer be written to.
     fn close(&self, _host: &Host, _target: &Target<'_>) -> Result<(), Error> {
         refuse(self.device(), Operation::Close)

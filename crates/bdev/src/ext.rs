@@ -100,6 +100,13 @@ impl Driver for ExtDriver {
         })
     }
 
+    fn take_over(&self, host: &Host, target: &Target<'_>, from: &str) -> Result<(), Error> {
+        target.doing(Operation::Open, host, || {
+            host.ext.take_over(&Volume::of(target)?.ext(), from)?;
+            Ok(())
+        })
+    }
+
     fn close(&self, host: &Host, target: &Target<'_>) -> Result<(), Error> {
         target.doing(Operation::Close, host, || {
             host.ext.close(&Volume::of(target)?.ext())?;

@@ -271,6 +271,16 @@ pub fn open(host: &Host, target: &Target<'_>, exclusive: bool) -> Result<(), Err
     })
 }
 
+/// Assembles and opens a disk for this node alone, although the node called `from` has it open: that one is dead for certain, and could not
+/// close it. There is no link to it afterwards, unless there was one.
+pub fn take_over(host: &Host, target: &Target<'_>, from: &str) -> Result<(), Error> {
+    with_children(host, target, |target| {
+        let driver = driver(target.disk.dev_type)?;
+        driver.assemble(host, target)?;
+        driver.take_over(host, target, from)
+    })
+}
+
 /// Closes a disk, and removes the link to it (`BlockdevClose`).
 pub fn close(host: &Host, target: &Target<'_>) -> Result<(), Error> {
     with_children(host, target, |target| {

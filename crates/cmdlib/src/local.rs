@@ -165,6 +165,13 @@ impl Node for LocalNode {
             .map(drop)
     }
 
+    async fn take_over(&self, targets: &[Target<'_>], from: &str) -> NodeResult<()> {
+        let from = from.to_owned();
+        self.on_all(targets, move |host, target| tree::take_over(host, target, &from))
+            .await
+            .map(drop)
+    }
+
     async fn close(&self, targets: &[Target<'_>]) -> NodeResult<()> {
         self.on_all(targets, tree::close).await.map(drop)
     }

@@ -77,6 +77,13 @@ pub trait Node: Send + Sync {
         self.no_such_call("blockdev_open")
     }
 
+    /// Opens disks for this node alone, and assembles them if that is needed, although the node called `from` has them open: it is dead
+    /// for certain, and could not close them.
+    fn take_over(&self, targets: &[Target<'_>], from: &str) -> impl Future<Output = NodeResult<()>> + Send {
+        let _ = (targets, from);
+        self.no_such_call("take_over")
+    }
+
     /// `blockdev_close`: says that they will no longer be written to, and removes their links.
     fn close(&self, targets: &[Target<'_>]) -> impl Future<Output = NodeResult<()>> + Send {
         let _ = targets;
@@ -343,6 +350,26 @@ pub enum NodeError {
         /// Name of the call.
         call: &'static str,
     },
+    /// It cannot be reached.
+    #[error("node {node} cannot be reached")]
+    Unreachable {
+        /// The node's name.
+        node: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It was asked and gave no answer, or none that makes sense: what it did is not known.
+    #[error("node {node} did not answer {call}")]
+    Unanswered {
+        /// The node's name.
+        node: String,
+        /// Name of the call.
+        call: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The call itself broke off.
     #[error("the call to node {node} broke off")]
     Broken {
@@ -355,16 +382,27 @@ pub enum NodeError {
 }
 
 impl NodeError {
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Storage(error) => error.kind(),
+            _ => ErrorKind::Other,
+        }
+    }
+
     /// Whether what was asked for, or something that it needs, is not there.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Storage(error) if error.kind() == ErrorKind::NotFound)
+        self.kind() == ErrorKind::NotFound
     }
 
     /// What the user can do.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Storage(error) => error.hint(),
-            Self::NoSuchCall { .. } | Self::Broken { .. } => None,
+            Self::Unreachable { node, .. } => Some(format!(
+                "'systemctl status gnt-disk' on {node} tells whether it runs there; a node that is down is best set offline"
+            )),
+            Self::NoSuchCall { .. } | Self::Unanswered { .. } | Self::Broken { .. } => None,
         }
     }
 }

@@ -18,7 +18,7 @@ pub use disk::{AccessMode, Disk, DynamicParams};
 pub use ganeti::Config;
 pub use json::{JsonError, Object, Origin};
 pub use kept::{Kept, Mirror, Part};
-pub use objects::{Cluster, Instance, Node, NodeGroup};
+pub use objects::{Cluster, Instance, Migration, Node, NodeGroup};
 pub use secret::Secret;
 pub use settings::Settings;
 pub use size::Mebibytes;

@@ -31,6 +31,8 @@ pub struct Arguments<'a> {
     pub snapshot_mib: Option<u64>,
     /// For open whether other nodes may not have it open too.
     pub exclusive: Option<bool>,
+    /// For open the name of a node that died with the volume open, which counts no more.
+    pub dead_node: Option<&'a str>,
 }
 
 /// A value that cannot be passed in an environment.
@@ -74,7 +76,7 @@ pub enum EnvironmentError {
 }
 
 /// The environment of a script, as Ganeti's `_ExtStorageEnvironment` makes it, and `EXTP_PROVIDER`,
-/// `VOL_INSTANCE`, `VOL_INDEX` and `VOL_KEEP`. A volume's own parameters are `params`.
+/// `VOL_INSTANCE`, `VOL_INDEX`, `VOL_KEEP` and, of a node that died, `VOL_OPEN_DEAD_NODE`. A volume's own parameters are `params`.
 ///
 /// # Errors
 /// When a value cannot be passed.
@@ -114,6 +116,7 @@ pub fn environment(
         .exclusive
         .map(|exclusive| python_bool(exclusive).to_owned());
     set("VOL_OPEN_EXCLUSIVE", exclusive);
+    set("VOL_OPEN_DEAD_NODE", arguments.dead_node.map(str::to_owned));
 
     match variables.iter().find(|(_, value)| value.contains('\0')) {
         Some((variable, _)) => Err(EnvironmentError::Nul {

@@ -302,6 +302,20 @@ impl ExtStorage {
         self.act_if_supported(volume, Action::Open, arguments)
     }
 
+    /// Makes a volume ready for I/O from this node alone, although the node called `from` has it open: that one is dead for certain, and
+    /// could not close it. A provider that does not know of this opens it as ever.
+    ///
+    /// # Errors
+    /// When the script fails.
+    pub fn take_over(&self, volume: &Volume<'_>, from: &str) -> Result<Performed> {
+        let arguments = Arguments {
+            exclusive: Some(true),
+            dead_node: Some(from),
+            ..Arguments::default()
+        };
+        self.act_if_supported(volume, Action::Open, arguments)
+    }
+
     /// Ends I/O from this node.
     ///
     /// # Errors

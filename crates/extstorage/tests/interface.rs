@@ -147,6 +147,10 @@ fn what_each_script_is_told() {
         expected("open", &["VOL_OPEN_EXCLUSIVE=False"])
     );
     assert_eq!(
+        told(&|| assert_eq!(storage.take_over(&volume, "node2").unwrap(), Performed::Done)),
+        expected("open", &["VOL_OPEN_DEAD_NODE=node2", "VOL_OPEN_EXCLUSIVE=True"])
+    );
+    assert_eq!(
         told(&|| assert_eq!(storage.close(&volume).unwrap(), Performed::Done)),
         expected("close", &[])
     );
