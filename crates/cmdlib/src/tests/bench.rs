@@ -73,6 +73,9 @@ impl Bench {
         if row.active {
             now(activate(&engine, INSTANCE)).unwrap();
         }
+        if let Deed::Recover = row.deed {
+            bench.lose_configuration();
+        }
         bench.cluster.with_world(|world| {
             let labels: BTreeSet<_> = world.volumes.values().map(label).collect();
             let marks: BTreeMap<_, _> = labels.into_iter().zip(1..).collect();
@@ -139,6 +142,22 @@ impl Bench {
         let add = DiskChange::Add { at: None, wish };
         let disk = LOOSE.to_owned();
         now(modify(engine, INSTANCE, &[add, DiskChange::Detach { disk }])).unwrap();
+    }
+
+    /// The instance and the detached disk are forgotten.
+    fn lose_configuration(&self) {
+        let instance = self.store.instance(INSTANCE).unwrap().unwrap();
+        let disks = self.store.disks_of(&instance).unwrap();
+        let loose = self.store.detached_disks().unwrap();
+        let forgotten = disks
+            .into_iter()
+            .chain(loose)
+            .map(|disk| Change::RemoveDisk(disk.uuid));
+        let changes: Vec<_> = [Change::RemoveInstance(instance.uuid)]
+            .into_iter()
+            .chain(forgotten)
+            .collect();
+        self.store.commit(&changes).unwrap();
     }
 
     pub(super) fn engine<'a>(&'a self, observer: &'a Observer<'a>) -> Engine<'a, SimCluster> {
@@ -423,7 +442,11 @@ fn add_nodes(store: &Store) {
 impl Row {
     fn needs_loose(&self) -> bool {
         let attaches = |edits: &Vec<Edit>| edits.iter().any(|edit| matches!(edit, Edit::Attach(_)));
-        matches!(&self.deed, Deed::Modify(edits) if attaches(edits))
+        match &self.deed {
+            Deed::Modify(edits) => attaches(edits),
+            Deed::Recover => true,
+            _ => false,
+        }
     }
 }
 
