@@ -14,8 +14,7 @@ pub mod local;
 pub mod node;
 pub mod ops;
 pub mod saga;
-#[cfg(test)]
-mod sim;
+pub mod sim;
 pub mod step;
 #[cfg(test)]
 mod tests;
