@@ -479,6 +479,7 @@ pub(super) fn crash_at(number: usize, events: &Mutex<Vec<String>>) -> impl Fn(Ev
 fn describe(event: Event<'_>) -> String {
     match event {
         Event::Starting(step) => format!("start: {step}"),
+        Event::Syncing(step, progress) => format!("{step}: {}%", progress.percent),
         Event::Acted(step) => format!("acted: {step}"),
         Event::Recorded(step) => format!("recorded: {step}"),
         Event::Failed(step, error) => format!("failed: {step}: {error}"),

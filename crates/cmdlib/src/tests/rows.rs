@@ -195,7 +195,7 @@ impl Row {
             Deed::Remove => remove(engine, INSTANCE).await,
             Deed::Activate => activate(engine, INSTANCE).await,
             Deed::Deactivate => deactivate(engine, INSTANCE).await,
-            Deed::Grow(growth) => grow(engine, INSTANCE, "1", *growth).await,
+            Deed::Grow(growth) => grow(engine, INSTANCE, "1", *growth, true).await,
             Deed::Modify(edits) => {
                 let changes: Vec<_> = edits.iter().map(|edit| self.change(*edit)).collect();
                 modify(engine, INSTANCE, &changes).await
