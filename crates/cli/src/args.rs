@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 use gnt_config::{DiskTemplate, FileDriver, template};
 
 use crate::commands::{
-    activate, add, cluster, config_data, deactivate, documents, grow, info, list, modify, operation,
-    provider, remove, rename, snapshot, verify,
+    activate, add, cluster, config_data, deactivate, documents, grow, info, list, modify, node, operation,
+    provider, remove, rename, serve, snapshot, verify,
 };
 
 const EXAMPLES: &str = "\
@@ -82,6 +82,9 @@ pub(crate) enum Command {
     Export(config_data::ExportArgs),
     #[command(subcommand)]
     Operation(operation::Command),
+    #[command(subcommand)]
+    Node(node::Command),
+    Serve(serve::Args),
     #[command(subcommand)]
     Provider(provider::Command),
     Completions(documents::CompletionsArgs),

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use gnt_bdev::Host;
 use gnt_cmdlib::init::init;
-use gnt_cmdlib::{Engine, Event, OneNode, Report};
+use gnt_cmdlib::{Engine, Event, Report};
 use gnt_config::{DiskTemplate, Node, Settings};
 use gnt_process::{DryRun, System};
+use gnt_rpc::Cluster;
+use gnt_rpc::keys::Manager;
 use gnt_store::{Filter, Owner, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -26,13 +28,13 @@ pub(crate) const DEFAULT_CLUSTER: &str = "gnt-disk";
 /// Name of the database in the state directory.
 const DATABASE: &str = "store.db";
 /// Where the shipped provider is installed, below the state directory.
-const PROVIDERS: &str = "providers";
+pub(crate) const PROVIDERS: &str = "providers";
 
 /// What a command works with.
 pub(crate) struct Context {
     pub(crate) store: Store,
     pub(crate) settings: Settings,
-    pub(crate) nodes: OneNode,
+    pub(crate) nodes: Cluster,
     /// Absolute.
     pub(crate) state: PathBuf,
     progress: Progress,
@@ -116,8 +118,9 @@ impl Context {
         {
             host.exclusive_storage = node.has_exclusive_storage(&group, &store.cluster()?);
         }
+        let keys = Manager::load(&state)?.map(|keys| keys.client()).transpose()?;
         Ok(Self {
-            nodes: OneNode::new(&uuid, host, &nodes),
+            nodes: Cluster::new(&uuid, host, &nodes, keys, noted.as_ref()),
             progress: Progress::new(global.verbose, noted),
             store,
             settings,
@@ -142,7 +145,7 @@ impl Context {
     /// Runs an operation; what went wrong although it is done is told.
     pub(crate) async fn operate(
         &self,
-        operation: impl AsyncFnOnce(&Engine<'_, OneNode>) -> gnt_cmdlib::Result<Report>,
+        operation: impl AsyncFnOnce(&Engine<'_, Cluster>) -> gnt_cmdlib::Result<Report>,
     ) -> Result<Done, Failure> {
         let observer = |event: Event<'_>| self.progress.tell(event);
         let engine = Engine {
@@ -328,7 +331,7 @@ pub(crate) fn host_name() -> String {
 }
 
 /// Which of the nodes this machine is: the one with its name, fully qualified or not, or the only one.
-fn this_node<'a>(nodes: &'a [Node], here: &str) -> Option<&'a Node> {
+pub(crate) fn this_node<'a>(nodes: &'a [Node], here: &str) -> Option<&'a Node> {
     let short = |name: &'_ str| name.split('.').next().unwrap_or_default().to_owned();
     let same = |node: &&Node| match here.contains('.') && node.name.contains('.') {
         true => node.name == here,

@@ -61,6 +61,18 @@ pub(crate) enum Failure {
         /// The command that keeps them from it.
         mend: String,
     },
+    /// This machine belongs to no cluster.
+    #[error("this machine is a node of no cluster: there is none in {}", state.display())]
+    NoNode {
+        /// The state directory.
+        state: PathBuf,
+    },
+    /// Keys cannot be made, kept or used.
+    #[error(transparent)]
+    Keys(#[from] gnt_rpc::keys::KeyError),
+    /// The daemon cannot begin.
+    #[error(transparent)]
+    Serve(#[from] gnt_rpc::server::ServeError),
     /// Several things went wrong, and each was told.
     #[error("{failed} of {all} operations could not be {what}")]
     Several {
@@ -141,6 +153,12 @@ impl Failure {
             Self::Provider(error) => error.hint(),
             Self::Config(error) => error.hint().map(str::to_owned),
             Self::Import { source, .. } => source.hint(),
+            Self::NoNode { .. } => Some(
+                "'gnt-disk node add' on the manager makes a bundle, and 'gnt-disk node join' takes it in"
+                    .to_owned(),
+            ),
+            Self::Keys(error) => error.hint(),
+            Self::Serve(error) => error.hint(),
             Self::NotOurs { mend, .. } => Some(format!("{mend}, once you know what is in it")),
             Self::Interrupted { operation, .. } => operation.as_ref().map(|id| {
                 format!("the next command on the instance undoes or finishes what was begun, or 'gnt-disk operation abort {id}' now")

@@ -13,7 +13,7 @@ use gnt_bdev::{
     Assembled, Change, FoundVolume, Layer, Link, Operation, Space, Status, SyncProgress, Target, Told,
 };
 use gnt_cmdlib::node::{Node, NodeError, NodeResult, Role};
-use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object, Settings};
+use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 use gnt_process::DryRun;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
@@ -28,6 +28,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::keys::NodeConfig;
 use crate::tls;
 use crate::wire::{
     AssembledForm, Call, DRY_RUN_HEADER, Dialect, DiskOf, HEADER, IdForm, MAX_DATA, MAX_DISKS, MAX_JSON,
@@ -150,16 +151,11 @@ impl Client {
     }
 
     /// Tells the node what it works by from now on.
-    pub async fn configure(
-        &self,
-        name: &str,
-        settings: &Settings,
-        exclusive_storage: bool,
-    ) -> NodeResult<()> {
+    pub async fn configure(&self, config: &NodeConfig) -> NodeResult<()> {
         self.ask(Call::GntConfigure {
-            name: name.to_owned(),
-            settings: Box::new(settings.clone()),
-            exclusive_storage,
+            name: config.name.clone(),
+            settings: Box::new(config.settings.clone()),
+            exclusive_storage: config.exclusive_storage,
         })
         .await
     }

@@ -15,6 +15,7 @@ use gnt_process::DryRun;
 use rustls::ClientConfig;
 
 use crate::client::Client;
+use crate::keys::NodeConfig;
 
 /// A node, wherever it is.
 #[derive(Debug, Clone)]
@@ -23,6 +24,16 @@ pub enum AnyNode {
     Here(LocalNode),
     /// Another one.
     There(Client),
+}
+
+impl AnyNode {
+    /// Tells a node what it works by from now on; this machine reads it from the store.
+    pub async fn configure(&self, config: &NodeConfig) -> NodeResult<()> {
+        match self {
+            Self::Here(_) => Ok(()),
+            Self::There(node) => node.configure(config).await,
+        }
+    }
 }
 
 /// All nodes of a cluster, by UUID.

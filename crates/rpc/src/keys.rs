@@ -249,6 +249,24 @@ impl Bundle {
 }
 
 impl NodeConfig {
+    /// What a node of a cluster is told.
+    pub fn new(
+        node: &gnt_config::Node,
+        group: &gnt_config::NodeGroup,
+        cluster: &gnt_config::Cluster,
+        settings: &Settings,
+    ) -> Self {
+        Self {
+            cluster: cluster.uuid.clone(),
+            cluster_name: cluster.cluster_name.clone(),
+            uuid: node.uuid.clone(),
+            name: node.name.clone(),
+            address: node.primary_ip.clone(),
+            settings: settings.clone(),
+            exclusive_storage: node.has_exclusive_storage(group, cluster),
+        }
+    }
+
     /// Whether both are about the same node of the same cluster, whatever it is called.
     pub fn is_same_node(&self, other: &Self) -> bool {
         (&self.cluster, &self.uuid) == (&other.cluster, &other.uuid)
@@ -282,10 +300,11 @@ impl ManagerFile {
             what: "cluster's certificate authority",
             source,
         };
-        // Distinct, so that a certificate of another cluster is told by its issuer.
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let name = format!("gnt-disk {cluster_name} {}", now.unwrap_or_default().as_secs());
         let key = KeyPair::generate().map_err(error)?;
+        // Distinct, so that a certificate of another cluster is told by its issuer.
+        let mark = key.public_key_raw().iter().rev().take(8);
+        let mark: String = mark.map(|byte| format!("{byte:02x}")).collect();
+        let name = format!("gnt-disk {cluster_name} {mark}");
         let authority = authority(&name).self_signed(&key).map_err(error)?;
         let mut made = Self {
             name,

@@ -8,12 +8,15 @@ pub(crate) mod deactivate;
 pub(crate) mod documents;
 pub(crate) mod grow;
 pub(crate) mod info;
+pub(crate) mod join;
 pub(crate) mod list;
 pub(crate) mod modify;
+pub(crate) mod node;
 pub(crate) mod operation;
 pub(crate) mod provider;
 pub(crate) mod remove;
 pub(crate) mod rename;
+pub(crate) mod serve;
 pub(crate) mod snapshot;
 pub(crate) mod verify;
 
@@ -45,6 +48,8 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::Import(args) => config_data::import(&open()?, &args),
         Command::Export(args) => config_data::export(&open()?, &args),
         Command::Operation(command) => operation::run(&open()?, command).await,
+        Command::Node(command) => node::run(global, command),
+        Command::Serve(args) => serve::run(global, args).await,
         Command::Provider(command) => provider::run(&open()?, command),
         Command::Completions(args) => Ok(documents::completions(&args)),
         Command::Man(args) => documents::man(global, &args),

@@ -1,6 +1,7 @@
 //! `operation`: what is under way, and what was interrupted.
 
-use gnt_cmdlib::{Engine, OneNode, Report};
+use gnt_cmdlib::{Engine, Report};
+use gnt_rpc::Cluster;
 use gnt_store::{Filter, OperationRecord};
 use serde_json::{Value, json};
 
@@ -161,7 +162,7 @@ async fn each(
     context: &Context,
     which: &Which,
     what: &'static str,
-    work: impl AsyncFn(&Engine<'_, OneNode>, &OperationRecord) -> gnt_cmdlib::Result<Report>,
+    work: impl AsyncFn(&Engine<'_, Cluster>, &OperationRecord) -> gnt_cmdlib::Result<Report>,
 ) -> Result<Answer, Failure> {
     let records = match &which.id {
         Some(id) => vec![context.store.operation(id)?],

@@ -43,13 +43,18 @@ pub(super) struct Picture {
 }
 
 impl Bench {
-    /// With what the row needs: an instance with three disks, a detached disk, a bystander, and something written to every volume.
-    pub(super) fn new(row: &Row) -> Self {
+    /// With nothing on it.
+    pub(super) fn empty() -> Self {
         let store = Store::in_memory().unwrap();
         crate::init::init(&store, Path::new("/state"), "cluster", NODES[0]).unwrap();
         add_nodes(&store);
         let cluster = SimCluster::of(&store).unwrap();
-        let bench = Self { store, cluster };
+        Self { store, cluster }
+    }
+
+    /// With what the row needs: an instance with three disks, a detached disk, a bystander, and something written to every volume.
+    pub(super) fn new(row: &Row) -> Self {
+        let bench = Self::empty();
         bench
             .cluster
             .with_world(|world| (0..9).for_each(|number| world.add_device(&device(number), SIZE)));
@@ -415,7 +420,7 @@ fn label(volume: &Volume) -> String {
     name.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-fn is_adopted_device(volume: &Volume) -> bool {
+pub(super) fn is_adopted_device(volume: &Volume) -> bool {
     MUST_ADOPT.contains(volume.device.template())
 }
 
