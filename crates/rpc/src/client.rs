@@ -356,6 +356,11 @@ impl Node for Client {
         self.ask(Call::BlockdevOpen { disks, exclusive }).await
     }
 
+    async fn take_over(&self, targets: &[Target<'_>], from: &str) -> NodeResult<()> {
+        let (disks, from) = (disks_of(targets), from.to_owned());
+        self.ask(Call::GntTakeOver { disks, from }).await
+    }
+
     async fn close(&self, targets: &[Target<'_>]) -> NodeResult<()> {
         let disks = disks_of(targets);
         self.ask(Call::BlockdevClose { disks }).await

@@ -168,6 +168,7 @@ delegate! {
     assemble(disk: &Disk, instance: &str, role: Role) -> Assembled;
     assemble_all(targets: &[Target<'_>], role: Role) -> Vec<NodeResult<Assembled>>;
     open(targets: &[Target<'_>], exclusive: bool) -> ();
+    take_over(targets: &[Target<'_>], from: &str) -> ();
     close(targets: &[Target<'_>]) -> ();
     shutdown(disk: &Disk, instance: &str) -> Change;
     remove(disk: &Disk, instance: &str) -> Change;

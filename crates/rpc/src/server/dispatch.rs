@@ -131,6 +131,7 @@ pub(super) async fn dispatch(node: &LocalNode, call: Call, dialect: Dialect) -> 
             let all = node.find_all(&targets(&disks)).await?.into_iter();
             Reply::FoundAll(all.map(|one| one.map_err(|error| told(&error))).collect())
         }
+        Call::GntTakeOver { disks, from } => done(node.take_over(&targets(&disks), &from).await?),
         Call::GntRead { disk, offset, length } => {
             let length = length.min(MAX_DATA as u64);
             Reply::Pieces(node.read(&disk.disk, &disk.instance, offset, length).await?)

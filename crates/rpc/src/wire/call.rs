@@ -246,6 +246,13 @@ pub enum Call {
         /// The disks.
         disks: Vec<DiskOf>,
     },
+    /// Opens disks that a dead node had open.
+    GntTakeOver {
+        /// The disks.
+        disks: Vec<DiskOf>,
+        /// Name of that node.
+        from: String,
+    },
     /// Reads part of a disk.
     GntRead {
         /// The disk.
@@ -512,6 +519,10 @@ impl Call {
             Procedure::GntFindAll => Self::GntFindAll {
                 disks: disks_of(args)?,
             },
+            Procedure::GntTakeOver => Self::GntTakeOver {
+                disks: disks_of(args)?,
+                from: args.take("from")?,
+            },
             Procedure::GntRead => Self::GntRead {
                 disk: disk_of(args, "disk")?,
                 offset: args.take("offset")?,
@@ -658,6 +669,7 @@ impl Call {
             }
             Self::BlockdevPauseResumeSync { disks, pause } => vec![json!(all(disks)), json!(pause)],
             Self::DrbdAttachNet { disks, multimaster } => vec![json!(all(disks)), json!(multimaster)],
+            Self::GntTakeOver { disks, from } => vec![json!(all(disks)), json!(from)],
             Self::GntCheck { disk, operation } => vec![json!(disk.disk), json!(operation)],
             Self::GntAssembleAll { disks, role } => vec![json!(all(disks)), json!(role)],
             Self::GntRead { disk, offset, length } | Self::GntChecksum { disk, offset, length } => {
@@ -735,6 +747,7 @@ impl Call {
             | Self::DrbdWaitSync { disks }
             | Self::DrbdNeedsActivation { disks }
             | Self::GntAssembleAll { disks, .. }
+            | Self::GntTakeOver { disks, .. }
             | Self::GntFindAll { disks } => disks.iter().collect(),
             Self::BlockdevRename { disks } => disks.iter().map(|(disk, _)| disk).collect(),
             Self::GntCopy { from, to, .. } => vec![from, to],
