@@ -90,6 +90,18 @@ pub(crate) enum Failure {
         /// The operation that was broken off.
         operation: Option<String>,
     },
+    /// Keys of the cluster or of a node cannot be made or used.
+    #[error(transparent)]
+    Keys(#[from] gnt_rpc::keys::KeyError),
+    /// The machine that is to be a node could not be told so.
+    #[error("node {node} was not added: its keys could not be brought to it")]
+    Join {
+        /// Its name.
+        node: String,
+        /// Why.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Stdout(#[source] io::Error),
@@ -142,6 +154,10 @@ impl Failure {
             Self::Config(error) => error.hint().map(str::to_owned),
             Self::Import { source, .. } => source.hint(),
             Self::NotOurs { mend, .. } => Some(format!("{mend}, once you know what is in it")),
+            Self::Keys(error) => error.hint(),
+            Self::Join { .. } => Some(
+                "ssh must get there without a password, and find gnt-disk; or write the keys to a file with --bundle FILE".to_owned(),
+            ),
             Self::Interrupted { operation, .. } => operation.as_ref().map(|id| {
                 format!("the next command on the instance undoes or finishes what was begun, or 'gnt-disk operation abort {id}' now")
             }),

@@ -151,6 +151,21 @@ pub enum Error {
         /// Name of this machine.
         here: String,
     },
+    /// The node is set offline.
+    #[error("node {node} is set offline")]
+    NodeOffline {
+        /// Name of the node.
+        node: String,
+    },
+    /// A node of that name is there already.
+    #[error("there is a node {node} already")]
+    NodeExists {
+        /// Its name.
+        node: String,
+    },
+    /// A node parameter is wrong.
+    #[error(transparent)]
+    NodeParams(#[from] gnt_config::params::node::NodeParamError),
     /// The wish for a disk is wrong.
     #[error(transparent)]
     Compute(#[from] ComputeError),
@@ -303,6 +318,13 @@ impl Error {
                                          activated, deactivated and looked at, on each of them"
                     .to_owned()
             }
+            Self::NodeOffline { node } => {
+                format!("it is not asked for anything until 'gnt-disk node modify {node} --offline no'")
+            }
+            Self::NodeExists { .. } => "--readd gives it new keys".to_owned(),
+            Self::NodeParams(error) => error.hint(),
+            Self::NoNode { .. } => "'gnt-disk node list' shows the nodes".to_owned(),
+            Self::NoGroup { .. } => "'gnt-disk group list' shows the groups".to_owned(),
             Self::UndoFailed { operation, .. } => format!(
                 "mend the cause, then run 'gnt-disk operation resume {operation}'; \
                  'gnt-disk operation abort --force {operation}' gives up and leaves things as they are"

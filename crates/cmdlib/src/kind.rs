@@ -22,6 +22,10 @@ pub enum Kind {
     Snapshot,
     /// Rename an instance.
     Rename,
+    /// Change a node.
+    NodeModify,
+    /// Remove a node.
+    NodeRemove,
 }
 
 impl Kind {

@@ -142,6 +142,13 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
                     }
                 }
                 Ok(Undone::Partly(what)) => {
+                    let what = end
+                        .left
+                        .take()
+                        .into_iter()
+                        .chain([what])
+                        .collect::<Vec<_>>()
+                        .join("; ");
                     store.step_left(id, index, &what)?;
                     end.left = Some(what);
                 }
@@ -166,10 +173,11 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
         match step.undo() {
             Undo::Never => Ok(Undone::Not),
             Undo::Nothing => Ok(Undone::Entirely(None)),
-            Undo::Step(undo) => {
-                self.act_undo(&undo).await?;
-                Ok(Undone::Entirely(Some(undo)))
-            }
+            Undo::Step(undo) => match self.act_undo(&undo).await {
+                Ok(()) => Ok(Undone::Entirely(Some(undo))),
+                Err(error @ Error::NodeOffline { .. }) => Ok(Undone::Partly(not_done(&undo, &error))),
+                Err(error) => Err(error),
+            },
         }
     }
 
@@ -187,6 +195,9 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
             None => None,
             Some(undo) => match self.act_undo(undo).await {
                 Ok(()) => return Ok(Undone::Entirely(Some(undo.clone()))),
+                Err(error @ Error::NodeOffline { .. }) => {
+                    return Ok(Undone::Partly(not_done(undo, &error)));
+                }
                 Err(error) => Some(error),
             },
         };
@@ -213,6 +224,11 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
         self.tell(Event::Acted(undo));
         Ok(())
     }
+}
+
+/// What is told of an undo that a node had no part in, as it is not asked for anything.
+fn not_done(undo: &Step, error: &Error) -> String {
+    format!("\"{undo}\" was left out: {}", chain(error))
 }
 
 /// What is told of an operation that ended there.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use gnt_bdev::{Owner, Target};
 use gnt_config::template::{BLOCK, INSTANCE_DEPENDENT_PATH, MUST_ADOPT};
-use gnt_config::{Disk, LogicalId};
+use gnt_config::{Disk, LogicalId, Object};
 use gnt_store::{Filter, OperationRecord, Outcome, Store};
 use gnt_tests::oracle::normalized;
 use serde_json::{Value, json};
@@ -20,9 +20,10 @@ use crate::ops::Subject;
 use crate::ops::activate::activate;
 use crate::ops::add::add;
 use crate::ops::modify::{DiskChange, modify};
-use crate::saga::{Engine, Event, Report};
+use crate::ops::node::{self, NodeRequest};
+use crate::saga::{Engine, Event, Report, node_lock};
 use crate::sim::{Crash, SimCluster, Volume, World, crash, home, key};
-use crate::tests::rows::{BYSTANDER, Deed, Edit, INSTANCE, LOOSE, Row, SIZE, device, volume};
+use crate::tests::rows::{BYSTANDER, Deed, Edit, INSTANCE, LOOSE, Row, SIZE, SPARE, device, volume};
 use crate::verify::verify;
 
 /// A cluster of one node.
@@ -43,6 +44,9 @@ impl Bench {
     pub(super) fn new(row: &Row) -> Self {
         let store = Store::in_memory().unwrap();
         crate::init::init(&store, Path::new("/state"), "cluster", "node1").unwrap();
+        if let Deed::NodeModify | Deed::NodeRemove = row.deed {
+            node::add(&store, &spare(), false).unwrap();
+        }
         let cluster = SimCluster::new(&store.nodes().unwrap());
         let bench = Self { store, cluster };
         bench.cluster.with_world(|world| {
@@ -294,9 +298,15 @@ impl Bench {
 
     /// An operation that does nothing but heal.
     pub(super) fn next_operation(&self) -> Result<Report> {
-        now(self
-            .engine(&quiet)
-            .run(Kind::Modify, &[INSTANCE], async |_| Ok(Vec::new())))
+        let engine = self.engine(&quiet);
+        let on_instance = now(engine.run(Kind::Modify, &[INSTANCE], async |_| Ok(Vec::new())))?;
+        match self.store.node(SPARE)? {
+            Some(spare) => {
+                let lock = [node_lock(&spare.uuid)];
+                now(engine.run_locked(Kind::NodeModify, SPARE, &lock, async |_| Ok(Vec::new())))
+            }
+            None => Ok(on_instance),
+        }
     }
 }
 
@@ -387,5 +397,15 @@ impl Drop for Case {
         if std::thread::panicking() {
             eprintln!("in the case: {}", self.0);
         }
+    }
+}
+
+fn spare() -> NodeRequest {
+    NodeRequest {
+        name: SPARE.to_owned(),
+        primary_ip: [192, 0, 2, 9].into(),
+        secondary_ip: None,
+        group: None,
+        ndparams: Object::new(),
     }
 }

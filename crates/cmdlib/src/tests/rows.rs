@@ -11,6 +11,7 @@ use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::{AddRequest, add};
 use crate::ops::grow::{Growth, grow};
 use crate::ops::modify::{DiskChange, modify};
+use crate::ops::node::{self, NodeChanges};
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
 use crate::ops::snapshot::{SnapshotRequest, snapshot};
@@ -21,6 +22,8 @@ use crate::sim::SimCluster;
 pub(super) const INSTANCE: &str = "inst1";
 /// Another one, which must not notice anything.
 pub(super) const BYSTANDER: &str = "inst2";
+/// A node with nothing on it.
+pub(super) const SPARE: &str = "spare";
 /// Name of a detached disk.
 pub(super) const LOOSE: &str = "loose";
 /// Size of every disk.
@@ -48,6 +51,8 @@ pub(super) enum Deed {
     Modify(Vec<Edit>),
     Snapshot,
     Rename,
+    NodeModify,
+    NodeRemove,
 }
 
 /// What [`DiskChange`]s are made of.
@@ -71,6 +76,8 @@ impl Deed {
             Self::Modify(_) => Kind::Modify,
             Self::Snapshot => Kind::Snapshot,
             Self::Rename => Kind::Rename,
+            Self::NodeModify => Kind::NodeModify,
+            Self::NodeRemove => Kind::NodeRemove,
         }
     }
 }
@@ -89,6 +96,8 @@ pub(super) fn rows() -> Vec<Row> {
             (false, Deed::Activate),
             (false, Deed::Rename),
             (true, Deed::Activate),
+            (true, Deed::NodeModify),
+            (true, Deed::NodeRemove),
         ];
         for active in [false, true] {
             deeds.extend([(active, Deed::Remove), (active, Deed::Deactivate)]);
@@ -189,6 +198,14 @@ impl Row {
                 snapshot(engine, INSTANCE, &[wish("0"), wish("2")]).await
             }
             Deed::Rename => rename(engine, INSTANCE, "renamed").await,
+            Deed::NodeModify => {
+                let drained = NodeChanges {
+                    drained: Some(true),
+                    ..NodeChanges::default()
+                };
+                node::modify(engine, SPARE, &drained).await
+            }
+            Deed::NodeRemove => node::remove(engine, SPARE).await,
         }
     }
 
