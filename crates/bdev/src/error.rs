@@ -386,6 +386,17 @@ impl Error {
         }
     }
 
+    /// The names of the snapshots for whose sake a volume was not removed; none if it failed for another reason.
+    pub fn snapshots(&self) -> Option<&[String]> {
+        let Self::Failed { cause, .. } = self else {
+            return None;
+        };
+        match &**cause {
+            Cause::Lvm(error) => error.snapshots(),
+            _ => None,
+        }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

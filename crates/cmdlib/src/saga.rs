@@ -7,8 +7,9 @@ mod recovery;
 mod run;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use gnt_bdev::Assembled;
+use gnt_bdev::{Assembled, SyncProgress};
 use gnt_store::{OperationRecord, Outcome, Owner, PlannedStep, Store, StoreError};
 
 use crate::error::{Error, Result};
@@ -36,6 +37,11 @@ pub trait Nodes: Sync {
 
     /// Ends what `operation` left running on `nodes` (UUIDs) when its process died.
     fn end_orphans(&self, operation: &str, nodes: &[String]) -> impl Future<Output = Result<()>>;
+
+    /// Lets some time pass between two looks at something that nodes are at work on.
+    fn pause(&self, time: Duration) -> impl Future<Output = ()> {
+        tokio::time::sleep(time)
+    }
 }
 
 /// What happens while an operation runs.
@@ -43,6 +49,8 @@ pub trait Nodes: Sync {
 pub enum Event<'a> {
     /// The step is about to act.
     Starting(&'a Step),
+    /// It waits for a synchronisation, which is this far.
+    Syncing(&'a Step, SyncProgress),
     /// It acted; the journal does not know yet.
     Acted(&'a Step),
     /// The journal knows.
@@ -64,6 +72,17 @@ pub struct Report {
     pub assembled: Vec<AssembledDisk>,
     /// What needs attention although the operation is done.
     pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// Adds disks that were put into use, or replaces what was said of them before.
+    fn note(&mut self, assembled: Vec<AssembledDisk>) {
+        let same =
+            |one: &AssembledDisk, other: &AssembledDisk| (&one.node, one.index) == (&other.node, other.index);
+        self.assembled
+            .retain(|before| !assembled.iter().any(|now| same(before, now)));
+        self.assembled.extend(assembled);
+    }
 }
 
 /// A disk that was put into use on a node.
@@ -193,7 +212,14 @@ impl<N: Nodes> Engine<'_, N> {
         let mut report = Report::default();
         for step in steps {
             (self.observer)(Event::Starting(step));
-            report.assembled.extend(act::act(nodes, step).await?);
+            if step.only_looks() {
+                continue;
+            }
+            match act::act(nodes, step, &|_| {}).await {
+                Ok(assembled) => report.note(assembled),
+                Err(error) if step.is_optional() => report.warnings.push(step.do_without(&error)),
+                Err(error) => return Err(error),
+            }
         }
         Ok(report)
     }

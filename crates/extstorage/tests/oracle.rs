@@ -61,6 +61,7 @@ fn oracle_ext_environment() {
             snapshot_name: input.snap_name.as_deref(),
             snapshot_mib: input.snap_size,
             exclusive: input.exclusive,
+            dead_node: None,
         };
         let mut expected = output;
         expected.insert("EXTP_PROVIDER".to_owned(), input.provider.clone());

@@ -7,6 +7,7 @@ mod cache;
 mod commands;
 mod error;
 mod layout;
+mod listing;
 mod report;
 mod tags;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::host::Host;
 pub(crate) use cache::Cache;
 pub use error::LvmError;
 use layout::Group;
+pub use listing::{ListedVolume, listed_volumes, volume_groups};
 use report::{Health, LogicalVolume};
 use volume::Volume;
 

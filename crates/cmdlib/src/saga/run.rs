@@ -66,9 +66,10 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
         };
         for (index, step) in self.steps.iter().enumerate().skip(from) {
             self.tell(Event::Starting(step));
-            match act(&self.held.nodes, step).await {
-                Ok(assembled) => report.assembled.extend(assembled),
-                Err(error) if step.is_optional() => report.warnings.push(chain(&error)),
+            let syncing = |progress| self.tell(Event::Syncing(step, progress));
+            match act(&self.held.nodes, step, &syncing).await {
+                Ok(assembled) => report.note(assembled),
+                Err(error) if step.is_optional() => report.warnings.push(step.do_without(&error)),
                 Err(error) => {
                     // What another process may have begun to make is ours.
                     let others = error.is_already_exists() && !(resumed && index == from);
@@ -175,8 +176,7 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
             Undo::Nothing => Ok(Undone::Entirely(None)),
             Undo::Step(undo) => match self.act_undo(&undo).await {
                 Ok(()) => Ok(Undone::Entirely(Some(undo))),
-                Err(error @ Error::NodeOffline { .. }) => Ok(Undone::Partly(not_done(&undo, &error))),
-                Err(error) => Err(error),
+                Err(error) => left_out(&undo, &error).map(Undone::Partly).ok_or(error),
             },
         }
     }
@@ -195,10 +195,10 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
             None => None,
             Some(undo) => match self.act_undo(undo).await {
                 Ok(()) => return Ok(Undone::Entirely(Some(undo.clone()))),
-                Err(error @ Error::NodeOffline { .. }) => {
-                    return Ok(Undone::Partly(not_done(undo, &error)));
-                }
-                Err(error) => Some(error),
+                Err(error) => match left_out(undo, &error) {
+                    Some(what) => return Ok(Undone::Partly(what)),
+                    None => Some(error),
+                },
             },
         };
         match (look(&self.held.nodes, step).await, failed) {
@@ -220,15 +220,19 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
 
     async fn act_undo(&self, undo: &Step) -> Result<()> {
         self.tell(Event::Undoing(undo));
-        act(&self.held.nodes, undo).await?;
+        act(&self.held.nodes, undo, &|_| {}).await?;
         self.tell(Event::Acted(undo));
         Ok(())
     }
 }
 
-/// What is told of an undo that a node had no part in, as it is not asked for anything.
-fn not_done(undo: &Step, error: &Error) -> String {
-    format!("\"{undo}\" was left out: {}", chain(error))
+/// What is told if undoing goes on although this failed: it was an attempt, or nobody can ask the node.
+fn left_out(undo: &Step, error: &Error) -> Option<String> {
+    match error {
+        _ if undo.is_attempt() => Some(undo.do_without(error)),
+        Error::NodeOffline { .. } => Some(format!("\"{undo}\" was left out: {error}")),
+        _ => None,
+    }
 }
 
 /// What is told of an operation that ended there.

@@ -15,15 +15,15 @@ use crate::ops::node::{self, NodeChanges};
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
 use crate::ops::snapshot::{SnapshotRequest, snapshot};
+use crate::recover::{import, propose};
 use crate::saga::{Engine, Report};
 use crate::sim::SimCluster;
+use crate::tests::bench::NODES;
 
 /// The instance that is worked on.
 pub(super) const INSTANCE: &str = "inst1";
 /// Another one, which must not notice anything.
 pub(super) const BYSTANDER: &str = "inst2";
-/// A node with nothing on it.
-pub(super) const SPARE: &str = "spare";
 /// Name of a detached disk.
 pub(super) const LOOSE: &str = "loose";
 /// Size of every disk.
@@ -36,6 +36,17 @@ pub(super) struct Row {
     /// Whether the disks are in use.
     pub(super) active: bool,
     pub(super) deed: Deed,
+    /// What is wrong before.
+    pub(super) troubles: &'static [Trouble],
+}
+
+/// Something that is wrong with a node, which is named.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Trouble {
+    /// It has no power.
+    Dead(&'static str),
+    /// It is said to be offline.
+    Offline(&'static str),
 }
 
 #[derive(Debug, Clone)]
@@ -51,6 +62,8 @@ pub(super) enum Deed {
     Modify(Vec<Edit>),
     Snapshot,
     Rename,
+    /// Recover what the configuration has lost.
+    Recover,
     NodeModify,
     NodeRemove,
 }
@@ -76,6 +89,7 @@ impl Deed {
             Self::Modify(_) => Kind::Modify,
             Self::Snapshot => Kind::Snapshot,
             Self::Rename => Kind::Rename,
+            Self::Recover => Kind::Recover,
             Self::NodeModify => Kind::NodeModify,
             Self::NodeRemove => Kind::NodeRemove,
         }
@@ -87,7 +101,7 @@ pub(super) fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for driver in gnt_bdev::DEV_MAP {
         let template = driver.device().template();
-        // What needs two nodes has nothing to be tried on here.
+        // Operations do not yet make both halves of what is mirrored.
         if NEEDS_SECONDARY.contains(template) {
             continue;
         }
@@ -112,13 +126,25 @@ pub(super) fn rows() -> Vec<Row> {
             if HAVE_SNAPSHOTS.contains(template) {
                 deeds.push((active, Deed::Snapshot));
             }
+            // Devices that are there without us say nothing of their owners.
+            if !MUST_ADOPT.contains(template) {
+                deeds.push((active, Deed::Recover));
+            }
         }
         rows.extend(deeds.into_iter().map(|(active, deed)| Row {
             template,
             active,
             deed,
+            troubles: &[],
         }));
     }
+    // Nodes that have nothing to do with it.
+    rows.push(Row {
+        template: DiskTemplate::Ext,
+        active: true,
+        deed: Deed::Deactivate,
+        troubles: &[Trouble::Dead(NODES[1]), Trouble::Offline(NODES[2])],
+    });
     rows
 }
 
@@ -161,8 +187,8 @@ impl Row {
             instance: instance.to_owned(),
             template: self.template,
             disks: wishes,
-            primary: None,
-            secondary: None,
+            primary: Some(NODES[0].to_owned()),
+            secondary: Some(NODES[1].to_owned()).filter(|_| NEEDS_SECONDARY.contains(self.template)),
             file_driver: FileDriver::Loop,
             file_storage_dir: None,
         }
@@ -184,7 +210,7 @@ impl Row {
             Deed::Remove => remove(engine, INSTANCE).await,
             Deed::Activate => activate(engine, INSTANCE).await,
             Deed::Deactivate => deactivate(engine, INSTANCE).await,
-            Deed::Grow(growth) => grow(engine, INSTANCE, "1", *growth).await,
+            Deed::Grow(growth) => grow(engine, INSTANCE, "1", *growth, true).await,
             Deed::Modify(edits) => {
                 let changes: Vec<_> = edits.iter().map(|edit| self.change(*edit)).collect();
                 modify(engine, INSTANCE, &changes).await
@@ -198,14 +224,18 @@ impl Row {
                 snapshot(engine, INSTANCE, &[wish("0"), wish("2")]).await
             }
             Deed::Rename => rename(engine, INSTANCE, "renamed").await,
+            Deed::Recover => {
+                let proposal = propose(engine.store, engine.nodes).await?;
+                import(engine, &proposal).await
+            }
             Deed::NodeModify => {
                 let drained = NodeChanges {
                     drained: Some(true),
                     ..NodeChanges::default()
                 };
-                node::modify(engine, SPARE, &drained).await
+                node::modify(engine, NODES[2], &drained).await
             }
-            Deed::NodeRemove => node::remove(engine, SPARE).await,
+            Deed::NodeRemove => node::remove(engine, NODES[2]).await,
         }
     }
 
