@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;
 
+use gnt_bdev::ToolError;
 use gnt_cmdlib::Error;
 use gnt_config::ganeti::ConfigError;
 use gnt_store::StoreError;
@@ -100,7 +101,7 @@ pub(crate) enum Failure {
         node: String,
         /// Why.
         #[source]
-        source: Box<dyn StdError + Send + Sync>,
+        source: ToolError,
     },
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
@@ -185,7 +186,10 @@ impl Failure {
 
 /// Whether no state of the cluster would let it succeed.
 fn is_usage(error: &Error) -> bool {
-    matches!(error, Error::Compute(_) | Error::Params(_) | Error::Name(_))
+    matches!(
+        error,
+        Error::Compute(_) | Error::Params(_) | Error::NodeParams(_) | Error::Name(_)
+    )
 }
 
 /// Lines after the first belong to it.

@@ -11,20 +11,29 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use support::{Run, Sandbox, text};
 
-/// A cluster of this machine and node2, which cannot be asked from here.
+/// A cluster of this machine and node2, for which there are no keys.
 fn two_nodes() -> Sandbox {
     let sandbox = Sandbox::new();
-    sandbox.ok("cluster init --node node1 --enabled-disk-templates file,ext");
-    sandbox.ok("node modify node1 --primary-ip 192.0.2.1 --secondary-ip 198.51.100.1");
+    sandbox.ok("cluster init --enabled-disk-templates file,ext");
+    let here = here(&sandbox);
+    sandbox.ok(&format!(
+        "node modify {here} --primary-ip 192.0.2.1 --secondary-ip 198.51.100.1"
+    ));
     sandbox.ok("node add node2 --primary-ip 192.0.2.2 --secondary-ip 198.51.100.2");
     sandbox
+}
+
+/// Name of this machine.
+fn here(sandbox: &Sandbox) -> String {
+    text(&sandbox.json("cluster info"), "master").to_owned()
 }
 
 #[test]
 fn nodes_are_listed_with_their_room_where_they_can_be_asked() {
     let sandbox = two_nodes();
+    let name = here(&sandbox);
     sandbox.ok("add web --disk 0:size=1M");
-    let nodes = sandbox.json("node list");
+    let nodes = sandbox.json(&format!("node list {name} node2"));
     let [here, other] = nodes.as_array().unwrap().as_slice() else {
         panic!("{nodes}")
     };
@@ -37,7 +46,7 @@ fn nodes_are_listed_with_their_room_where_they_can_be_asked() {
             here["sinst_cnt"],
             here["master"]
         ]),
-        json!(["node1", "M", 1, ["web"], 0, true])
+        json!([name, "M", 1, ["web"], 0, true])
     );
     assert_eq!(
         json!([
@@ -52,18 +61,18 @@ fn nodes_are_listed_with_their_room_where_they_can_be_asked() {
     );
     let (free, total) = (here["dfree"].as_u64().unwrap(), here["dtotal"].as_u64().unwrap());
     assert!(0 < free && free <= total, "{here}");
-    let table = sandbox
-        .ok("node list -o name,pip,role --no-headers --separator |")
-        .stdout;
-    assert_eq!(table, "node1|192.0.2.1|M\nnode2|192.0.2.2|R\n");
-    assert!(
-        sandbox
-            .ok("node list -o +group")
-            .stdout
-            .starts_with("Node  Role DTotal")
+    let table = sandbox.ok(&format!(
+        "node list -o name,pip,role --no-headers --separator | {name} node2"
+    ));
+    assert_eq!(table.stdout, format!("{name}|192.0.2.1|M\nnode2|192.0.2.2|R\n"));
+    let headings = sandbox.ok("node list -o +group").stdout;
+    let headings: Vec<&str> = headings.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(
+        headings,
+        ["Node", "Role", "DTotal", "DFree", "Pinst", "Sinst", "Group"]
     );
 
-    let info = sandbox.json("node info node1");
+    let info = sandbox.json(&format!("node info {name}"));
     let state = sandbox.state();
     let places: Vec<&str> = info["storage"]
         .as_array()
@@ -78,10 +87,7 @@ fn nodes_are_listed_with_their_room_where_they_can_be_asked() {
     assert_eq!(sandbox.json("node info").as_array().unwrap().len(), 2);
     let storage = sandbox.json("node list-storage");
     let first = &storage[0];
-    assert_eq!(
-        json!([first["node"], first["template"]]),
-        json!(["node1", "file"])
-    );
+    assert_eq!(json!([first["node"], first["template"]]), json!([name, "file"]));
     let number = |key: &str| first[key].as_u64().unwrap();
     assert_eq!(number("size"), number("used") + number("free"));
 }
@@ -100,12 +106,7 @@ fn nodes_are_changed_and_removed_unless_something_is_on_them() {
         json!([offline["offline"], offline["drained"]]),
         json!([true, false])
     );
-    assert!(
-        sandbox
-            .ok("cluster info")
-            .stdout
-            .contains("node1, node2 (offline)")
-    );
+    assert!(sandbox.ok("cluster info").stdout.contains("node2 (offline)"));
     let refused = sandbox.fails(1, "add web --disk 0:size=1M -n node2");
     assert!(refused.contains("node node2 is set offline"), "{refused}");
     assert!(
@@ -114,12 +115,12 @@ fn nodes_are_changed_and_removed_unless_something_is_on_them() {
     );
 
     for (arguments, status, message) in [
-        ("node modify node1 --offline yes", 1, "it is the master node"),
+        ("node modify MASTER --offline yes", 1, "it is the master node"),
         ("node modify node2 --offline yes --drained yes", 1, "not both"),
         (
             "node modify node2 --secondary-ip 198.51.100.1",
             1,
-            "that of node node1 already",
+            "198.51.100.1 is that of node",
         ),
         (
             "node modify node2 --secondary-ip somewhere",
@@ -141,9 +142,9 @@ fn nodes_are_changed_and_removed_unless_something_is_on_them() {
             2,
             "is not KEY=VALUE",
         ),
-        ("node modify node2", 2, "required arguments were not provided"),
+        ("node modify node2", 2, "nothing to change was given"),
         ("node modify node9 --offline no", 1, "there is no node node9"),
-        ("node remove node1", 1, "it is the master node"),
+        ("node remove MASTER", 1, "it is the master node"),
         (
             "node add node2 --primary-ip 192.0.2.9",
             1,
@@ -153,14 +154,18 @@ fn nodes_are_changed_and_removed_unless_something_is_on_them() {
         ("node add nowhere.invalid", 2, "has no address"),
         ("node add node3 --ssh -oProxyCommand=x", 2, "--ssh"),
     ] {
-        let error = sandbox.fails(status, arguments);
+        let arguments = arguments.replace("MASTER", &here(&sandbox));
+        let error = sandbox.fails(status, &arguments);
         assert!(error.contains(message), "{arguments}: {error}");
     }
     assert_eq!(sandbox.json("operation list"), json!([]));
     let noted = sandbox.ok("--dry-run node remove node2").stdout;
     assert!(noted.contains("node"), "{noted}");
     sandbox.ok("node remove node2");
-    assert_eq!(sandbox.json("node list -o name"), json!([{"name": "node1"}]));
+    assert_eq!(
+        sandbox.json("node list -o name"),
+        json!([{"name": here(&sandbox)}])
+    );
 }
 
 #[test]

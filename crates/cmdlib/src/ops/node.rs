@@ -34,7 +34,7 @@ pub struct NodeRequest {
 }
 
 /// What is to be changed of a node.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct NodeChanges {
     /// Whether it is not to be asked for anything.
     pub offline: Option<bool>,

@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gnt_bdev::{ErrorKind, ToolError};
 use gnt_cmdlib::ops::node::{NodeInfo, NodeRequest, add, take_back};
 use gnt_config::params::node::SSH_PORT;
 use gnt_config::{Node, Object, names};
@@ -137,12 +138,10 @@ fn bring_keys(context: &Context, args: &Args, node: &Node) -> Result<(), Failure
     }
     if let Some(destination) = &args.ssh {
         let command = ssh(context, node, destination, bundle.to_json()?.into_bytes());
-        let failed = |source| Failure::Join {
+        run_there(&command).map_err(|source| Failure::Join {
             node: node.name.clone(),
             source,
-        };
-        let output = System.run(&command).map_err(|error| failed(error.into()))?;
-        output.check(&command).map_err(|error| failed(error.into()))?;
+        })?;
     }
     Ok(())
 }
@@ -186,6 +185,17 @@ fn ssh(context: &Context, node: &Node, destination: &str, bundle: Vec<u8>) -> Co
         .timeout(SSH_TIMEOUT);
     let set = |command: Command, agent: OsString| command.env("SSH_AUTH_SOCK", agent);
     agent.into_iter().fold(command, set)
+}
+
+fn run_there(command: &Command) -> Result<(), ToolError> {
+    let output = System.run(command).map_err(|source| ToolError::Run {
+        source: Box::new(source),
+    })?;
+    let checked = output.check(command).map_err(|failed| ToolError::Failed {
+        kind: ErrorKind::Other,
+        failed: Box::new(failed),
+    });
+    checked.map(drop)
 }
 
 /// `[USER@]HOST`, that is no option.

@@ -25,7 +25,6 @@ Examples:
 /// Change a node
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = HELP)]
-#[group(required = true, multiple = true, args = ["offline", "drained", "primary_ip", "secondary_ip", "group", "ndparams"])]
 pub(crate) struct Args {
     /// Name or UUID of the node
     node: String,
@@ -59,6 +58,11 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         group: args.group,
         ndparams: args.ndparams.unwrap_or_default(),
     };
+    if changes == NodeChanges::default() {
+        return Err(
+            Failure::usage("nothing to change was given").with_hint("see gnt-disk node modify --help")
+        );
+    }
     let done = context
         .operate(async |engine| modify(engine, &uuid, &changes).await)
         .await?;
