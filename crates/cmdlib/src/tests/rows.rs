@@ -110,8 +110,6 @@ pub(super) fn rows() -> Vec<Row> {
             (false, Deed::Activate),
             (false, Deed::Rename),
             (true, Deed::Activate),
-            (true, Deed::NodeModify),
-            (true, Deed::NodeRemove),
         ];
         for active in [false, true] {
             deeds.extend([(active, Deed::Remove), (active, Deed::Deactivate)]);
@@ -138,6 +136,13 @@ pub(super) fn rows() -> Vec<Row> {
             troubles: &[],
         }));
     }
+    // What is done to a node is the same whatever is elsewhere.
+    rows.extend([Deed::NodeModify, Deed::NodeRemove].map(|deed| Row {
+        template: DiskTemplate::Ext,
+        active: true,
+        deed,
+        troubles: &[],
+    }));
     // Nodes that have nothing to do with it.
     rows.push(Row {
         template: DiskTemplate::Ext,
