@@ -152,7 +152,7 @@ fn nodes_are_changed_and_removed_unless_something_is_on_them() {
         ),
         ("node add a/b --primary-ip 192.0.2.9", 2, "a/b"),
         ("node add nowhere.invalid", 2, "has no address"),
-        ("node add node3 --ssh -oProxyCommand=x", 2, "--ssh"),
+        ("node add node3 --ssh=-oProxyCommand=x", 2, "--ssh"),
     ] {
         let arguments = arguments.replace("MASTER", &here(&sandbox));
         let error = sandbox.fails(status, &arguments);

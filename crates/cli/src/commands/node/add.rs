@@ -13,6 +13,7 @@ use gnt_cmdlib::ops::node::{NodeInfo, NodeRequest, add, take_back};
 use gnt_config::params::node::SSH_PORT;
 use gnt_config::{Node, Object, names};
 use gnt_process::{Command, Runner as _, System};
+use gnt_rpc::Client;
 use gnt_rpc::keys::{Bundle, Manager, NodeConfig};
 use serde_json::Value;
 
@@ -60,10 +61,12 @@ pub(crate) struct Args {
     readd: bool,
 }
 
+/// How long a node may take to say which version it has.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long ssh may take: it has to connect, and gnt-disk to write a file.
 const SSH_TIMEOUT: Duration = Duration::from_secs(120);
 
-pub(super) fn run(context: &Context, args: &Args) -> Result<Answer, Failure> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Answer, Failure> {
     let (store, dry_run) = (&context.store, context.is_dry_run());
     let node = match args.readd {
         true => NodeInfo::load(store, &args.node)?.node,
@@ -87,7 +90,10 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Answer, Failure> {
         }
         return Err(failure);
     }
-    let attention = !args.readd && warn_of_loopback(context)?;
+    let mut attention = !args.readd && warn_of_loopback(context)?;
+    if args.ssh.is_some() {
+        attention |= warn_of_version(context, &node).await?;
+    }
     let shown = row(&NodeInfo::load(store, &node.uuid)?);
     Ok(Answer::new(Value::Object(shown), told(args, &node)).with_attention(attention))
 }
@@ -231,11 +237,30 @@ fn told(args: &Args, node: &Node) -> String {
             "take {} to {name}, run there 'gnt-disk node join FILE' and start 'gnt-disk serve'; it is secret: remove it afterwards\n",
             file.display()
         ),
-        (None, Some(_)) => format!("{name} has its keys: 'gnt-disk serve' answers there\n"),
+        (None, Some(_)) => format!("{name} has its keys: it answers while 'gnt-disk serve' runs there\n"),
         (None, None) => format!(
             "{name} has no keys yet: 'gnt-disk node add {name} --readd --ssh root@{name}' brings them, or --bundle FILE\n"
         ),
     }
+}
+
+/// A node that answers already tells which version it has.
+async fn warn_of_version(context: &Context, node: &Node) -> Result<bool, Failure> {
+    let manager = Manager::ensure(&context.state, &context.store.cluster()?.cluster_name)?;
+    let client = Client::new(&node.name, &node.uuid, &node.primary_ip, manager.client()?);
+    let (here, there) = match tokio::time::timeout(ANSWER_TIMEOUT, client.version()).await {
+        Ok(Ok(answer)) => (env!("CARGO_PKG_VERSION"), answer.version),
+        // It may yet have to be started.
+        Ok(Err(_)) | Err(_) => return Ok(false),
+    };
+    let differs = here != there;
+    if differs {
+        warn(format_args!(
+            "node {} has version {there} of gnt-disk, and this is {here}: install the same on all nodes",
+            node.name
+        ));
+    }
+    Ok(differs)
 }
 
 /// A master node that was made for itself alone has the address of the loopback interface, on which no other node reaches it.

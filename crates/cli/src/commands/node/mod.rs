@@ -44,7 +44,7 @@ pub(crate) enum Command {
 pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Failure> {
     let open = || Context::open(global);
     match command {
-        Command::Add(args) => add::run(&open()?, &args),
+        Command::Add(args) => add::run(&open()?, &args).await,
         Command::List(args) => list::run(&open()?, &args).await,
         Command::ListStorage(args) => list_storage::run(&open()?, &args).await,
         Command::Info(args) => info::run(&open()?, &args).await,
