@@ -36,6 +36,7 @@ pub(super) async fn act<N: Nodes>(nodes: &N, step: &Step) -> Result<Vec<Assemble
             nodes.node(&at.node)?.open(&at.targets(), *exclusive).await?;
         }
         Step::CloseDisks { at, .. } => nodes.node(&at.node)?.close(&at.targets()).await?,
+        Step::TakeOver { at, from, .. } => nodes.node(&at.node)?.take_over(&at.targets(), from).await?,
         Step::DisconnectNet { at, .. } => {
             on_all(at, async |at| {
                 let node = nodes.node(&at.node)?;
@@ -102,7 +103,7 @@ pub(super) async fn act<N: Nodes>(nodes: &N, step: &Step) -> Result<Vec<Assemble
                 .await
                 .map(drop)?;
         }
-        Step::Configure { .. } => {}
+        Step::Configure { .. } | Step::Commit { .. } => {}
     }
     Ok(Vec::new())
 }
@@ -174,6 +175,8 @@ pub(super) async fn look<N: Nodes>(nodes: &N, step: &Step) -> Trace {
                 _ => Trace::Unknown,
             }
         }
+        // Its changes are made in the transaction that records it as done.
+        Step::Commit { .. } => Trace::Nothing,
         _ => Trace::Unknown,
     }
 }

@@ -49,9 +49,11 @@ impl SimNode {
         act: impl FnOnce(&mut View<'_>, Extent) -> NodeResult<T>,
     ) -> NodeResult<T> {
         let mut state = self.shared.lock();
-        let State { world, fault, calls } = &mut *state;
+        let State {
+            world, fault, calls, ..
+        } = &mut *state;
         let number = calls.len();
-        calls.push(what);
+        calls.push((self.name.clone(), what));
         world.settle();
         if !world.is_reachable(&self.uuid) {
             return Err(unreachable(&self.name));
@@ -522,7 +524,12 @@ impl Node for SimNode {
     }
 
     async fn assemble(&self, disk: &Disk, instance: &str, role: Role) -> NodeResult<Assembled> {
-        self.on_disk("assemble", disk, |view, extent| {
+        let what = match role {
+            Role::Primary => "assemble",
+            Role::Secondary => "assemble as secondary",
+            Role::Shared => "assemble shared",
+        };
+        self.on_disk(what, disk, |view, extent| {
             let mut warnings = Vec::new();
             view.assemble(disk, role, extent, &mut warnings)?;
             if extent == Extent::Whole && role != Role::Secondary {
@@ -537,9 +544,26 @@ impl Node for SimNode {
     }
 
     async fn open(&self, targets: &[Target<'_>], exclusive: bool) -> NodeResult<()> {
-        self.on_disks("open", targets, |view, target| {
+        let what = if exclusive { "open" } else { "share" };
+        self.on_disks(what, targets, |view, target| {
             view.open(target.disk, exclusive)?;
             view.link(target.disk, target.instance);
+            Ok(Change::Made)
+        })
+        .map(drop)
+    }
+
+    async fn take_over(&self, targets: &[Target<'_>], from: &str) -> NodeResult<()> {
+        let from = self.shared.lock().names.get(from).cloned().unwrap_or_default();
+        self.on_disks("take over", targets, |view, target| {
+            view.assemble(target.disk, Role::Secondary, Extent::Whole, &mut Vec::new())?;
+            if !is_mirror(target.disk) {
+                view.attach(target.disk)?;
+            }
+            if let Ok(volume) = view.volume(target.disk) {
+                volume.open.remove(&from);
+            }
+            view.open(target.disk, true)?;
             Ok(Change::Made)
         })
         .map(drop)
@@ -621,10 +645,18 @@ impl Node for SimNode {
     }
 
     async fn attach_net(&self, targets: &[Target<'_>], multimaster: bool) -> NodeResult<Change> {
-        let change = self.on_disks("connect", targets, |view, target| {
-            let attached = view.world.drbd_attach_net(view.node, target.disk, multimaster);
-            Ok(changed(view.drbd(Operation::AttachNet, target.disk, attached)?))
-        })?;
+        let change = self.on_disks(
+            if multimaster {
+                "connect as two primaries"
+            } else {
+                "connect"
+            },
+            targets,
+            |view, target| {
+                let attached = view.world.drbd_attach_net(view.node, target.disk, multimaster);
+                Ok(changed(view.drbd(Operation::AttachNet, target.disk, attached)?))
+            },
+        )?;
         let mut waited = Duration::ZERO;
         for target in targets {
             loop {

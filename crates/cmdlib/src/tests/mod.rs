@@ -6,4 +6,4 @@ mod crashes;
 mod faults;
 mod rows;
 
-pub(crate) use bench::now;
+pub(crate) use bench::{catch_crash, now};
