@@ -70,6 +70,17 @@ pub enum Error {
         #[source]
         cause: Box<Cause>,
     },
+    /// How much room there is cannot be told.
+    #[error("cannot tell the free space for {device} disks on node {node}")]
+    Space {
+        /// The device type.
+        device: LogicalDevice,
+        /// The node's name.
+        node: String,
+        /// Why.
+        #[source]
+        cause: Box<Cause>,
+    },
     /// A disk's bytes.
     #[error("cannot {doing} {disk} on node {node}")]
     Transfer {
@@ -101,6 +112,67 @@ pub enum Error {
     /// A block device.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// An error that another process told.
+    #[error(transparent)]
+    Told(#[from] Told),
+}
+
+/// What is kept of an error that goes from one process to another: all that a user, or code that reacts to it, can see.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct Told {
+    /// The message.
+    pub message: String,
+    /// What kind of thing went wrong.
+    pub kind: ErrorKind,
+    /// What the user can do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Why.
+    #[source]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Box<ToldCause>>,
+}
+
+/// Why something failed that was told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct ToldCause {
+    /// The message.
+    pub message: String,
+    /// Why.
+    #[source]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Box<ToldCause>>,
+}
+
+impl Told {
+    /// What is to be told of `error`.
+    pub fn new(error: &dyn std::error::Error, kind: ErrorKind, hint: Option<String>) -> Self {
+        Self {
+            message: error.to_string(),
+            kind,
+            hint,
+            cause: ToldCause::of(error),
+        }
+    }
+}
+
+impl ToldCause {
+    fn of(error: &dyn std::error::Error) -> Option<Box<Self>> {
+        error.source().map(|source| {
+            Box::new(Self {
+                message: source.to_string(),
+                cause: Self::of(source),
+            })
+        })
+    }
+}
+
+impl From<&Error> for Told {
+    fn from(error: &Error) -> Self {
+        Self::new(error, error.kind(), error.hint())
+    }
 }
 
 /// Why one device failed.
@@ -292,11 +364,14 @@ impl Error {
     /// What kind of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Failed { cause, .. } | Self::Volumes { cause, .. } => cause.kind(),
+            Self::Failed { cause, .. } | Self::Volumes { cause, .. } | Self::Space { cause, .. } => {
+                cause.kind()
+            }
             Self::Transfer { cause, .. } | Self::File { cause, .. } => cause.kind(),
             Self::FileStorage(error) => error.kind(),
             Self::Link(error) => error.kind(),
             Self::Device(error) => error.kind(),
+            Self::Told(told) => told.kind,
             Self::Leftover { error, .. } => error.kind(),
             Self::Several(errors) => {
                 let mut kinds = errors.iter().map(Self::kind);
@@ -311,13 +386,27 @@ impl Error {
         }
     }
 
+    /// The names of the snapshots for whose sake a volume was not removed; none if it failed for another reason.
+    pub fn snapshots(&self) -> Option<&[String]> {
+        let Self::Failed { cause, .. } = self else {
+            return None;
+        };
+        match &**cause {
+            Cause::Lvm(error) => error.snapshots(),
+            _ => None,
+        }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Failed { cause, .. } | Self::Volumes { cause, .. } => cause.hint(),
+            Self::Failed { cause, .. } | Self::Volumes { cause, .. } | Self::Space { cause, .. } => {
+                cause.hint()
+            }
             Self::Transfer { cause, .. } | Self::File { cause, .. } => cause.hint(),
             Self::FileStorage(error) => error.hint(),
             Self::Device(error) => error.hint(),
+            Self::Told(told) => told.hint.clone(),
             Self::Leftover { undo, .. } => undo.hint(),
             Self::Several(errors) => errors.iter().find_map(Self::hint),
             Self::Unsupported { operation, .. } => {

@@ -25,17 +25,17 @@ mod rbd;
 mod tests;
 
 pub use dev_map::{DEV_MAP, driver};
-pub use drbd::DrbdError;
+pub use drbd::{DrbdError, DrbdMinor};
 pub use driver::{
     BlockDevice, Capabilities, Change, Driver, FoundVolume, LocalDiskStatus, Operation, Owner, Space,
     SyncStatus, Target, Uri,
 };
-pub use error::{Cause, Error, ErrorKind};
+pub use error::{Cause, Error, ErrorKind, Told};
 pub use file_storage::{FileStorage, FileStorageError};
 pub use gluster::{GlusterError, MountFailure};
 pub use host::{Changes, Host};
 pub use links::{DeviceLinks, Link, LinkError};
-pub use lvm::LvmError;
+pub use lvm::{ListedVolume, LvmError, listed_volumes, volume_groups};
 pub use rbd::RbdError;
 pub use tool::ToolError;
 pub use tree::{Activation, Assembled, Layer, Status, SyncProgress};

@@ -541,6 +541,11 @@ pub fn space(host: &Host, device: LogicalDevice, params: &Object) -> Result<Vec<
     driver(device)?.space(host, params)
 }
 
+/// The volumes of one type that have a device on this node, of those that more nodes than one can have.
+pub fn attached(host: &Host, device: LogicalDevice, params: &Object) -> Result<Vec<LogicalId>, Error> {
+    driver(device)?.attached(host, params)
+}
+
 /// Works on a device with those below it as they are.
 pub(crate) fn with_children<T>(
     host: &Host,

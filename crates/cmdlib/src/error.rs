@@ -1,6 +1,6 @@
 //! Why an operation was refused or failed.
 
-use gnt_bdev::ErrorKind;
+use gnt_bdev::{ErrorKind, SyncStatus};
 use gnt_config::{DiskTemplate, Mebibytes};
 use gnt_store::StoreError;
 
@@ -18,6 +18,12 @@ pub enum Error {
     #[error("there is no instance {instance}")]
     NoInstance {
         /// Name or UUID asked for.
+        instance: String,
+    },
+    /// No volume says that it is of the instance.
+    #[error("nothing was found of {instance}")]
+    NothingFound {
+        /// Name of the instance.
         instance: String,
     },
     /// An instance of that name is there already.
@@ -129,6 +135,16 @@ pub enum Error {
         /// The instance.
         instance: String,
     },
+    /// The disk's data on a node is not what others could be made from, or rely on.
+    #[error("{disk} on node {node} is degraded: {sync}")]
+    NoGoodData {
+        /// The disk.
+        disk: String,
+        /// Name of the node.
+        node: String,
+        /// As the node sees it.
+        sync: SyncStatus,
+    },
     /// There is no such volume.
     #[error("there is no volume {volume} on node {node} that could be adopted")]
     NothingToAdopt {
@@ -236,6 +252,24 @@ pub enum Error {
         /// Why its disks could not be dealt with.
         #[source]
         source: Box<Error>,
+    },
+    /// The node is set offline.
+    #[error("node {node} is set offline")]
+    NodeOffline {
+        /// Name of the node.
+        node: String,
+    },
+    /// What is to be made does not fit.
+    #[error("node {node} has {free} free in {group}, and {needed} are needed")]
+    NoRoom {
+        /// Name of the node.
+        node: String,
+        /// The volume group.
+        group: String,
+        /// How much all that is to be made there takes.
+        needed: Mebibytes,
+        /// How much is free.
+        free: Mebibytes,
     },
     /// The wish for a disk is wrong.
     #[error(transparent)]
@@ -356,13 +390,14 @@ impl From<GenerateError<StoreError>> for Error {
 impl Error {
     /// Whether what was to be made is there already, made by someone else.
     pub fn is_already_exists(&self) -> bool {
-        matches!(self, Self::Node(NodeError::Storage(error)) if error.kind() == ErrorKind::AlreadyExists)
+        matches!(self, Self::Node(error) if error.kind() == ErrorKind::AlreadyExists)
     }
 
     /// What the user can do.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoInstance { .. } => "'gnt-disk list' shows the instances".to_owned(),
+            Self::NothingFound { .. } => "'gnt-disk recover' without a name shows what was found".to_owned(),
             Self::NoDetachedDisk { .. } => "'gnt-disk list --detached' shows the detached disks".to_owned(),
             Self::InstanceExists { instance } => {
                 format!("'gnt-disk modify {instance} --disk add:size=…' adds disks to it")
@@ -388,6 +423,12 @@ impl Error {
                 "run this command on that node; what is on several nodes can only be \
                                          activated, deactivated and looked at, on each of them"
                     .to_owned()
+            }
+            Self::NoRoom { group, .. } => {
+                format!("make the disks smaller, choose another node, or enlarge {group} with vgextend")
+            }
+            Self::NodeOffline { node } => {
+                format!("it is not asked for anything until 'gnt-disk node modify {node} --offline no'")
             }
             Self::UndoFailed { operation, .. } => format!(
                 "mend the cause, then run 'gnt-disk operation resume {operation}'; \

@@ -32,6 +32,8 @@ pub enum Kind {
     MigrateCleanup,
     /// Make another node the instance's primary one.
     Failover,
+    /// Rebuild the configuration from what is on the nodes.
+    Recover,
 }
 
 impl Kind {

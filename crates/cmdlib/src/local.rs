@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use gnt_bdev::drbd::{self, DrbdError, DrbdMinor};
 use gnt_bdev::tree::{self, Activation, Assembled, Layer, Status};
 use gnt_bdev::{Change, FileStorageError, FoundVolume, Host, Link, Operation, Space, SyncProgress, Target};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
@@ -24,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct LocalNode {
     host: Arc<Host>,
     calls: Arc<AtomicUsize>,
+    /// The operation that all calls are part of.
+    operation: Option<Arc<str>>,
 }
 
 /// A call that has begun and not ended; whoever asked may be gone.
@@ -48,10 +51,42 @@ impl LocalNode {
         Self {
             host: Arc::new(host),
             calls: Arc::default(),
+            operation: None,
         }
     }
 
-    async fn call<T: Send + 'static>(
+    /// What it works on.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The same node with everything it does marked as part of `operation`.
+    #[must_use]
+    pub fn for_operation(&self, operation: &str) -> Self {
+        Self {
+            operation: Some(operation.into()),
+            ..Self::new(self.host.for_operation(operation))
+        }
+    }
+
+    /// Ends what `operation` left running on this machine. A call whose caller was dropped goes on in its thread, and may start the next
+    /// program: this returns when none does.
+    pub fn end_orphans(&self, operation: &str) -> Result<()> {
+        loop {
+            gnt_process::orphan::kill_orphans(operation).map_err(|source| Error::Orphans {
+                operation: operation.to_owned(),
+                source,
+            })?;
+            let is_ours = self.operation.as_deref() == Some(operation);
+            if !is_ours || self.calls.load(Ordering::SeqCst) == 0 {
+                return Ok(());
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Works on the host, where waiting is no harm to others.
+    pub async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Host) -> std::result::Result<T, gnt_bdev::Error> + Send + 'static,
     ) -> NodeResult<T> {
@@ -313,6 +348,21 @@ impl Node for LocalNode {
         self.call(move |host| tree::space(host, device, &params)).await
     }
 
+    async fn attached(&self, device: LogicalDevice, params: &Object) -> NodeResult<Vec<LogicalId>> {
+        let params = params.clone();
+        self.call(move |host| tree::attached(host, device, &params)).await
+    }
+
+    async fn drbd_minors(&self) -> NodeResult<Vec<DrbdMinor>> {
+        self.call(|host| drbd::minors(host).map_err(|error| drbd_failed(host, error)))
+            .await
+    }
+
+    async fn drbd_helper(&self) -> NodeResult<String> {
+        self.call(|host| drbd::usermode_helper(host).map_err(|error| drbd_failed(host, error)))
+            .await
+    }
+
     async fn links(&self) -> NodeResult<Vec<Link>> {
         self.call(|host| Ok(host.links.list()?)).await
     }
@@ -321,6 +371,14 @@ impl Node for LocalNode {
         let instance = instance.to_owned();
         self.call(move |host| Ok(host.links.rename(&instance, from, to)?))
             .await
+    }
+}
+
+fn drbd_failed(host: &Host, error: DrbdError) -> gnt_bdev::Error {
+    gnt_bdev::Error::Volumes {
+        device: LogicalDevice::Drbd,
+        node: host.name.clone(),
+        cause: Box::new(error.into()),
     }
 }
 
@@ -341,8 +399,6 @@ pub struct OneNode {
     uuid: String,
     node: LocalNode,
     names: Arc<BTreeMap<String, String>>,
-    /// The operation that all calls are part of.
-    operation: Option<String>,
 }
 
 impl OneNode {
@@ -356,7 +412,6 @@ impl OneNode {
             uuid: uuid.to_owned(),
             node: LocalNode::new(host),
             names: Arc::new(names),
-            operation: None,
         }
     }
 }
@@ -381,8 +436,7 @@ impl Nodes for OneNode {
 
     fn for_operation(&self, operation: &str) -> Self {
         Self {
-            node: LocalNode::new(self.node.host.for_operation(operation)),
-            operation: Some(operation.to_owned()),
+            node: self.node.for_operation(operation),
             ..self.clone()
         }
     }
@@ -392,18 +446,7 @@ impl Nodes for OneNode {
     }
 
     fn end_orphans_here(&self, operation: &str) -> Result<()> {
-        loop {
-            gnt_process::orphan::kill_orphans(operation).map_err(|source| Error::Orphans {
-                operation: operation.to_owned(),
-                source,
-            })?;
-            // A call whose caller was dropped goes on in its thread, and may start the next program.
-            let is_ours = self.operation.as_deref() == Some(operation);
-            if !is_ours || self.node.calls.load(Ordering::SeqCst) == 0 {
-                return Ok(());
-            }
-            std::thread::sleep(PAUSE);
-        }
+        self.node.end_orphans(operation)
     }
 }
 

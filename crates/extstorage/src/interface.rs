@@ -246,14 +246,16 @@ impl ExtStorage {
         }
     }
 
-    /// Has the provider keep a text with a volume: [`sanitize_metadata`] of it.
+    /// Has the provider keep a text with a volume: [`sanitize_metadata`] of it. A provider that knows how keeps also what is to be in
+    /// `keep`, as it is.
     ///
     /// # Errors
     /// When the script fails.
-    pub fn setinfo(&self, volume: &Volume<'_>, metadata: &str) -> Result<()> {
+    pub fn setinfo(&self, volume: &Volume<'_>, metadata: &str, keep: Option<&str>) -> Result<()> {
         let metadata = sanitize_metadata(metadata);
         let arguments = Arguments {
             metadata: Some(&metadata),
+            keep,
             ..Arguments::default()
         };
         let provider = self.find(volume.provider)?;

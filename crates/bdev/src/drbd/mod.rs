@@ -6,20 +6,23 @@
 mod commands;
 mod device;
 mod error;
+mod minors;
 mod parse;
 #[cfg(test)]
 mod tests;
 
 use enumset::enum_set;
-use gnt_config::{LogicalDevice, Mebibytes};
+use gnt_config::{LogicalDevice, Mebibytes, Object};
 
+use crate::dev_map::driver;
 use crate::driver::{
-    BlockDevice, Capabilities, Change, Driver, LocalDiskStatus, Operation, SyncStatus, Target, refuse,
+    BlockDevice, Capabilities, Change, Driver, LocalDiskStatus, Operation, Space, SyncStatus, Target, refuse,
 };
 use crate::error::{Cause, Error};
 use crate::host::Host;
 use device::Device;
 pub use error::DrbdError;
+pub use minors::{DrbdMinor, minors};
 use parse::{ConnectionState, DiskState, Status};
 pub use parse::{ParseError, Verdict, Version};
 
@@ -42,14 +45,23 @@ const CAPABILITIES: Capabilities = enum_set!(
         | Operation::DisconnectNet
         | Operation::AttachNet
         | Operation::ActualSize
+        | Operation::Space
 );
+
+/// What the kernel calls for drbd's events.
+///
+/// # Errors
+/// When the kernel has no drbd.
+pub fn usermode_helper(host: &Host) -> Result<String, DrbdError> {
+    device::usermode_helper(host)
+}
 
 /// The kernel calls `wanted` for drbd's events (`drbd_usermode_helper` of the cluster).
 ///
 /// # Errors
 /// When it calls something else, or has no drbd.
 pub fn check_usermode_helper(host: &Host, wanted: &str) -> Result<(), DrbdError> {
-    let found = device::usermode_helper(host)?;
+    let found = usermode_helper(host)?;
     match found == wanted {
         true => Ok(()),
         false => Err(DrbdError::Helper {
@@ -200,6 +212,11 @@ impl Driver for DrbdDriver {
             device.active()?;
             Ok(device.bytes()?)
         })
+    }
+
+    /// That for the volumes below it.
+    fn space(&self, host: &Host, params: &Object) -> Result<Vec<Space>, Error> {
+        driver(LogicalDevice::Plain)?.space(host, params)
     }
 }
 

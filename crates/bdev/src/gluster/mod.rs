@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use enumset::enum_set;
 use gnt_config::device::FileDriver as Presentation;
 use gnt_config::params::{GlusterParams, Parameters};
-use gnt_config::{LogicalDevice, LogicalId, Mebibytes, Object};
+use gnt_config::{Kept, LogicalDevice, LogicalId, Mebibytes, Object};
 
 pub use self::error::GlusterError;
 pub use self::log::MountFailure;
 use self::mount::Volume;
 use crate::driver::{
-    BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Target, refuse,
+    BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Space, Target, refuse,
 };
 use crate::error::{Cause, Error};
 use crate::file_storage::{FileStorage, FileStorageError, StoredFile};
@@ -44,6 +44,7 @@ const CAPABILITIES: Capabilities = enum_set!(
         | Operation::ActualSize
         | Operation::UserspaceUri
         | Operation::Volumes
+        | Operation::Space
 );
 
 /// The hypervisor that has a Gluster client of its own.
@@ -199,6 +200,24 @@ impl Driver for GlusterDriver {
             cause: Box::new(cause),
         })
     }
+
+    /// On the volume that `params` name.
+    fn space(&self, host: &Host, params: &Object) -> Result<Vec<Space>, Error> {
+        let room = || {
+            let params = GlusterParams::from_object(params).map_err(GlusterError::from)?;
+            let rooms = Volume::new(host, &params).with_files(|files| Ok(files.space()?))?;
+            let named = |space| Space {
+                name: params.volume.to_string(),
+                ..space
+            };
+            Ok(rooms.into_iter().map(named).collect())
+        };
+        room().map_err(|cause: Cause| Error::Space {
+            device: self.device(),
+            node: host.name.clone(),
+            cause: Box::new(cause),
+        })
+    }
 }
 
 /// The file of a disk.
@@ -293,6 +312,10 @@ fn found(files: &FileStorage, mount_point: &Path, file: StoredFile) -> Result<Fo
     let name = path.file_name().and_then(|name| name.to_str());
     let owner = kept.unwrap_or_else(|| Owner {
         index: name.and_then(index_in),
+        kept: Kept {
+            instance_uuid: name.and_then(|name| Some(name.split_once('.')?.0.to_owned())),
+            ..Kept::default()
+        },
         ..Owner::default()
     });
     let inside = path.strip_prefix(mount_point).unwrap_or(&path);

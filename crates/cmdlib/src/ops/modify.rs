@@ -1,8 +1,9 @@
 //! Adding, removing, detaching, attaching and changing an instance's disks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gnt_bdev::Target;
+use gnt_config::template::NEEDS_SECONDARY;
 use gnt_config::{AccessMode, Disk, DiskTemplate, FileDriver, LogicalId, Object};
 use gnt_store::{Change, Filter, Store, StoreError};
 
@@ -11,11 +12,13 @@ use crate::error::{Error, Result};
 use crate::ids::Ids;
 use crate::kind::Kind;
 use crate::node::Node;
+use crate::ops::activate::{Secondary, assemble};
+use crate::ops::label::detached;
 use crate::ops::layout::Layout;
-use crate::ops::remove::storage_dirs;
-use crate::ops::{MAX_DISKS, Subject, ids, info_text, name_of};
+use crate::ops::remove::{removal, storage_dirs};
+use crate::ops::{MAX_DISKS, Subject, ids, name_of};
 use crate::saga::{Engine, Nodes, Report};
-use crate::step::{Label, Place, Step};
+use crate::step::{Place, Step};
 
 /// One change of an instance's disks. Disks are named by index, name or UUID.
 #[derive(Debug, Clone)]
@@ -116,16 +119,20 @@ impl Plan {
             Some(name) => parse_template(&name)?,
             None => self.default_template()?,
         };
+        let secondary = match NEEDS_SECONDARY.contains(template) {
+            true => self.subject.secondary()?.map(str::to_owned),
+            false => None,
+        };
         let layout = Layout {
             store,
             subject: &self.subject,
             template,
-            secondary: None,
+            secondary: secondary.as_deref(),
             file_driver: self.file_driver(),
             file_storage_dir: None,
         };
         let node = self.subject.node.uuid.clone();
-        for new in layout.disks(&[wish], nodes.node(&node)?, ids).await? {
+        for new in layout.disks(&[wish], nodes, ids).await? {
             self.check_name(new.disk.name.as_deref(), &new.disk.uuid)?;
             for path in storage_dirs(std::slice::from_ref(&new.disk)) {
                 self.steps.push(Step::CreateStorageDir {
@@ -142,16 +149,11 @@ impl Plan {
     fn remove(&mut self, disk: &str) -> Result<()> {
         let index = self.subject.index_of(disk)?;
         // It has no place among the instance's disks, nor a link, when it is removed.
-        let detached = Disk {
-            iv_name: None,
-            ..self.subject.disks[index].clone()
-        };
-        self.take(index, Some(detached.clone()))?;
-        self.removals.push(Step::RemoveDisk {
-            at: self.subject.place(&detached)?,
-            record: vec![Change::RemoveDisk(detached.uuid.clone())],
-        });
-        for path in storage_dirs(&[detached]) {
+        let disk = detached(&self.subject.disks[index]);
+        self.take(index, Some(disk.clone()))?;
+        let forget = vec![Change::RemoveDisk(disk.uuid.clone())];
+        self.removals.extend(removal(self.subject.halves(&disk)?, forget));
+        for path in storage_dirs(&[disk]) {
             let node = self.subject.node.uuid.clone();
             self.removals.push(Step::RemoveStorageDir { node, path });
         }
@@ -160,8 +162,13 @@ impl Plan {
 
     fn detach(&mut self, disk: &str) -> Result<()> {
         let index = self.subject.index_of(disk)?;
-        self.loose.push(self.subject.disks[index].clone());
-        self.take(index, None)
+        let disk = self.subject.disks[index].clone();
+        self.take(index, None)?;
+        let before = (self.subject.instance.name.as_str(), &disk);
+        self.steps
+            .extend(self.subject.relabel(&detached(&disk), Some(before))?);
+        self.loose.push(disk);
+        Ok(())
     }
 
     fn attach<N: Nodes>(&mut self, at: Option<usize>, key: &str, store: &Store, nodes: &N) -> Result<()> {
@@ -190,8 +197,25 @@ impl Plan {
                 hint: "attach it to an instance on the node that holds its data",
             });
         }
-        self.subject.ensure_in_reach(nodes, [&disk])?;
         self.subject.learn_addresses(store, disk.all_nodes())?;
+        self.subject.ensure_in_reach(nodes, [&disk])?;
+        let others = |disk: &Disk| -> BTreeSet<String> {
+            let others = disk.all_nodes().into_iter();
+            let others = others.filter(|node| *node != self.subject.node.uuid);
+            others.map(str::to_owned).collect()
+        };
+        let mirrored_to = self.subject.disks.iter().flat_map(others);
+        if let Some(secondary) = mirrored_to.into_iter().next()
+            && others(&disk).iter().any(|node| *node != secondary)
+        {
+            return Err(Error::Unfit {
+                what: format!(
+                    "{disk} is mirrored to another node than the disks of {}",
+                    self.subject.instance.name
+                ),
+                hint: "attach it to an instance with the same secondary node",
+            });
+        }
         self.insert(at, disk, false)
     }
 
@@ -213,7 +237,12 @@ impl Plan {
             vec![Change::Disk(before.clone())],
         );
         self.steps.push(Step::Configure { apply, revert });
-        self.relabel(index, &[before])
+        let instance = self.subject.instance.name.as_str();
+        let told = self
+            .subject
+            .relabel(&self.subject.disks[index], Some((instance, &before)))?;
+        self.steps.extend(told);
+        Ok(())
     }
 
     /// Puts `disk` at `at`, moves those behind it, and puts it into use if the instance's disks are. A `new` one is not in the
@@ -225,15 +254,17 @@ impl Plan {
             true => Change::RemoveDisk(disk.uuid.clone()),
             false => Change::Disk(disk.clone()),
         };
-        // Whose a detached disk was its volume alone tells.
-        known.extend(new.then(|| disk.clone()));
+        known.push(match new {
+            true => disk.clone(),
+            false => detached(&disk),
+        });
         let stored = self.renumber(at, |disks| disks.insert(at, disk));
         self.move_links((at..before.disks.len()).rev().map(|index| (index, index + 1)))?;
         self.configure(&before, stored, Some(forget));
         self.relabel(at, &known)?;
         if self.subject.instance.disks_active {
-            let at = self.subject.place(&self.subject.disks[at])?.alone();
-            self.steps.push(Step::AssembleDisks { at, fresh: true });
+            let places = self.subject.places_of([&self.subject.disks[at]])?;
+            self.steps.extend(assemble(places, true, Secondary::Required));
         }
         Ok(())
     }
@@ -241,10 +272,11 @@ impl Plan {
     /// Takes the disk at `index` out of use and away, and moves those behind it. It is `stored` as it is then, if that differs.
     fn take(&mut self, index: usize, stored: Option<Disk>) -> Result<()> {
         let before = self.subject.clone();
-        self.steps.push(Step::ShutdownDisks {
-            at: before.place(&before.disks[index])?.alone(),
-            was_active: before.instance.disks_active,
-        });
+        let places = before.places_of([&before.disks[index]])?;
+        let was_active = before.instance.disks_active;
+        let steps = places.into_iter().rev();
+        self.steps
+            .extend(steps.map(|at| Step::ShutdownDisks { at, was_active }));
         let mut apply = self.renumber(index, |disks| drop(disks.remove(index)));
         apply.extend(stored.map(Change::Disk));
         self.move_links((index + 1..before.disks.len()).map(|index| (index, index - 1)))?;
@@ -291,20 +323,16 @@ impl Plan {
 
     /// Tells the volumes from `from` on whose they are and which, unless they know: `known` are the disks as their volumes know them.
     fn relabel(&mut self, from: usize, known: &[Disk]) -> Result<()> {
-        let info = info_text(&self.subject.instance.name);
+        let knows = |known: &Disk, disk: &Disk| {
+            (&known.name, known.index(), known.mode) == (&disk.name, disk.index(), disk.mode)
+        };
+        let instance = self.subject.instance.name.as_str();
         for disk in &self.subject.disks[from..] {
             let before = known.iter().find(|known| known.uuid == disk.uuid);
-            if before.is_some_and(|before| (&before.name, before.index()) == (&disk.name, disk.index())) {
-                continue;
+            if !before.is_some_and(|before| knows(before, disk)) {
+                let before = before.map(|before| (instance, before));
+                self.steps.extend(self.subject.relabel(disk, before)?);
             }
-            let label = |disk| -> Result<Label> {
-                let (at, info) = (self.subject.place(disk)?, info.clone());
-                Ok(Label { at, info })
-            };
-            self.steps.push(Step::SetInfo {
-                label: label(disk)?,
-                before: before.map(label).transpose()?.map(Box::new),
-            });
         }
         Ok(())
     }
@@ -320,23 +348,21 @@ impl Plan {
             Step::SetInfo { label, .. } if !made.contains(&label.at.disk.uuid) => Some(&label.at),
             _ => None,
         });
-        let told: Vec<&Place> = told.collect();
-        if told.is_empty() {
-            return Ok(());
+        let mut told_on: BTreeMap<&str, Vec<&Place>> = BTreeMap::new();
+        told.for_each(|at| told_on.entry(&at.node).or_default().push(at));
+        let mut missing = BTreeSet::new();
+        for (node, told) in told_on {
+            let targets = told.iter().map(|at| Target::new(&at.disk, &at.instance));
+            let found = nodes.node(node)?.find_all(&targets.collect::<Vec<_>>()).await?;
+            let gone = told
+                .iter()
+                .zip(found)
+                .filter(|(_, found)| matches!(found, Ok(None)));
+            missing.extend(gone.map(|(at, _)| (node.to_owned(), at.disk.uuid.clone())));
         }
-        let targets: Vec<_> = told
-            .iter()
-            .map(|at| Target::new(&at.disk, &at.instance))
-            .collect();
-        let found = nodes.node(&self.subject.node.uuid)?.find_all(&targets).await?;
-        let missing = told
-            .iter()
-            .zip(found)
-            .filter(|(_, found)| matches!(found, Ok(None)));
-        let missing: BTreeSet<String> = missing.map(|(at, _)| at.disk.uuid.clone()).collect();
-        self.steps.retain(
-            |step| !matches!(step, Step::SetInfo { label, .. } if missing.contains(&label.at.disk.uuid)),
-        );
+        let is_missing = |at: &Place| missing.contains(&(at.node.clone(), at.disk.uuid.clone()));
+        self.steps
+            .retain(|step| !matches!(step, Step::SetInfo { label, .. } if is_missing(&label.at)));
         Ok(())
     }
 

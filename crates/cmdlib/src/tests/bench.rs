@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use gnt_bdev::Owner;
+use gnt_bdev::{Owner, Target};
 use gnt_config::template::{BLOCK, INSTANCE_DEPENDENT_PATH, MUST_ADOPT};
 use gnt_config::{Disk, LogicalId, Node};
 use gnt_store::{Change, Filter, OperationRecord, Outcome, Store};
@@ -44,13 +44,18 @@ pub(super) struct Picture {
 }
 
 impl Bench {
-    /// With what the row needs: an instance with three disks, a detached disk, a bystander, and something written to every volume.
-    pub(super) fn new(row: &Row) -> Self {
+    /// With nothing on it.
+    pub(super) fn empty() -> Self {
         let store = Store::in_memory().unwrap();
         crate::init::init(&store, Path::new("/state"), "cluster", NODES[0]).unwrap();
         add_nodes(&store);
         let cluster = SimCluster::of(&store).unwrap();
-        let bench = Self { store, cluster };
+        Self { store, cluster }
+    }
+
+    /// With what the row needs: an instance with three disks, a detached disk, a bystander, and something written to every volume.
+    pub(super) fn new(row: &Row) -> Self {
+        let bench = Self::empty();
         bench
             .cluster
             .with_world(|world| (0..9).for_each(|number| world.add_device(&device(number), SIZE)));
@@ -76,6 +81,9 @@ impl Bench {
         }
         if let Deed::Finish | Deed::Abort | Deed::Cleanup = row.deed {
             now(prepare(&engine, INSTANCE, Some(NODES[1]))).unwrap();
+        }
+        if let Deed::Recover = row.deed {
+            bench.lose_configuration();
         }
         bench.cluster.with_world(|world| {
             let labels: BTreeSet<_> = world.volumes.values().map(label).collect();
@@ -143,6 +151,22 @@ impl Bench {
         let add = DiskChange::Add { at: None, wish };
         let disk = LOOSE.to_owned();
         now(modify(engine, INSTANCE, &[add, DiskChange::Detach { disk }])).unwrap();
+    }
+
+    /// The instance and the detached disk are forgotten.
+    fn lose_configuration(&self) {
+        let instance = self.store.instance(INSTANCE).unwrap().unwrap();
+        let disks = self.store.disks_of(&instance).unwrap();
+        let loose = self.store.detached_disks().unwrap();
+        let forgotten = disks
+            .into_iter()
+            .chain(loose)
+            .map(|disk| Change::RemoveDisk(disk.uuid));
+        let changes: Vec<_> = [Change::RemoveInstance(instance.uuid)]
+            .into_iter()
+            .chain(forgotten)
+            .collect();
+        self.store.commit(&changes).unwrap();
     }
 
     pub(super) fn engine<'a>(&'a self, observer: &'a Observer<'a>) -> Engine<'a, SimCluster> {
@@ -378,13 +402,11 @@ impl Expected {
         let volume = world.volumes.get(&key);
         let volume = volume.unwrap_or_else(|| panic!("{key} was lost"));
         assert!(volume.size >= disk.size, "{key} has {}", volume.size);
-        let owner = Owner {
-            instance: Some(instance.clone()),
-            index: disk.index(),
-            uuid: Some(disk.uuid.clone()).filter(|uuid| !uuid.is_empty()),
-            name: disk.name.clone(),
-            info: Some(format!("originstname+{instance}")),
-        };
+        let info = format!("originstname+{instance}");
+        let mut owner = Owner::of(&Target::new(disk, instance), Some(&info));
+        // What its size was may be out of date: it shows its size itself.
+        owner.kept.size = volume.owner.kept.size;
+        assert!(owner.kept.size.is_some_and(|size| size <= disk.size));
         assert_eq!(volume.owner, owner);
         if INSTANCE_DEPENDENT_PATH.contains(disk.dev_type.template()) {
             let path = Path::new(&*disk.logical_id.volume()).to_owned();
@@ -410,7 +432,7 @@ fn label(volume: &Volume) -> String {
     name.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-fn is_adopted_device(volume: &Volume) -> bool {
+pub(super) fn is_adopted_device(volume: &Volume) -> bool {
     MUST_ADOPT.contains(volume.device.template())
 }
 
@@ -437,7 +459,11 @@ fn add_nodes(store: &Store) {
 impl Row {
     fn needs_loose(&self) -> bool {
         let attaches = |edits: &Vec<Edit>| edits.iter().any(|edit| matches!(edit, Edit::Attach(_)));
-        matches!(&self.deed, Deed::Modify(edits) if attaches(edits))
+        match &self.deed {
+            Deed::Modify(edits) => attaches(edits),
+            Deed::Recover => true,
+            _ => false,
+        }
     }
 }
 
@@ -488,6 +514,7 @@ pub(super) fn crash_at(number: usize, events: &Mutex<Vec<String>>) -> impl Fn(Ev
 fn describe(event: Event<'_>) -> String {
     match event {
         Event::Starting(step) => format!("start: {step}"),
+        Event::Syncing(step, progress) => format!("{step}: {}%", progress.percent),
         Event::Acted(step) => format!("acted: {step}"),
         Event::Recorded(step) => format!("recorded: {step}"),
         Event::Failed(step, error) => format!("failed: {step}: {error}"),

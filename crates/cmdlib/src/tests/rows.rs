@@ -16,6 +16,7 @@ use crate::ops::modify::{DiskChange, modify};
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
 use crate::ops::snapshot::{SnapshotRequest, snapshot};
+use crate::recover::{import, propose};
 use crate::saga::{Engine, Report};
 use crate::sim::SimCluster;
 use crate::tests::bench::NODES;
@@ -70,6 +71,8 @@ pub(super) enum Deed {
     Cleanup,
     /// To the second node.
     Failover,
+    /// Recover what the configuration has lost.
+    Recover,
 }
 
 /// What [`DiskChange`]s are made of.
@@ -98,6 +101,7 @@ impl Deed {
             Self::Abort => Kind::MigrateAbort,
             Self::Cleanup => Kind::MigrateCleanup,
             Self::Failover => Kind::Failover,
+            Self::Recover => Kind::Recover,
         }
     }
 }
@@ -136,6 +140,10 @@ pub(super) fn rows() -> Vec<Row> {
             if EXT_MIRROR.contains(template) && active {
                 let phases = [Deed::Prepare, Deed::Finish, Deed::Abort, Deed::Cleanup];
                 deeds.extend(phases.map(|phase| (active, phase)));
+            }
+            // Devices that are there without us say nothing of their owners.
+            if !MUST_ADOPT.contains(template) {
+                deeds.push((active, Deed::Recover));
             }
         }
         rows.extend(deeds.into_iter().map(|(active, deed)| Row {
@@ -217,7 +225,7 @@ impl Row {
             Deed::Remove => remove(engine, INSTANCE).await,
             Deed::Activate => activate(engine, INSTANCE).await,
             Deed::Deactivate => deactivate(engine, INSTANCE).await,
-            Deed::Grow(growth) => grow(engine, INSTANCE, "1", *growth).await,
+            Deed::Grow(growth) => grow(engine, INSTANCE, "1", *growth, true).await,
             Deed::Modify(edits) => {
                 let changes: Vec<_> = edits.iter().map(|edit| self.change(*edit)).collect();
                 modify(engine, INSTANCE, &changes).await
@@ -242,6 +250,10 @@ impl Row {
                     ignore_consistency: false,
                 };
                 failover(engine, &request).await
+            }
+            Deed::Recover => {
+                let proposal = propose(engine.store, engine.nodes).await?;
+                import(engine, &proposal).await
             }
         }
     }
