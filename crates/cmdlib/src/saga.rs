@@ -15,6 +15,7 @@ use gnt_store::{OperationRecord, Outcome, Owner, PlannedStep, Store, StoreError}
 use crate::error::{Error, Result};
 use crate::kind::Kind;
 use crate::node::Node;
+use crate::ops::find_node;
 use crate::step::Step;
 use held::Held;
 use run::Run;
@@ -129,6 +130,10 @@ impl<N: Nodes> Engine<'_, N> {
     ) -> Result<Report> {
         let locks: Vec<_> = instances.iter().map(|name| format!("instance/{name}")).collect();
         let subject = instances.first().copied().unwrap_or_default();
+        let plan = async |begun: Begun<'_, N>| {
+            self.ensure_at_rest(kind, instances)?;
+            plan(begun).await
+        };
         self.run_locked(kind, subject, &locks, plan).await
     }
 
@@ -145,6 +150,22 @@ impl<N: Nodes> Engine<'_, N> {
         let mut report = held.during(self.run_held(&held, plan, &mut healed)).await?;
         report.warnings.splice(0..0, healed);
         Ok(report)
+    }
+
+    /// An instance that is being migrated waits for the end of that.
+    fn ensure_at_rest(&self, kind: Kind, instances: &[&str]) -> Result<()> {
+        for name in instances.iter().filter(|_| !kind.ends_migration()) {
+            if let Some(instance) = self.store.instance(name)?
+                && let Some(migration) = &instance.migration
+            {
+                return Err(Error::Migrating {
+                    instance: instance.name.clone(),
+                    source_node: find_node(self.store, &migration.source)?.name,
+                    target_node: find_node(self.store, &migration.target)?.name,
+                });
+            }
+        }
+        Ok(())
     }
 
     async fn run_held(

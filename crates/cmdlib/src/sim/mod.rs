@@ -49,10 +49,13 @@ struct Shared(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     world: World,
+    /// UUIDs by name.
+    names: BTreeMap<String, String>,
     fault: Option<Fault>,
     storm: Option<Storm>,
     latency: Option<Latency>,
-    calls: Vec<String>,
+    /// Each with the name of the node.
+    calls: Vec<(String, String)>,
 }
 
 /// How long calls take.
@@ -83,11 +86,10 @@ impl SimCluster {
         let shared = Shared::default();
         let mut simulated = BTreeMap::new();
         for config::Node { uuid, name, .. } in nodes {
-            shared
-                .lock()
-                .world
-                .machines
-                .insert(uuid.clone(), Machine::default());
+            let mut state = shared.lock();
+            state.world.machines.insert(uuid.clone(), Machine::default());
+            state.names.insert(name.clone(), uuid.clone());
+            drop(state);
             simulated.insert(uuid.clone(), SimNode::new(uuid, name, shared.clone()));
         }
         let offline = nodes.iter().filter(|node| node.offline);
@@ -138,6 +140,12 @@ impl SimCluster {
 
     /// The calls since the last injection.
     pub fn calls(&self) -> Vec<String> {
+        let calls = self.calls_by_node().into_iter();
+        calls.map(|(_, call)| call).collect()
+    }
+
+    /// The same, each with the name of the node.
+    pub fn calls_by_node(&self) -> Vec<(String, String)> {
         self.shared.lock().calls.clone()
     }
 }

@@ -64,6 +64,10 @@ fn for_each_fault(row: &Row, extent: Extent, then: Then, check: impl Fn(&Bench, 
             }
             outcome => outcome.unwrap_err(),
         };
+        let error = match error {
+            Error::HalfMigrated { source, .. } => *source,
+            error => error,
+        };
         let chain = crate::error::chain(&error);
         let _case = Case(format!(
             "{row:?}\n{extent:?} of {}, {then:?}\n{calls:#?}\n{chain}",

@@ -8,4 +8,4 @@ mod machine;
 mod rows;
 mod twice;
 
-pub(crate) use bench::now;
+pub(crate) use bench::{catch_crash, now};

@@ -1,6 +1,6 @@
 //! The operations, on what and with what.
 
-use gnt_config::template::{GROWABLE, HAVE_SNAPSHOTS, MAY_ADOPT, MUST_ADOPT, NEEDS_SECONDARY};
+use gnt_config::template::{EXT_MIRROR, GROWABLE, HAVE_SNAPSHOTS, MAY_ADOPT, MUST_ADOPT, NEEDS_SECONDARY};
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
 use serde_json::json;
 use strum::IntoEnumIterator;
@@ -9,7 +9,9 @@ use crate::error::Result;
 use crate::kind::Kind;
 use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::{AddRequest, add};
+use crate::ops::failover::{FailoverRequest, failover};
 use crate::ops::grow::{Growth, grow};
+use crate::ops::migrate::{abort, cleanup, finish, prepare};
 use crate::ops::modify::{DiskChange, modify};
 use crate::ops::node::{self, NodeChanges};
 use crate::ops::remove::remove;
@@ -62,6 +64,14 @@ pub(super) enum Deed {
     Modify(Vec<Edit>),
     Snapshot,
     Rename,
+    /// To the second node.
+    Prepare,
+    /// What the first of these has begun.
+    Finish,
+    Abort,
+    Cleanup,
+    /// To the second node.
+    Failover,
     /// Recover what the configuration has lost.
     Recover,
     NodeModify,
@@ -89,6 +99,11 @@ impl Deed {
             Self::Modify(_) => Kind::Modify,
             Self::Snapshot => Kind::Snapshot,
             Self::Rename => Kind::Rename,
+            Self::Prepare => Kind::MigratePrepare,
+            Self::Finish => Kind::MigrateFinish,
+            Self::Abort => Kind::MigrateAbort,
+            Self::Cleanup => Kind::MigrateCleanup,
+            Self::Failover => Kind::Failover,
             Self::Recover => Kind::Recover,
             Self::NodeModify => Kind::NodeModify,
             Self::NodeRemove => Kind::NodeRemove,
@@ -123,6 +138,13 @@ pub(super) fn rows() -> Vec<Row> {
             }
             if HAVE_SNAPSHOTS.contains(template) {
                 deeds.push((active, Deed::Snapshot));
+            }
+            if EXT_MIRROR.contains(template) {
+                deeds.push((active, Deed::Failover));
+            }
+            if EXT_MIRROR.contains(template) && active {
+                let phases = [Deed::Prepare, Deed::Finish, Deed::Abort, Deed::Cleanup];
+                deeds.extend(phases.map(|phase| (active, phase)));
             }
             // Devices that are there without us say nothing of their owners.
             if !MUST_ADOPT.contains(template) {
@@ -229,6 +251,18 @@ impl Row {
                 snapshot(engine, INSTANCE, &[wish("0"), wish("2")]).await
             }
             Deed::Rename => rename(engine, INSTANCE, "renamed").await,
+            Deed::Prepare => Ok(prepare(engine, INSTANCE, Some(NODES[1])).await?.report),
+            Deed::Finish => finish(engine, INSTANCE).await,
+            Deed::Abort => abort(engine, INSTANCE).await,
+            Deed::Cleanup => cleanup(engine, INSTANCE, NODES[1]).await,
+            Deed::Failover => {
+                let request = FailoverRequest {
+                    instance: INSTANCE.to_owned(),
+                    target: Some(NODES[1].to_owned()),
+                    ignore_consistency: false,
+                };
+                failover(engine, &request).await
+            }
             Deed::Recover => {
                 let proposal = propose(engine.store, engine.nodes).await?;
                 import(engine, &proposal).await
