@@ -248,6 +248,24 @@ impl Cluster {
     }
 }
 
+/// Of a test that fails, what the services said is told.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !thread::panicking() && std::env::var_os("GNT_TESTBED_TIMES").is_none() {
+            return;
+        }
+        for node in self.nodes() {
+            let path = self
+                .testbed
+                .dir()
+                .join("shared")
+                .join(format!("{}.serve", node.name()));
+            let log = fs::read_to_string(path).unwrap_or_default();
+            eprintln!("{} served:\n{log}", node.name());
+        }
+    }
+}
+
 /// Waits until something is so.
 pub(crate) fn until(what: &str, is_so: impl Fn() -> Result<bool, Error>) -> Done {
     let end = Instant::now() + PATIENCE;
