@@ -24,6 +24,10 @@ pub enum Kind {
     Rename,
     /// Rebuild the configuration from what is on the nodes.
     Recover,
+    /// Change a node.
+    NodeModify,
+    /// Remove a node.
+    NodeRemove,
 }
 
 impl Kind {

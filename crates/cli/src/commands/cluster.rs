@@ -167,7 +167,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
             let (json, text) = show(&context, &settings)?;
             Ok(Answer::new(json, text))
         }
-        Command::Modify(args) => change(&Context::open(global)?, &args),
+        Command::Modify(args) => change(&Context::open(global)?, &args).await,
     }
 }
 
@@ -217,7 +217,7 @@ fn make(global: &Global, args: &InitArgs) -> Result<Answer, Failure> {
     Ok(Answer::new(json, ""))
 }
 
-fn change(context: &Context, args: &ModifyArgs) -> Result<Answer, Failure> {
+async fn change(context: &Context, args: &ModifyArgs) -> Result<Answer, Failure> {
     let mut changes = args.settings.changes()?;
     changes.extend(
         args.enable_template
@@ -244,7 +244,10 @@ fn change(context: &Context, args: &ModifyArgs) -> Result<Answer, Failure> {
         .for_each(|change| context.note(format!("# {change}")));
     match context.noted() {
         Some(noted) => Ok(noted),
-        None => Ok(Answer::new(show(context, &settings)?.0, "")),
+        None => {
+            let attention = context.tell_nodes().await?;
+            Ok(Answer::new(show(context, &settings)?.0, "").with_attention(attention))
+        }
     }
 }
 
@@ -254,6 +257,14 @@ fn show(context: &Context, settings: &ClusterSettings) -> Result<(Value, String)
     } = settings;
     let nodes = context.store.nodes()?;
     let names = NodeNames::new(nodes.clone());
+    let shown_nodes: Vec<String> = nodes
+        .iter()
+        .map(|node| match (node.offline, node.drained) {
+            (true, _) => format!("{} (offline)", node.name),
+            (_, true) => format!("{} (drained)", node.name),
+            _ => node.name.clone(),
+        })
+        .collect();
     let node_names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
     let paths = |paths: &[PathBuf]| {
         paths
@@ -299,7 +310,7 @@ fn show(context: &Context, settings: &ClusterSettings) -> Result<(Value, String)
         ("Cluster name", Details::text(&cluster.cluster_name)),
         ("Cluster UUID", Details::text(&cluster.uuid)),
         ("Master node", Details::text(names.of(&cluster.master_node))),
-        ("Nodes", Details::text(node_names.join(", "))),
+        ("Nodes", Details::text(shown_nodes.join(", "))),
         ("State directory", Details::text(context.state.display())),
         ("Software version", Details::text(env!("CARGO_PKG_VERSION"))),
         (

@@ -6,9 +6,9 @@ pub(crate) mod cluster;
 pub(crate) mod config_data;
 pub(crate) mod deactivate;
 pub(crate) mod documents;
+pub(crate) mod group;
 pub(crate) mod grow;
 pub(crate) mod info;
-pub(crate) mod join;
 pub(crate) mod list;
 pub(crate) mod modify;
 pub(crate) mod node;
@@ -47,8 +47,9 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::Verify(args) => verify::run(&open()?, args).await,
         Command::Import(args) => config_data::import(&open()?, &args),
         Command::Export(args) => config_data::export(&open()?, &args),
+        Command::Node(command) => node::run(global, command).await,
+        Command::Group(command) => group::run(&open()?, command).await,
         Command::Operation(command) => operation::run(&open()?, command).await,
-        Command::Node(command) => node::run(global, command),
         Command::Serve(args) => serve::run(global, args).await,
         Command::Provider(command) => provider::run(&open()?, command),
         Command::Completions(args) => Ok(documents::completions(&args)),

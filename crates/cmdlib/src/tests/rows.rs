@@ -11,6 +11,7 @@ use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::{AddRequest, add};
 use crate::ops::grow::{Growth, grow};
 use crate::ops::modify::{DiskChange, modify};
+use crate::ops::node::{self, NodeChanges};
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
 use crate::ops::snapshot::{SnapshotRequest, snapshot};
@@ -63,6 +64,8 @@ pub(super) enum Deed {
     Rename,
     /// Recover what the configuration has lost.
     Recover,
+    NodeModify,
+    NodeRemove,
 }
 
 /// What [`DiskChange`]s are made of.
@@ -87,6 +90,8 @@ impl Deed {
             Self::Snapshot => Kind::Snapshot,
             Self::Rename => Kind::Rename,
             Self::Recover => Kind::Recover,
+            Self::NodeModify => Kind::NodeModify,
+            Self::NodeRemove => Kind::NodeRemove,
         }
     }
 }
@@ -131,6 +136,13 @@ pub(super) fn rows() -> Vec<Row> {
             troubles: &[],
         }));
     }
+    // What is done to a node is the same whatever is elsewhere.
+    rows.extend([Deed::NodeModify, Deed::NodeRemove].map(|deed| Row {
+        template: DiskTemplate::Ext,
+        active: true,
+        deed,
+        troubles: &[],
+    }));
     // Nodes that have nothing to do with it.
     rows.push(Row {
         template: DiskTemplate::Ext,
@@ -221,6 +233,14 @@ impl Row {
                 let proposal = propose(engine.store, engine.nodes).await?;
                 import(engine, &proposal).await
             }
+            Deed::NodeModify => {
+                let drained = NodeChanges {
+                    drained: Some(true),
+                    ..NodeChanges::default()
+                };
+                node::modify(engine, NODES[2], &drained).await
+            }
+            Deed::NodeRemove => node::remove(engine, NODES[2]).await,
         }
     }
 
