@@ -11,7 +11,7 @@ use gnt_cmdlib::{Engine, Event, Report};
 use gnt_config::{DiskTemplate, Node, Settings};
 use gnt_process::{DryRun, Runner, System};
 use gnt_rpc::Cluster;
-use gnt_rpc::keys::Manager;
+use gnt_rpc::keys::{Manager, NodeConfig};
 use gnt_store::{Filter, Owner, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -127,6 +127,33 @@ impl Context {
             state,
             dry_run,
         })
+    }
+
+    /// Tells all other nodes what they work by, as it is kept now. Returns whether somebody did not hear it, of which it warns.
+    pub(crate) async fn tell_nodes(&self) -> Result<bool, Failure> {
+        let Some(manager) = Manager::load(&self.state)?.filter(|_| !self.is_dry_run()) else {
+            return Ok(false);
+        };
+        let (cluster, settings, nodes) = (self.store.cluster()?, self.store.settings()?, self.store.nodes()?);
+        let here = this_node(&nodes, &host_name()).map(|node| &node.uuid);
+        let mut configs = Vec::new();
+        for node in nodes
+            .iter()
+            .filter(|node| !node.offline && Some(&node.uuid) != here)
+        {
+            if let Some(group) = self.store.group(&node.group)? {
+                configs.push(NodeConfig::new(node, &group, &cluster, &settings));
+            }
+        }
+        let deaf = gnt_rpc::cluster::configure(&manager.client()?, configs).await;
+        for (config, error) in &deaf {
+            warn(format_args!(
+                "node {0} works by the settings that it had: {1}; 'gnt-disk node modify {0} --offline no' tells it again",
+                config.name,
+                gnt_cmdlib::error::chain(error)
+            ));
+        }
+        Ok(!deaf.is_empty())
     }
 
     /// Whether nothing is to be changed.

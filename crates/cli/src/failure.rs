@@ -68,9 +68,6 @@ pub(crate) enum Failure {
         /// The state directory.
         state: PathBuf,
     },
-    /// Keys cannot be made, kept or used.
-    #[error(transparent)]
-    Keys(#[from] gnt_rpc::keys::KeyError),
     /// The daemon cannot begin.
     #[error(transparent)]
     Serve(#[from] gnt_rpc::server::ServeError),
@@ -167,7 +164,6 @@ impl Failure {
                 "'gnt-disk node add' on the manager makes a bundle, and 'gnt-disk node join' takes it in"
                     .to_owned(),
             ),
-            Self::Keys(error) => error.hint(),
             Self::Serve(error) => error.hint(),
             Self::NotOurs { mend, .. } => Some(format!("{mend}, once you know what is in it")),
             Self::Join { .. } => Some(

@@ -8,11 +8,12 @@ use gnt_bdev::transfer::Piece;
 use gnt_bdev::{
     Assembled, Change, FoundVolume, Host, Layer, Link, Operation, Space, Status, SyncProgress, Target,
 };
-use gnt_cmdlib::node::{Node, NodeResult, Role};
+use gnt_cmdlib::node::{Node, NodeError, NodeResult, Role};
 use gnt_cmdlib::{Error, LocalNode, Nodes, Result};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 use gnt_process::DryRun;
 use rustls::ClientConfig;
+use tokio::task::JoinSet;
 
 use crate::client::Client;
 use crate::keys::NodeConfig;
@@ -26,20 +27,10 @@ pub enum AnyNode {
     There(Client),
 }
 
-impl AnyNode {
-    /// Tells a node what it works by from now on; this machine reads it from the store.
-    pub async fn configure(&self, config: &NodeConfig) -> NodeResult<()> {
-        match self {
-            Self::Here(_) => Ok(()),
-            Self::There(node) => node.configure(config).await,
-        }
-    }
-}
-
 /// All nodes of a cluster, by UUID.
 #[derive(Debug, Clone)]
 pub struct Cluster {
-    here: String,
+    here: LocalNode,
     nodes: Arc<BTreeMap<String, Member>>,
 }
 
@@ -66,13 +57,12 @@ impl Cluster {
         keys: Option<Arc<ClientConfig>>,
         noted: Option<&Arc<DryRun>>,
     ) -> Self {
-        let here = host.name.clone();
-        let local = LocalNode::new(host);
+        let here = LocalNode::new(host);
         let member = |node: &gnt_config::Node| {
             let name = node.name.clone();
             match &keys {
-                _ if node.uuid == uuid => Member::Node(AnyNode::Here(local.clone())),
                 _ if node.offline => Member::Offline { name },
+                _ if node.uuid == uuid => Member::Node(AnyNode::Here(here.clone())),
                 None => Member::Strange { name },
                 Some(keys) => {
                     let client = Client::new(&name, &node.uuid, &node.primary_ip, Arc::clone(keys));
@@ -85,8 +75,29 @@ impl Cluster {
         };
         let nodes = nodes.iter().map(|node| (node.uuid.clone(), member(node)));
         Self {
-            here,
             nodes: Arc::new(nodes.collect()),
+            here,
+        }
+    }
+}
+
+/// Tells nodes what they work by from now on, several at once. Those that did not hear it are given back with why.
+pub async fn configure(keys: &Arc<ClientConfig>, configs: Vec<NodeConfig>) -> Vec<(NodeConfig, NodeError)> {
+    const AT_ONCE: usize = 32;
+    let mut waiting = configs.into_iter();
+    let mut asked = JoinSet::new();
+    let mut deaf = Vec::new();
+    loop {
+        for config in waiting.by_ref().take(AT_ONCE - asked.len()) {
+            let node = Client::new(&config.name, &config.uuid, &config.address, Arc::clone(keys));
+            asked.spawn(async move {
+                let told = node.configure(&config).await;
+                told.err().map(|error| (config, error))
+            });
+        }
+        match asked.join_next().await {
+            None => return deaf,
+            Some(told) => deaf.extend(told.ok().flatten()),
         }
     }
 }
@@ -100,7 +111,7 @@ impl Nodes for Cluster {
             Some(Member::Offline { name }) => Err(Error::NodeOffline { node: name.clone() }),
             Some(Member::Strange { name }) => Err(Error::Unreachable {
                 node: name.clone(),
-                here: self.here.clone(),
+                here: self.here.name().to_owned(),
             }),
             None => Err(Error::NoNode {
                 node: uuid.to_owned(),
@@ -109,25 +120,22 @@ impl Nodes for Cluster {
     }
 
     fn for_operation(&self, operation: &str) -> Self {
+        let here = self.here.for_operation(operation);
         let part = |member: &Member| match member {
-            Member::Node(AnyNode::Here(node)) => Member::Node(AnyNode::Here(node.for_operation(operation))),
+            Member::Node(AnyNode::Here(_)) => Member::Node(AnyNode::Here(here.clone())),
             Member::Node(AnyNode::There(node)) => Member::Node(AnyNode::There(node.for_operation(operation))),
             other => other.clone(),
         };
         let nodes = self.nodes.iter();
         let nodes = nodes.map(|(uuid, member)| (uuid.clone(), part(member)));
         Self {
-            here: self.here.clone(),
             nodes: Arc::new(nodes.collect()),
+            here,
         }
     }
 
     fn end_orphans_here(&self, operation: &str) -> Result<()> {
-        let here = self.nodes.values().find_map(|member| match member {
-            Member::Node(AnyNode::Here(node)) => Some(node),
-            _ => None,
-        });
-        here.map_or(Ok(()), |node| node.end_orphans(operation))
+        self.here.end_orphans(operation)
     }
 
     async fn end_orphans(&self, operation: &str, nodes: &[String]) -> Result<()> {

@@ -167,7 +167,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
             let (json, text) = show(&context, &settings)?;
             Ok(Answer::new(json, text))
         }
-        Command::Modify(args) => change(&Context::open(global)?, &args),
+        Command::Modify(args) => change(&Context::open(global)?, &args).await,
     }
 }
 
@@ -217,7 +217,7 @@ fn make(global: &Global, args: &InitArgs) -> Result<Answer, Failure> {
     Ok(Answer::new(json, ""))
 }
 
-fn change(context: &Context, args: &ModifyArgs) -> Result<Answer, Failure> {
+async fn change(context: &Context, args: &ModifyArgs) -> Result<Answer, Failure> {
     let mut changes = args.settings.changes()?;
     changes.extend(
         args.enable_template
@@ -244,7 +244,10 @@ fn change(context: &Context, args: &ModifyArgs) -> Result<Answer, Failure> {
         .for_each(|change| context.note(format!("# {change}")));
     match context.noted() {
         Some(noted) => Ok(noted),
-        None => Ok(Answer::new(show(context, &settings)?.0, "")),
+        None => {
+            let attention = context.tell_nodes().await?;
+            Ok(Answer::new(show(context, &settings)?.0, "").with_attention(attention))
+        }
     }
 }
 

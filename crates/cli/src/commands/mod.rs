@@ -52,7 +52,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::Import(args) => config_data::import(&open()?, &args),
         Command::Export(args) => config_data::export(&open()?, &args),
         Command::Node(command) => node::run(global, command).await,
-        Command::Group(command) => group::run(&open()?, command),
+        Command::Group(command) => group::run(&open()?, command).await,
         Command::Operation(command) => operation::run(&open()?, command).await,
         Command::Serve(args) => serve::run(global, args).await,
         Command::Provider(command) => provider::run(&open()?, command),

@@ -181,7 +181,7 @@ struct Done {
 
 /// Does a call when its disks are free.
 async fn perform(shared: &Arc<Shared>, envelope: &Envelope, call: Call) -> Result<Done, Told> {
-    let call = match administer(shared, call).await? {
+    let call = match administer(shared, call, envelope.dry_run).await? {
         Ok(reply) => return Ok(Done { reply, noted: None }),
         Err(call) => call,
     };
@@ -223,8 +223,9 @@ async fn perform(shared: &Arc<Shared>, envelope: &Envelope, call: Call) -> Resul
 }
 
 /// Does what concerns the server itself, or gives the call back.
-async fn administer(shared: &Arc<Shared>, call: Call) -> Result<Result<Reply, Call>, Told> {
+async fn administer(shared: &Arc<Shared>, call: Call, dry_run: bool) -> Result<Result<Reply, Call>, Told> {
     match call {
+        Call::GntEndOperation { .. } | Call::GntConfigure { .. } if dry_run => Ok(Ok(Reply::Nothing)),
         Call::GntEndOperation { operation } => {
             let operations = Arc::clone(&shared.operations);
             let ended = tokio::task::spawn_blocking(move || operations.end(&operation)).await;

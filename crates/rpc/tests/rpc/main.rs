@@ -2,7 +2,9 @@
 
 #![cfg(test)]
 
+mod ends;
 mod ganeti;
+mod hostile;
 mod life;
 mod refused;
 mod world;

@@ -190,6 +190,11 @@ impl Raw {
         self.stream.flush().await
     }
 
+    /// Waits until something comes.
+    pub(crate) async fn some(&mut self) {
+        assert_ne!(self.stream.read(&mut [0; 4096]).await.unwrap(), 0);
+    }
+
     /// Status and body, once the server has closed.
     pub(crate) async fn answer(mut self) -> io::Result<(u16, Vec<u8>)> {
         let mut bytes = Vec::new();

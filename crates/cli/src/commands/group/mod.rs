@@ -38,12 +38,12 @@ pub(crate) enum Command {
     Remove(remove::Args),
 }
 
-pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure> {
+pub(crate) async fn run(context: &Context, command: Command) -> Result<Answer, Failure> {
     match command {
         Command::Add(args) => add::run(context, &args),
         Command::List(args) => list::run(context, &args),
         Command::Info(args) => info::run(context, &args),
-        Command::Modify(args) => modify::run(context, &args),
+        Command::Modify(args) => modify::run(context, &args).await,
         Command::Rename(args) => rename::run(context, args),
         Command::Remove(args) => remove::run(context, &args),
     }

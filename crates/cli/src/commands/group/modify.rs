@@ -22,7 +22,7 @@ pub(crate) struct Args {
     settings: SettingsArgs,
 }
 
-pub(super) fn run(context: &Context, args: &Args) -> Result<Answer, Failure> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Answer, Failure> {
     let changes = args.settings.changes()?;
     if changes.diskparams.is_empty() && changes.ndparams.is_empty() {
         return Err(
@@ -33,6 +33,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Answer, Failure> {
     context.note(format!("# change the parameters of node group {}", group.name));
     match context.noted() {
         Some(noted) => Ok(noted),
-        None => changed(context, &group.uuid),
+        None => {
+            let attention = context.tell_nodes().await?;
+            Ok(changed(context, &group.uuid)?.with_attention(attention))
+        }
     }
 }

@@ -8,7 +8,7 @@ use gnt_rpc::keys::Bundle;
 use serde_json::json;
 
 use crate::args::Global;
-use crate::context::{PROVIDERS, state_directory};
+use crate::context::{Context, PROVIDERS, state_directory};
 use crate::embedded;
 use crate::failure::Failure;
 use crate::output::Answer;
@@ -34,6 +34,9 @@ pub(crate) struct Args {
 
 pub(super) fn run(global: &Global, args: &Args) -> Result<Answer, Failure> {
     let state = state_directory(global)?;
+    if Context::has_cluster(&state)? {
+        return Err(Failure::Initialised { state });
+    }
     let (json, what) = match args.bundle.as_str() {
         "-" => (read(io::stdin().lock()), "standard input"),
         file => (File::open(file).and_then(read), file),

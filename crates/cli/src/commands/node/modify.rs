@@ -67,5 +67,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         .operate(async |engine| modify(engine, &uuid, &changes).await)
         .await?;
     let info = NodeInfo::load(&context.store, &uuid)?;
-    Ok(done.answer_for(context, "node", &info.node.name, row(&info).into(), String::new()))
+    let attention = done.warned() || context.tell_nodes().await?;
+    let answer = done.answer_for(context, "node", &info.node.name, row(&info).into(), String::new());
+    Ok(answer.with_attention(attention))
 }
