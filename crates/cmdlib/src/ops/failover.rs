@@ -189,5 +189,6 @@ fn steps(subject: &Subject, route: &Route) -> Result<Vec<Step>> {
         apply: vec![Change::Instance(moved)],
         revert: vec![Change::Instance(subject.instance.clone())],
     });
+    steps.extend(subject.relabel_on(&route.target)?);
     Ok(steps)
 }

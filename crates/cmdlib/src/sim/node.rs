@@ -603,10 +603,9 @@ impl Node for SimNode {
     }
 
     async fn take_over(&self, targets: &[Target<'_>], from: &str) -> NodeResult<()> {
-        let from = self.shared.lock().names.get(from).cloned().unwrap_or_default();
         self.on_disks("take over", targets, |view, target| {
             if let Ok(volume) = view.volume(target.disk) {
-                volume.open.remove(&from);
+                volume.open.remove(from);
             }
             view.assemble(target.disk, Role::Primary, Extent::Whole, &mut Vec::new())?;
             Ok(Change::Made)

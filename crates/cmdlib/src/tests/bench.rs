@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use gnt_bdev::{Owner, Target};
+use gnt_config::kept::Part;
 use gnt_config::template::{BLOCK, INSTANCE_DEPENDENT_PATH, MUST_ADOPT};
 use gnt_config::{Disk, LogicalId, Node};
 use gnt_store::{Change, Filter, OperationRecord, Outcome, Store};
@@ -413,7 +414,12 @@ impl Expected {
         let mut owner = Owner::of(&Target::new(disk, instance), Some(&info));
         // What its size was may be out of date: it shows its size itself.
         owner.kept.size = volume.owner.kept.size;
-        assert!(owner.kept.size.is_some_and(|size| size <= disk.size));
+        let is_metadata = owner
+            .kept
+            .mirror
+            .as_ref()
+            .is_some_and(|mirror| mirror.part == Part::Meta);
+        assert!(is_metadata || owner.kept.size.is_some_and(|size| size <= disk.size));
         assert_eq!(volume.owner, owner);
         if INSTANCE_DEPENDENT_PATH.contains(disk.dev_type.template()) {
             let path = Path::new(&*disk.logical_id.volume()).to_owned();

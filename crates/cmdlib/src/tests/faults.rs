@@ -80,7 +80,10 @@ fn for_each_fault(row: &Row, extent: Extent, then: Then, check: impl Fn(&Bench, 
 
 /// Whether the row's operation goes on when the call fails.
 pub(super) fn can_do_without(row: &Row, call: &str) -> bool {
-    let labels_last = matches!(row.deed, Deed::Snapshot | Deed::Grow(_));
+    let labels_last = matches!(
+        row.deed,
+        Deed::Snapshot | Deed::Grow(_) | Deed::Failover | Deed::Finish | Deed::Abort | Deed::Cleanup
+    );
     let proposes = matches!(row.deed, Deed::Recover) && only_looks(call);
     proposes || (labels_last && call.starts_with("set info of")) || call.starts_with("remove directory")
 }

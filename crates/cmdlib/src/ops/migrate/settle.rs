@@ -181,6 +181,7 @@ fn steps(
         })],
         revert: marked,
     });
+    steps.extend(subject.relabel_on(winner)?);
     Ok(steps)
 }
 
