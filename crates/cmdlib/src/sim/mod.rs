@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::saga::Nodes;
 
 pub(crate) use content::Bytes;
+pub(crate) use drbd::Metadata;
 pub(crate) use fault::{Crash, Extent, Fault, Then, crash};
 pub(crate) use node::SimNode;
 pub(crate) use world::{Machine, Volume, World, device_path, key};
