@@ -20,6 +20,12 @@ pub enum Error {
         /// Name or UUID asked for.
         instance: String,
     },
+    /// No volume says that it is of the instance.
+    #[error("nothing was found of {instance}")]
+    NothingFound {
+        /// Name of the instance.
+        instance: String,
+    },
     /// An instance of that name is there already.
     #[error("there is an instance {instance} already")]
     InstanceExists {
@@ -305,6 +311,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoInstance { .. } => "'gnt-disk list' shows the instances".to_owned(),
+            Self::NothingFound { .. } => "'gnt-disk recover' without a name shows what was found".to_owned(),
             Self::NoDetachedDisk { .. } => "'gnt-disk list --detached' shows the detached disks".to_owned(),
             Self::InstanceExists { instance } => {
                 format!("'gnt-disk modify {instance} --disk add:size=…' adds disks to it")

@@ -22,6 +22,8 @@ pub enum Kind {
     Snapshot,
     /// Rename an instance.
     Rename,
+    /// Rebuild the configuration from what is on the nodes.
+    Recover,
 }
 
 impl Kind {

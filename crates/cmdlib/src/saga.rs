@@ -6,6 +6,8 @@ mod held;
 mod recovery;
 mod run;
 
+use std::collections::BTreeSet;
+
 use gnt_bdev::{Assembled, SyncProgress};
 use gnt_store::{OperationRecord, Outcome, Owner, PlannedStep, Store, StoreError};
 
@@ -121,7 +123,7 @@ impl<N: Nodes> Engine<'_, N> {
     ) -> Result<Report> {
         let mut healed = Vec::new();
         let held = self.begin(kind, instances, &mut healed).await?;
-        let mut report = held.during(self.run_held(&held, plan)).await?;
+        let mut report = held.during(self.run_held(&held, plan, &mut healed)).await?;
         report.warnings.splice(0..0, healed);
         Ok(report)
     }
@@ -130,6 +132,7 @@ impl<N: Nodes> Engine<'_, N> {
         &self,
         held: &Held<'_, '_, N>,
         plan: impl AsyncFnOnce(Begun<'_, N>) -> Result<Vec<Step>>,
+        healed: &mut Vec<String>,
     ) -> Result<Report> {
         let begun = Begun {
             id: &held.id,
@@ -137,7 +140,11 @@ impl<N: Nodes> Engine<'_, N> {
         };
         let planned = match plan(begun).await {
             Ok(steps) if steps.is_empty() || self.dry_run => Err(self.rehearse(&held.nodes, &steps).await),
-            Ok(steps) => self.journal(&held.id, &steps).map(|()| steps).map_err(Err),
+            Ok(steps) => self
+                .journal(&held.id, &steps, healed)
+                .await
+                .map(|()| steps)
+                .map_err(Err),
             Err(error) => Err(Err(error)),
         };
         match planned {
@@ -149,9 +156,19 @@ impl<N: Nodes> Engine<'_, N> {
         }
     }
 
-    fn journal(&self, id: &str, steps: &[Step]) -> Result<()> {
+    /// Journals the plan, and shares the nodes that it touches with other plans: none of them is removed meanwhile.
+    async fn journal(&self, id: &str, steps: &[Step], healed: &mut Vec<String>) -> Result<()> {
+        let nodes: BTreeSet<_> = steps.iter().flat_map(Step::nodes).collect();
+        let locks: Vec<_> = nodes.into_iter().map(node_lock).collect();
         let steps: Vec<_> = steps.iter().map(journal_form).collect::<Result<_>>()?;
-        Ok(self.store.plan(id, &steps)?)
+        loop {
+            match self.store.plan(id, &steps, &locks) {
+                Err(StoreError::Interrupted { operation, .. }) => {
+                    healed.extend(self.heal_first(&operation.operation).await?);
+                }
+                planned => return Ok(planned?),
+            }
+        }
     }
 
     /// Takes the locks, after healing what dead processes left behind under them; `healed` gets what somebody should know of that.
@@ -191,6 +208,11 @@ impl<N: Nodes> Engine<'_, N> {
         }
         Ok(report)
     }
+}
+
+/// Name of the lock on the node with this UUID.
+pub(crate) fn node_lock(uuid: &str) -> String {
+    format!("node/{uuid}")
 }
 
 fn journal_form(step: &Step) -> Result<PlannedStep> {

@@ -107,7 +107,7 @@ pub async fn add<N: Nodes>(engine: &Engine<'_, N>, request: &AddRequest) -> Resu
 }
 
 /// An instance with what Ganeti wants every instance to have.
-fn new_instance(name: &str, primary_node: &str) -> Result<Instance> {
+pub(crate) fn new_instance(name: &str, primary_node: &str) -> Result<Instance> {
     let object = serde_json::json!({
         "uuid": uuid::Uuid::new_v4().to_string(), "name": name, "primary_node": primary_node,
         "os": "", "hypervisor": "fake", "hvparams": {}, "beparams": {}, "osparams": {}, "osparams_private": {},

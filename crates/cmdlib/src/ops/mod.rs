@@ -5,7 +5,7 @@ pub mod activate;
 pub mod add;
 pub mod cluster;
 pub mod grow;
-mod label;
+pub(crate) mod label;
 mod layout;
 pub mod modify;
 pub mod remove;

@@ -14,6 +14,7 @@ use crate::ops::modify::{DiskChange, modify};
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
 use crate::ops::snapshot::{SnapshotRequest, snapshot};
+use crate::recover::{import, propose};
 use crate::saga::{Engine, Report};
 use crate::sim::SimCluster;
 use crate::tests::bench::NODES;
@@ -60,6 +61,8 @@ pub(super) enum Deed {
     Modify(Vec<Edit>),
     Snapshot,
     Rename,
+    /// Recover what the configuration has lost.
+    Recover,
 }
 
 /// What [`DiskChange`]s are made of.
@@ -83,6 +86,7 @@ impl Deed {
             Self::Modify(_) => Kind::Modify,
             Self::Snapshot => Kind::Snapshot,
             Self::Rename => Kind::Rename,
+            Self::Recover => Kind::Recover,
         }
     }
 }
@@ -113,6 +117,10 @@ pub(super) fn rows() -> Vec<Row> {
             }
             if HAVE_SNAPSHOTS.contains(template) {
                 deeds.push((active, Deed::Snapshot));
+            }
+            // Devices that are there without us say nothing of their owners.
+            if !MUST_ADOPT.contains(template) {
+                deeds.push((active, Deed::Recover));
             }
         }
         rows.extend(deeds.into_iter().map(|(active, deed)| Row {
@@ -208,6 +216,10 @@ impl Row {
                 snapshot(engine, INSTANCE, &[wish("0"), wish("2")]).await
             }
             Deed::Rename => rename(engine, INSTANCE, "renamed").await,
+            Deed::Recover => {
+                let proposal = propose(engine.store, engine.nodes).await?;
+                import(engine, &proposal).await
+            }
         }
     }
 
