@@ -8,7 +8,7 @@ use gnt_config::{DiskTemplate, FileDriver, template};
 
 use crate::commands::{
     activate, add, cluster, config_data, deactivate, documents, grow, info, list, modify, operation,
-    provider, remove, rename, snapshot, verify,
+    provider, recover, remove, rename, snapshot, verify,
 };
 
 const EXAMPLES: &str = "\
@@ -78,6 +78,7 @@ pub(crate) enum Command {
     Snapshot(snapshot::Args),
     Rename(rename::Args),
     Verify(verify::Args),
+    Recover(recover::Args),
     Import(config_data::ImportArgs),
     Export(config_data::ExportArgs),
     #[command(subcommand)]

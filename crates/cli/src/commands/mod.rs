@@ -12,6 +12,7 @@ pub(crate) mod list;
 pub(crate) mod modify;
 pub(crate) mod operation;
 pub(crate) mod provider;
+pub(crate) mod recover;
 pub(crate) mod remove;
 pub(crate) mod rename;
 pub(crate) mod snapshot;
@@ -41,6 +42,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::Modify(args) => modify::run(&open()?, args).await,
         Command::Snapshot(args) => snapshot::run(&open()?, args).await,
         Command::Rename(args) => rename::run(&open()?, args).await,
+        Command::Recover(args) => recover::run(&open()?, args).await,
         Command::Verify(args) => verify::run(&open()?, args).await,
         Command::Import(args) => config_data::import(&open()?, &args),
         Command::Export(args) => config_data::export(&open()?, &args),
