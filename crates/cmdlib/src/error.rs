@@ -1,6 +1,6 @@
 //! Why an operation was refused or failed.
 
-use gnt_bdev::ErrorKind;
+use gnt_bdev::{ErrorKind, SyncStatus};
 use gnt_config::{DiskTemplate, Mebibytes};
 use gnt_store::StoreError;
 
@@ -135,6 +135,16 @@ pub enum Error {
         /// The instance.
         instance: String,
     },
+    /// The disk's data on a node is not what others could be made from, or rely on.
+    #[error("{disk} on node {node} is degraded: {sync}")]
+    NoGoodData {
+        /// The disk.
+        disk: String,
+        /// Name of the node.
+        node: String,
+        /// As the node sees it.
+        sync: SyncStatus,
+    },
     /// There is no such volume.
     #[error("there is no volume {volume} on node {node} that could be adopted")]
     NothingToAdopt {
@@ -156,6 +166,24 @@ pub enum Error {
         node: String,
         /// Name of this machine.
         here: String,
+    },
+    /// The node is set offline.
+    #[error("node {node} is set offline")]
+    NodeOffline {
+        /// Name of the node.
+        node: String,
+    },
+    /// What is to be made does not fit.
+    #[error("node {node} has {free} free in {group}, and {needed} are needed")]
+    NoRoom {
+        /// Name of the node.
+        node: String,
+        /// The volume group.
+        group: String,
+        /// How much all that is to be made there takes.
+        needed: Mebibytes,
+        /// How much is free.
+        free: Mebibytes,
     },
     /// The wish for a disk is wrong.
     #[error(transparent)]
@@ -309,6 +337,12 @@ impl Error {
                 "run this command on that node; what is on several nodes can only be \
                                          activated, deactivated and looked at, on each of them"
                     .to_owned()
+            }
+            Self::NoRoom { group, .. } => {
+                format!("make the disks smaller, choose another node, or enlarge {group} with vgextend")
+            }
+            Self::NodeOffline { node } => {
+                format!("it is not asked for anything until 'gnt-disk node modify {node} --offline no'")
             }
             Self::UndoFailed { operation, .. } => format!(
                 "mend the cause, then run 'gnt-disk operation resume {operation}'; \

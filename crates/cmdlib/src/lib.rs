@@ -15,8 +15,7 @@ pub mod node;
 pub mod ops;
 pub mod recover;
 pub mod saga;
-#[cfg(test)]
-mod sim;
+pub mod sim;
 pub mod step;
 mod survey;
 #[cfg(test)]

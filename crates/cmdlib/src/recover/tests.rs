@@ -22,7 +22,7 @@ use crate::ops::add::new_instance;
 use crate::ops::label::detached;
 use crate::recover::known::Known;
 use crate::saga::Engine;
-use crate::sim::{SimCluster, Volume, home, key};
+use crate::sim::{SimCluster, Volume, key};
 use crate::step::Step;
 use crate::survey::{Seen, Survey};
 use crate::tests::now;
@@ -87,12 +87,8 @@ impl Site {
     fn put(&self, node: usize, device: LogicalDevice, id: LogicalId, size: u64, owner: Owner) {
         let node = self.node(node);
         let volume = Volume {
-            device,
-            logical_id: id.clone(),
-            node: home(node, device),
-            size: Mebibytes(size),
             owner,
-            data: 1,
+            ..Volume::new(node, device, &id, Mebibytes(size))
         };
         self.cluster
             .with_world(|world| drop(world.volumes.insert(key(node, device, &id), volume)));

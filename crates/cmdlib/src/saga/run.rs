@@ -66,9 +66,10 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
         };
         for (index, step) in self.steps.iter().enumerate().skip(from) {
             self.tell(Event::Starting(step));
-            match act(&self.held.nodes, step).await {
-                Ok(assembled) => report.assembled.extend(assembled),
-                Err(error) if step.is_optional() => report.warnings.push(chain(&error)),
+            let syncing = |progress| self.tell(Event::Syncing(step, progress));
+            match act(&self.held.nodes, step, &syncing).await {
+                Ok(assembled) => report.note(assembled),
+                Err(error) if step.is_optional() => report.warnings.push(step.do_without(&error)),
                 Err(error) => {
                     // What another process may have begun to make is ours.
                     let others = error.is_already_exists() && !(resumed && index == from);
@@ -166,10 +167,11 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
         match step.undo() {
             Undo::Never => Ok(Undone::Not),
             Undo::Nothing => Ok(Undone::Entirely(None)),
-            Undo::Step(undo) => {
-                self.act_undo(&undo).await?;
-                Ok(Undone::Entirely(Some(undo)))
-            }
+            Undo::Step(undo) => match self.act_undo(&undo).await {
+                Ok(()) => Ok(Undone::Entirely(Some(undo))),
+                Err(error) if undo.is_attempt() => Ok(Undone::Partly(undo.do_without(&error))),
+                Err(error) => Err(error),
+            },
         }
     }
 
@@ -187,6 +189,7 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
             None => None,
             Some(undo) => match self.act_undo(undo).await {
                 Ok(()) => return Ok(Undone::Entirely(Some(undo.clone()))),
+                Err(error) if undo.is_attempt() => return Ok(Undone::Partly(undo.do_without(&error))),
                 Err(error) => Some(error),
             },
         };
@@ -209,7 +212,7 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
 
     async fn act_undo(&self, undo: &Step) -> Result<()> {
         self.tell(Event::Undoing(undo));
-        act(&self.held.nodes, undo).await?;
+        act(&self.held.nodes, undo, &|_| {}).await?;
         self.tell(Event::Acted(undo));
         Ok(())
     }

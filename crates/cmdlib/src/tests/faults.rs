@@ -22,7 +22,7 @@ fn without_faults_every_operation_is_done() {
         bench.assert_data_kept(&before);
         if let Deed::Adopt = row.deed {
             let data = |world: &World| -> BTreeSet<u64> {
-                world.volumes.values().map(|volume| volume.data).collect()
+                world.volumes.values().map(|volume| volume.data.mark()).collect()
             };
             assert_eq!(data(&bench.cluster.world()), data(&before.world));
         }

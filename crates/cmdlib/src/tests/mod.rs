@@ -4,6 +4,8 @@
 mod bench;
 mod crashes;
 mod faults;
+mod machine;
 mod rows;
+mod twice;
 
 pub(crate) use bench::now;

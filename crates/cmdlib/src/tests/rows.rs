@@ -17,6 +17,7 @@ use crate::ops::snapshot::{SnapshotRequest, snapshot};
 use crate::recover::{import, propose};
 use crate::saga::{Engine, Report};
 use crate::sim::SimCluster;
+use crate::tests::bench::NODES;
 
 /// The instance that is worked on.
 pub(super) const INSTANCE: &str = "inst1";
@@ -34,6 +35,17 @@ pub(super) struct Row {
     /// Whether the disks are in use.
     pub(super) active: bool,
     pub(super) deed: Deed,
+    /// What is wrong before.
+    pub(super) troubles: &'static [Trouble],
+}
+
+/// Something that is wrong with a node, which is named.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Trouble {
+    /// It has no power.
+    Dead(&'static str),
+    /// It is said to be offline.
+    Offline(&'static str),
 }
 
 #[derive(Debug, Clone)]
@@ -84,7 +96,7 @@ pub(super) fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for driver in gnt_bdev::DEV_MAP {
         let template = driver.device().template();
-        // What needs two nodes has nothing to be tried on here.
+        // Operations do not yet make both halves of what is mirrored.
         if NEEDS_SECONDARY.contains(template) {
             continue;
         }
@@ -116,8 +128,16 @@ pub(super) fn rows() -> Vec<Row> {
             template,
             active,
             deed,
+            troubles: &[],
         }));
     }
+    // Nodes that have nothing to do with it.
+    rows.push(Row {
+        template: DiskTemplate::Ext,
+        active: true,
+        deed: Deed::Deactivate,
+        troubles: &[Trouble::Dead(NODES[1]), Trouble::Offline(NODES[2])],
+    });
     rows
 }
 
@@ -160,8 +180,8 @@ impl Row {
             instance: instance.to_owned(),
             template: self.template,
             disks: wishes,
-            primary: None,
-            secondary: None,
+            primary: Some(NODES[0].to_owned()),
+            secondary: Some(NODES[1].to_owned()).filter(|_| NEEDS_SECONDARY.contains(self.template)),
             file_driver: FileDriver::Loop,
             file_storage_dir: None,
         }
@@ -183,7 +203,7 @@ impl Row {
             Deed::Remove => remove(engine, INSTANCE).await,
             Deed::Activate => activate(engine, INSTANCE).await,
             Deed::Deactivate => deactivate(engine, INSTANCE).await,
-            Deed::Grow(growth) => grow(engine, INSTANCE, "1", *growth).await,
+            Deed::Grow(growth) => grow(engine, INSTANCE, "1", *growth, true).await,
             Deed::Modify(edits) => {
                 let changes: Vec<_> = edits.iter().map(|edit| self.change(*edit)).collect();
                 modify(engine, INSTANCE, &changes).await
