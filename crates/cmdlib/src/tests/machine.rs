@@ -401,7 +401,7 @@ async fn operation(bench: &Bench, action: &Action) -> Result<Report> {
         Action::Remove(name) => remove(engine, name).await,
         Action::Activate(name) => activate(engine, name).await,
         Action::Deactivate(name) => deactivate(engine, name).await,
-        Action::Grow(name) => grow(engine, name, "0", Growth::By(SIZE)).await,
+        Action::Grow(name) => grow(engine, name, "0", Growth::By(SIZE), true).await,
         Action::Modify(name, changes) => modify(engine, name, changes).await,
         Action::Snapshot(name) => {
             let request = SnapshotRequest {
