@@ -1,6 +1,6 @@
 //! The configuration is lost, and rebuilt from the disks.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -186,4 +186,53 @@ fn a_dry_run_records_nothing() {
     let changed = sandbox.changed_since(&before);
     assert!(changed.iter().all(|path| path.starts_with(&log)), "{changed:?}");
     assert_eq!(sandbox.json("list"), json!([]));
+}
+
+#[test]
+fn verify_mends_what_loses_nothing_by_it() {
+    let sandbox = Sandbox::new();
+    for template in ["ext", "file"] {
+        sandbox.ok(&format!("add {template} -t {template} --disk 0:size=4"));
+    }
+    sandbox.ok("activate ext");
+    let links = sandbox.state().join("instance-disks");
+    fs::remove_file(links.join("ext:0")).unwrap();
+    std::os::unix::fs::symlink("/dev/null", links.join("gone:0")).unwrap();
+    let meta = fs::read_dir(sandbox.state().join("ext-volumes"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path()
+        .join("meta");
+    let told = fs::read_to_string(&meta).unwrap();
+    fs::write(
+        &meta,
+        told.replace("\\u0022index\\u0022:0", "\\u0022index\\u0022:5"),
+    )
+    .unwrap();
+
+    let found = sandbox.run("--json verify");
+    assert_eq!(found.status, 3);
+    let found: Value = serde_json::from_str(&found.stdout).unwrap();
+    let mut kinds: Vec<_> = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| text(finding, "kind").to_owned())
+        .collect();
+    kinds.sort();
+    assert_eq!(kinds, ["not-active", "stale-link", "stale-metadata"]);
+
+    let dry = sandbox.ok("--dry-run verify --repair");
+    assert!(dry.stdout.contains("gone:0"), "{dry:?}");
+    assert_eq!(sandbox.run("verify").status, 3, "a dry run mends nothing");
+
+    let repaired = sandbox.json("verify --repair");
+    assert_eq!(repaired["findings"], json!([]));
+    assert_eq!(repaired["repaired"].as_array().unwrap().len(), 3);
+    assert!(links.join("ext:0").exists() && !links.join("gone:0").is_symlink());
+    assert_eq!(fs::read_to_string(&meta).unwrap(), told);
+    assert_eq!(sandbox.ok("verify").stdout, "The storage is as configured.\n");
+    sandbox.ok("remove ext");
 }

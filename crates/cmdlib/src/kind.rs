@@ -24,6 +24,8 @@ pub enum Kind {
     Rename,
     /// Rebuild the configuration from what is on the nodes.
     Recover,
+    /// Mend what verify found.
+    Repair,
 }
 
 impl Kind {

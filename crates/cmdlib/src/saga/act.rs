@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use gnt_bdev::{Layer, LocalDiskStatus, Status, SyncProgress, Target};
+use gnt_bdev::{Layer, Link, LocalDiskStatus, Status, SyncProgress, Target};
 use gnt_config::{LogicalId, Mebibytes};
 
 use crate::error::{Error, Result};
@@ -103,6 +103,11 @@ pub(super) async fn act<N: Nodes>(
                 .await
                 .map(drop)?;
         }
+        Step::RemoveLink {
+            node,
+            instance,
+            index,
+        } => nodes.node(node)?.remove_link(instance, *index).await.map(drop)?,
         Step::MoveLink {
             node,
             instance,
@@ -288,6 +293,21 @@ pub(super) async fn look<N: Nodes>(nodes: &N, step: &Step) -> Trace {
                 Ok(Some(Some(size))) if size <= grown.disk.size => Trace::Nothing,
                 Ok(Some(Some(size))) => Trace::Part(format!("{grown} has {size}")),
                 _ => Trace::Unknown,
+            }
+        }
+        Step::RemoveLink {
+            node,
+            instance,
+            index,
+        } => {
+            let Ok(node) = nodes.node(node) else {
+                return Trace::Unknown;
+            };
+            let is_it = |link: &Link| link.instance == *instance && link.index == *index;
+            match node.links().await {
+                Err(_) => Trace::Unknown,
+                Ok(links) if links.iter().any(is_it) => Trace::Nothing,
+                Ok(_) => Trace::All,
             }
         }
         _ => Trace::Unknown,

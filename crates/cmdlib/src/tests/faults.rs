@@ -77,12 +77,18 @@ fn for_each_fault(row: &Row, extent: Extent, then: Then, check: impl Fn(&Bench, 
 /// Whether the row's operation goes on when the call fails.
 pub(super) fn can_do_without(row: &Row, call: &str) -> bool {
     let labels_last = matches!(row.deed, Deed::Snapshot | Deed::Grow(_));
+    // What cannot be mended is told.
+    let mends = matches!(row.deed, Deed::Repair);
     let proposes = matches!(row.deed, Deed::Recover) && only_looks(call);
-    proposes || (labels_last && call.starts_with("set info of")) || call.starts_with("remove directory")
+    mends
+        || proposes
+        || (labels_last && call.starts_with("set info of"))
+        || call.starts_with("remove directory")
 }
 
 fn only_looks(call: &str) -> bool {
-    call.starts_with("find") || call.ends_with(" volumes") || call == "links"
+    let looks = ["links", "minors", "helper"];
+    call.starts_with("find") || call.ends_with(" volumes") || looks.contains(&call)
 }
 
 /// Whether what the error says is true.

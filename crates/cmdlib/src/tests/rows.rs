@@ -18,6 +18,7 @@ use crate::recover::{import, propose};
 use crate::saga::{Engine, Report};
 use crate::sim::SimCluster;
 use crate::tests::bench::NODES;
+use crate::verify::{repair, verify};
 
 /// The instance that is worked on.
 pub(super) const INSTANCE: &str = "inst1";
@@ -63,6 +64,8 @@ pub(super) enum Deed {
     Rename,
     /// Recover what the configuration has lost.
     Recover,
+    /// Remove a link that is left over.
+    Repair,
 }
 
 /// What [`DiskChange`]s are made of.
@@ -87,6 +90,7 @@ impl Deed {
             Self::Snapshot => Kind::Snapshot,
             Self::Rename => Kind::Rename,
             Self::Recover => Kind::Recover,
+            Self::Repair => Kind::Repair,
         }
     }
 }
@@ -122,6 +126,7 @@ pub(super) fn rows() -> Vec<Row> {
             // Devices that are there without us say nothing of their owners.
             if !MUST_ADOPT.contains(template) {
                 deeds.push((active, Deed::Recover));
+                deeds.push((active, Deed::Repair));
             }
         }
         rows.extend(deeds.into_iter().map(|(active, deed)| Row {
@@ -217,6 +222,10 @@ impl Row {
                 snapshot(engine, INSTANCE, &[wish("0"), wish("2")]).await
             }
             Deed::Rename => rename(engine, INSTANCE, "renamed").await,
+            Deed::Repair => {
+                let found = verify(engine.store, engine.nodes).await?;
+                repair(engine, &found).await
+            }
             Deed::Recover => {
                 let proposal = propose(engine.store, engine.nodes).await?;
                 import(engine, &proposal).await
