@@ -8,7 +8,7 @@ use gnt_config::{DiskTemplate, FileDriver, Object, template};
 
 use crate::commands::{
     activate, add, cluster, config_data, deactivate, documents, failover, group, grow, info, list, migrate,
-    modify, node, operation, provider, remove, rename, serve, snapshot, verify,
+    modify, node, operation, provider, recover, remove, rename, serve, snapshot, verify,
 };
 
 const EXAMPLES: &str = "\
@@ -80,6 +80,7 @@ pub(crate) enum Command {
     Migrate(migrate::Args),
     Failover(failover::Args),
     Verify(verify::Args),
+    Recover(recover::Args),
     Import(config_data::ImportArgs),
     Export(config_data::ExportArgs),
     #[command(subcommand)]

@@ -100,6 +100,9 @@ pub(crate) enum Failure {
         /// The operation that was broken off.
         operation: Option<String>,
     },
+    /// Keys of the cluster or of a node cannot be made or used.
+    #[error(transparent)]
+    Keys(#[from] gnt_rpc::keys::KeyError),
     /// The machine that is to be a node could not be told so.
     #[error("node {node} was not added: its keys could not be brought to it")]
     Join {
@@ -166,6 +169,7 @@ impl Failure {
             ),
             Self::Serve(error) => error.hint(),
             Self::NotOurs { mend, .. } => Some(format!("{mend}, once you know what is in it")),
+            Self::Keys(error) => error.hint(),
             Self::Join { .. } => Some(
                 "ssh must get there without a password, and find gnt-disk; or write the keys to a file with --bundle FILE".to_owned(),
             ),

@@ -38,6 +38,8 @@ pub enum Kind {
     NodeModify,
     /// Remove a node.
     NodeRemove,
+    /// Mend what verify found.
+    Repair,
 }
 
 impl Kind {

@@ -367,6 +367,12 @@ impl Node for LocalNode {
         self.call(|host| Ok(host.links.list()?)).await
     }
 
+    async fn remove_link(&self, instance: &str, index: u32) -> NodeResult<Change> {
+        let instance = instance.to_owned();
+        self.call(move |host| Ok(host.links.remove(&instance, index)?))
+            .await
+    }
+
     async fn move_link(&self, instance: &str, from: u32, to: u32) -> NodeResult<Change> {
         let instance = instance.to_owned();
         self.call(move |host| Ok(host.links.rename(&instance, from, to)?))

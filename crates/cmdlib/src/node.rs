@@ -318,6 +318,12 @@ pub trait Node: Send + Sync {
     /// The links to the devices of active disks.
     fn links(&self) -> impl Future<Output = NodeResult<Vec<Link>>> + Send;
 
+    /// Removes the link of an instance's disk.
+    fn remove_link(&self, instance: &str, index: u32) -> impl Future<Output = NodeResult<Change>> + Send {
+        let _ = (instance, index);
+        self.no_such_call("remove_link")
+    }
+
     /// Renames the link of an instance's disk when the disk's index changes.
     fn move_link(
         &self,

@@ -214,6 +214,15 @@ pub enum Step {
         /// Index then.
         to: u32,
     },
+    /// Remove a link that is no active disk's.
+    RemoveLink {
+        /// UUID of the node.
+        node: String,
+        /// Name of the instance.
+        instance: String,
+        /// Index of the disk.
+        index: u32,
+    },
     /// Change the configuration.
     Configure {
         /// What to change.
@@ -422,7 +431,12 @@ impl Step {
             | Self::AwaitPeers { .. }
             | Self::AwaitSync { .. }
             | Self::SetInfo { before: None, .. } => return Undo::Nothing,
-            Self::RemoveDisk { .. } | Self::GrowDisk { .. } | Self::Commit { .. } => return Undo::Never,
+            Self::RemoveDisk { .. }
+            | Self::GrowDisk { .. }
+            | Self::RemoveLink { .. }
+            | Self::Commit { .. } => {
+                return Undo::Never;
+            }
         };
         Undo::Step(Box::new(step))
     }
@@ -433,7 +447,8 @@ impl Step {
             Self::CreateStorageDir { node, .. }
             | Self::RemoveStorageDir { node, .. }
             | Self::RenameStorageDir { node, .. }
-            | Self::MoveLink { node, .. } => vec![node],
+            | Self::MoveLink { node, .. }
+            | Self::RemoveLink { node, .. } => vec![node],
             Self::CreateDisk { at, .. }
             | Self::RemoveDisk { at, .. }
             | Self::AddChildren { at }
@@ -552,6 +567,7 @@ impl std::fmt::Display for Step {
             Self::RenameDisk { at, to } => write!(f, "rename {at} to {to}"),
             Self::SetInfo { label, .. } => write!(f, "set metadata of {} to {}", label.at, label.info),
             Self::SnapshotDisk { at, snapshot } => write!(f, "snapshot {at} as {}", snapshot.logical_id),
+            Self::RemoveLink { instance, index, .. } => write!(f, "remove link {instance}:{index}"),
             Self::MoveLink {
                 instance, from, to, ..
             } => write!(f, "rename link {instance}:{from} to {instance}:{to}"),

@@ -36,6 +36,19 @@ pub struct Instance {
 
 json_object!(Instance);
 
+impl Instance {
+    /// Whether its disks are to be in use on the node (UUID): where it runs, and while it is migrated on both sides.
+    pub fn uses_disks_on(&self, node: &str) -> bool {
+        let runs_there = self.disks_active && self.primary_node.as_deref() == Some(node);
+        let moves_there = self.migration.as_ref().is_some_and(|migration| {
+            [&migration.source, &migration.target]
+                .into_iter()
+                .any(|side| side == node)
+        });
+        runs_there || moves_there
+    }
+}
+
 /// An instance on its way from one node to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Migration {

@@ -16,6 +16,7 @@ pub(crate) mod modify;
 pub(crate) mod node;
 pub(crate) mod operation;
 pub(crate) mod provider;
+pub(crate) mod recover;
 pub(crate) mod remove;
 pub(crate) mod rename;
 pub(crate) mod serve;
@@ -48,6 +49,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::Rename(args) => rename::run(&open()?, args).await,
         Command::Migrate(args) => migrate::run(&open()?, args).await,
         Command::Failover(args) => failover::run(&open()?, args).await,
+        Command::Recover(args) => recover::run(&open()?, args).await,
         Command::Verify(args) => verify::run(&open()?, args).await,
         Command::Import(args) => config_data::import(&open()?, &args),
         Command::Export(args) => config_data::export(&open()?, &args),

@@ -1,34 +1,70 @@
 //! `verify`: hold the configuration against what is really there.
 
-use gnt_cmdlib::verify::{Finding, verify};
-use serde_json::json;
+use gnt_cmdlib::verify::{Finding, FindingKind, repair, verify};
+use serde_json::{Value, json};
 
-use crate::context::Context;
+use crate::context::{Context, Done};
 use crate::failure::Failure;
 use crate::output::Answer;
 
 const HELP: &str = "\
-Nothing is changed. Each finding comes with the command that mends it, where there is one. The exit status is 3 if \
-anything was found.
+Each finding comes with the command that mends it, where there is one. Without --repair nothing is changed. The exit \
+status is 3 if anything was found, or with --repair if anything is left.
 
-Finds disks that are missing, degraded or too small, disks that should be in use and are not, links that are left \
-over, volumes that no disk is, and operations that were interrupted.";
+Finds disks that are missing, degraded, too small or on the wrong node, disks that should be in use and are not, devices \
+and links that are left over, volumes that no disk is or that do not say which disk they are, kernels that call the wrong \
+program for drbd's events, and operations that were interrupted. Nodes that are set offline are named and not asked.
+
+--repair mends what loses nothing by it: it puts disks into use that should be, takes devices from nodes where the \
+instance does not run unless something uses them, removes links that are left over, and tells volumes whose they are. \
+Each is an operation of its own. Then all is looked at again, and what is shown is what is left.";
 
 /// Compare the configuration with the storage
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = HELP)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Mend what can be mended without losing anything
+    #[arg(long)]
+    repair: bool,
+}
 
-pub(crate) async fn run(context: &Context, Args {}: Args) -> Result<Answer, Failure> {
-    let findings = verify(&context.store, &context.nodes).await?;
-    let mut text: String = findings.iter().map(line).collect();
+pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
+    let mut findings = verify(&context.store, &context.nodes).await?;
+    let mut repaired = Vec::new();
+    let mut warned = false;
+    if args.repair && findings.iter().any(Finding::is_repairable) {
+        let done = context
+            .operate(async |engine| repair(engine, &findings).await)
+            .await?;
+        if let Some(noted) = context.noted() {
+            return Ok(noted);
+        }
+        warned = Done::warned(&done);
+        let left = verify(&context.store, &context.nodes).await?;
+        repaired = findings;
+        repaired.retain(|finding| !left.contains(finding));
+        findings = left;
+    }
+    let mut text: String = repaired
+        .iter()
+        .map(|finding| format!("mended: {}", line(finding, false)))
+        .collect();
+    text.extend(findings.iter().map(|finding| line(finding, true)));
     if findings.is_empty() {
         text.push_str("The storage is as configured.\n");
     }
-    Ok(Answer::new(json!(findings), text).with_attention(!findings.is_empty()))
+    let json: Value = match args.repair {
+        true => json!({"repaired": repaired, "findings": findings}),
+        false => json!(findings),
+    };
+    // That a node is offline somebody wanted.
+    let attention = findings
+        .iter()
+        .any(|finding| finding.kind != FindingKind::Offline);
+    Ok(Answer::new(json, text).with_attention(attention || warned))
 }
 
-fn line(finding: &Finding) -> String {
+fn line(finding: &Finding, with_mend: bool) -> String {
     let node = finding
         .node
         .as_ref()
@@ -38,7 +74,7 @@ fn line(finding: &Finding) -> String {
         .as_ref()
         .map_or(String::new(), |name| format!("{name}: "));
     let mut line = format!("{}: {node}{instance}{}\n", finding.kind, finding.message);
-    if let Some(mend) = &finding.mend {
+    if let Some(mend) = finding.mend.as_ref().filter(|_| with_mend) {
         line.push_str(&format!("  mend: {mend}\n"));
     }
     line

@@ -97,7 +97,8 @@ impl Assembly<'_> {
         let mut single = Vec::new();
         for (uuid, mut claimed) in by_uuid {
             let instance = claimed[0].instance.clone();
-            let names: Vec<_> = claimed.iter().map(|claim| self.place_of(&claim.disk)).collect();
+            let mut names: Vec<_> = claimed.iter().map(|claim| self.place_of(&claim.disk)).collect();
+            names.sort();
             match self.known.disks.get(&uuid) {
                 Some(disk) => self.remark(
                     RemarkKind::Conflict,
@@ -262,7 +263,8 @@ impl Assembly<'_> {
     /// Why disks cannot be one instance's: those that only one node has must be on the same.
     fn two_homes(&self, disks: &[Candidate]) -> Option<String> {
         let homes: BTreeSet<&str> = disks.iter().filter_map(|disk| disk.only_on.as_deref()).collect();
-        let names: Vec<_> = homes.into_iter().map(|node| self.known.name_of(node)).collect();
+        let mut names: Vec<_> = homes.into_iter().map(|node| self.known.name_of(node)).collect();
+        names.sort_unstable();
         (names.len() > 1).then(|| format!("they are on the nodes {}", names.join(" and ")))
     }
 
@@ -281,7 +283,8 @@ impl Assembly<'_> {
                 placed.extend(disks.pop().map(|disk| (index, disk)));
                 continue;
             }
-            let names: Vec<_> = disks.iter().map(|disk| self.place_of(&disk.disk)).collect();
+            let mut names: Vec<_> = disks.iter().map(|disk| self.place_of(&disk.disk)).collect();
+            names.sort();
             let message = format!(
                 "disk/{index} cannot be {}: it stays detached",
                 names.join(" and ")

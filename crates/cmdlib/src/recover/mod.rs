@@ -21,8 +21,9 @@ use serde::Serialize;
 use strum::Display;
 
 use crate::error::{Result, chain};
+use crate::node::NodeError;
 use crate::saga::Nodes;
-use crate::survey::{Survey, is_absent, survey};
+use crate::survey::{Seen, Survey, is_absent, survey};
 pub use import::{Selection, import};
 use known::Known;
 
@@ -84,8 +85,10 @@ pub struct Remark {
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum RemarkKind {
-    /// A node could not be asked, or one of its storage systems.
+    /// A node could not be asked.
     Unasked,
+    /// A storage system does not answer; if no disk was ever there, that is as it should be.
+    NoStorage,
     /// A volume names a node that the configuration does not have.
     UnknownNode,
     /// An instance has no disk of some index.
@@ -119,6 +122,9 @@ fn from_survey(survey: &Survey, known: &Known) -> Result<Proposal> {
     };
     let mut claims = candidate::claims(survey, known);
     proposal.told = candidate::told(&claims);
+    if claims.iter().any(|claim| claim.part().is_some()) {
+        proposal.remarks.extend(unknown_minors(survey));
+    }
     let mut candidates = mirrors::mirrors(&mut claims, survey, known, &mut proposal.remarks);
     candidates.extend(candidate::single(claims, known, &mut proposal.remarks));
     instances::assemble(candidates, survey, known, &mut proposal)?;
@@ -139,20 +145,38 @@ fn unasked(survey: &Survey) -> Vec<Remark> {
             ..Remark::new(RemarkKind::Unasked, message)
         }
     });
-    let failed = survey.seen.iter().flat_map(|seen| {
+    let others = survey.seen.iter().flat_map(|seen| {
         let volumes = seen
             .volumes
             .iter()
             .filter_map(|(_, volumes)| volumes.as_ref().err());
-        let others = [seen.links.as_ref().err(), seen.minors.as_ref().err()];
-        let errors = volumes.chain(others.into_iter().flatten());
-        errors.filter(|error| !is_absent(error)).map(|error| Remark {
-            node: Some(seen.node.name.clone()),
-            mend: error.hint(),
-            ..Remark::new(RemarkKind::Unasked, chain(error))
-        })
+        let volumes = volumes.map(|error| (RemarkKind::NoStorage, error));
+        let links = seen
+            .links
+            .as_ref()
+            .err()
+            .map(|error| (RemarkKind::Unasked, error));
+        let errors = volumes.chain(links).filter(|(_, error)| !is_absent(error));
+        errors.map(|(kind, error)| failed(kind, seen, error))
     });
-    silent.chain(failed).collect()
+    silent.chain(others).collect()
+}
+
+fn unknown_minors(survey: &Survey) -> impl Iterator<Item = Remark> {
+    survey.seen.iter().filter_map(|seen| {
+        let error = seen.minors.as_ref().err()?;
+        (!is_absent(error)).then(|| failed(RemarkKind::NoStorage, seen, error))
+    })
+}
+
+fn failed(kind: RemarkKind, seen: &Seen, error: &NodeError) -> Remark {
+    let message = chain(error);
+    Remark {
+        node: Some(seen.node.name.clone()),
+        mend: error.hint(),
+        // What a tool said in many lines is for whoever runs it.
+        ..Remark::new(kind, message.lines().next().unwrap_or_default())
+    }
 }
 
 impl Remark {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use gnt_bdev::{Layer, LocalDiskStatus, Status, SyncProgress, Target};
+use gnt_bdev::{Layer, Link, LocalDiskStatus, Status, SyncProgress, Target};
 use gnt_config::{LogicalId, Mebibytes};
 
 use crate::error::{Error, Result};
@@ -109,6 +109,11 @@ pub(super) async fn act<N: Nodes>(
                 .await
                 .map(drop)?;
         }
+        Step::RemoveLink {
+            node,
+            instance,
+            index,
+        } => nodes.node(node)?.remove_link(instance, *index).await.map(drop)?,
         Step::MoveLink {
             node,
             instance,
@@ -319,6 +324,21 @@ pub(super) async fn look<N: Nodes>(nodes: &N, step: &Step) -> Trace {
         }
         // Its changes are made in the transaction that records it as done.
         Step::Commit { .. } => Trace::Nothing,
+        Step::RemoveLink {
+            node,
+            instance,
+            index,
+        } => {
+            let Ok(node) = nodes.node(node) else {
+                return Trace::Unknown;
+            };
+            let is_it = |link: &Link| link.instance == *instance && link.index == *index;
+            match node.links().await {
+                Err(_) => Trace::Unknown,
+                Ok(links) if links.iter().any(is_it) => Trace::Nothing,
+                Ok(_) => Trace::All,
+            }
+        }
         _ => Trace::Unknown,
     }
 }

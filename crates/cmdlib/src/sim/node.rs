@@ -1042,6 +1042,14 @@ impl Node for SimNode {
         .await
     }
 
+    async fn remove_link(&self, instance: &str, index: u32) -> NodeResult<Change> {
+        self.call(format!("remove link {instance}:{index}"), |view, _| {
+            let removed = view.machine().links.remove(&(instance.to_owned(), index));
+            Ok(changed(removed.is_some()))
+        })
+        .await
+    }
+
     async fn move_link(&self, instance: &str, from: u32, to: u32) -> NodeResult<Change> {
         self.call(format!("move link {instance}:{from} to {to}"), |view, _| {
             let links = &mut view.machine().links;

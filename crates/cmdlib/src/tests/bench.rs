@@ -323,6 +323,12 @@ impl Bench {
         self.assert_directories(&world.shared_directories, &expected.shared_directories);
         assert_eq!(world.violations, [""; 0]);
         let mut findings = now(verify(&self.store, &self.cluster)).unwrap();
+        // A disk that was being removed is left detached, and its volume may not know that yet.
+        findings.retain(|finding| match finding.kind {
+            FindingKind::StaleMetadata => finding.instance.is_some(),
+            FindingKind::Offline => false,
+            _ => true,
+        });
         // A node that does not answer is in trouble that the row wants.
         findings.retain(|finding| {
             let node = finding.node.as_deref().map(|name| self.uuid(name));

@@ -94,7 +94,8 @@ pub(super) fn can_do_without(row: &Row, call: &str) -> bool {
 }
 
 fn only_looks(call: &str) -> bool {
-    call.starts_with("find") || call.ends_with(" volumes") || call == "links"
+    let looks = ["links", "minors", "helper"];
+    call.starts_with("find") || call.ends_with(" volumes") || looks.contains(&call)
 }
 
 /// Whether an operation on mirrored disks goes on when the call fails, if it is one to the secondary node.

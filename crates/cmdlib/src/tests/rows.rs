@@ -21,6 +21,7 @@ use crate::recover::{import, propose};
 use crate::saga::{Engine, Report};
 use crate::sim::SimCluster;
 use crate::tests::bench::NODES;
+use crate::verify::{repair, verify};
 
 /// The instance that is worked on.
 pub(super) const INSTANCE: &str = "inst1";
@@ -148,6 +149,7 @@ pub(super) fn rows() -> Vec<Row> {
             // Devices that are there without us say nothing of their owners.
             if !MUST_ADOPT.contains(template) {
                 deeds.push((active, Deed::Recover));
+                deeds.push((active, Deed::Repair));
             }
         }
         rows.extend(deeds.into_iter().map(|(active, deed)| Row {

@@ -1,0 +1,152 @@
+//! Mending what can be mended without losing anything.
+
+use std::collections::BTreeSet;
+
+use gnt_config::Instance;
+use gnt_store::Store;
+
+use super::Finding;
+use crate::error::{Error, Result, chain};
+use crate::kind::Kind;
+use crate::node::Role;
+use crate::ops::Subject;
+use crate::ops::activate::activate;
+use crate::ops::label::detached;
+use crate::saga::{Engine, Nodes, Report};
+use crate::step::{Place, Places, Step};
+
+/// How a finding is mended. What it says is looked at again when that is done.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Repair {
+    /// Removes a link that is no active disk's.
+    RemoveLink {
+        /// UUID of the node.
+        node: String,
+        /// Name of the instance.
+        instance: String,
+        /// Index of the disk.
+        index: u32,
+    },
+    /// Takes a disk out of use on a node.
+    Unmap {
+        /// UUID of the node.
+        node: String,
+        /// UUID of the disk.
+        disk: String,
+    },
+    /// Tells the volumes of a disk whose they are.
+    Label {
+        /// UUID of the disk.
+        disk: String,
+    },
+    /// Puts an instance's disks into use.
+    Activate {
+        /// Name of the instance.
+        instance: String,
+    },
+}
+
+/// Mends those of the findings that can be, each in an operation of its own. What cannot be mended is told by the report's warnings.
+pub async fn repair<N: Nodes>(engine: &Engine<'_, N>, findings: &[Finding]) -> Result<Report> {
+    let repairs: BTreeSet<&Repair> = findings
+        .iter()
+        .filter_map(|finding| finding.repair.as_ref())
+        .collect();
+    let mut report = Report::default();
+    for repair in repairs {
+        let (instance, disk) = match repair {
+            Repair::RemoveLink { instance, .. } | Repair::Activate { instance } => (instance.clone(), None),
+            Repair::Unmap { disk, .. } | Repair::Label { disk } => {
+                let owner = owner(engine.store, disk)?;
+                (owner.map_or_else(String::new, |owner| owner.name), Some(disk))
+            }
+        };
+        let repaired = match (repair, disk) {
+            (Repair::Activate { instance }, _) => activate(engine, instance).await,
+            _ => {
+                // A detached disk is locked by itself.
+                let lock = match (instance.as_str(), disk) {
+                    ("", Some(disk)) => disk.as_str(),
+                    (instance, _) => instance,
+                };
+                engine
+                    .run(Kind::Repair, &[lock], async |_| steps(engine.store, repair))
+                    .await
+            }
+        };
+        match repaired {
+            Ok(done) => {
+                report.operation = done.operation.or(report.operation);
+                report.assembled.extend(done.assembled);
+                report.warnings.extend(done.warnings);
+            }
+            Err(error @ Error::Store(_)) => return Err(error),
+            Err(error) => report.warnings.push(chain(&error)),
+        }
+    }
+    Ok(report)
+}
+
+fn owner(store: &Store, disk: &str) -> Result<Option<Instance>> {
+    match store.owner_of_disk(disk)? {
+        Some(uuid) => Ok(store.instance(&uuid)?),
+        None => Ok(None),
+    }
+}
+
+/// What is to be done, if it still is.
+fn steps(store: &Store, repair: &Repair) -> Result<Vec<Step>> {
+    match repair {
+        Repair::RemoveLink {
+            node,
+            instance,
+            index,
+        } => {
+            let owner = store.instance(instance)?;
+            let wanted =
+                owner.is_some_and(|owner| owner.uses_disks_on(node) && (*index as usize) < owner.disks.len());
+            Ok(match wanted {
+                true => Vec::new(),
+                false => vec![Step::RemoveLink {
+                    node: node.clone(),
+                    instance: instance.clone(),
+                    index: *index,
+                }],
+            })
+        }
+        Repair::Unmap { node, disk } => {
+            let owner = owner(store, disk)?;
+            let (Some(stored), false) = (
+                store.disk(disk)?,
+                owner.as_ref().is_some_and(|owner| owner.uses_disks_on(node)),
+            ) else {
+                return Ok(Vec::new());
+            };
+            let subject = match owner {
+                Some(owner) => Subject::load(store, &owner.uuid)?,
+                None => Subject::of_nobody(store, None, None, &stored)?,
+            };
+            let Place { instance, disk, .. } = subject.place(&stored)?;
+            let at = Places {
+                node: node.clone(),
+                role: Role::Secondary,
+                instance,
+                disks: vec![*disk],
+            };
+            Ok(vec![Step::ShutdownDisks {
+                at,
+                was_active: false,
+            }])
+        }
+        Repair::Label { disk } => {
+            let Some(stored) = store.disk(disk)? else {
+                return Ok(Vec::new());
+            };
+            match owner(store, disk)? {
+                Some(owner) => Subject::load(store, &owner.uuid)?.relabel(&stored, None),
+                None => Subject::of_nobody(store, None, None, &stored)?.relabel(&detached(&stored), None),
+            }
+        }
+        Repair::Activate { .. } => Ok(Vec::new()),
+    }
+}

@@ -1,0 +1,217 @@
+//! The volumes that there are, held against the disks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gnt_bdev::{FoundVolume, Owner};
+use gnt_config::{self as config, Disk, LogicalDevice, LogicalId, Mebibytes, TemplateSet};
+use gnt_store::{Filter, Store};
+
+use super::disks::cause_of;
+use super::{Finding, FindingKind, Repair};
+use crate::error::{Result, chain};
+use crate::node::NodeResult;
+use crate::ops::Subject;
+use crate::ops::label::{detached, is_stale};
+use crate::step::Step;
+
+/// Volumes of one type that a node told.
+pub(super) struct Listed {
+    pub(super) node: config::Node,
+    pub(super) device: LogicalDevice,
+    pub(super) volumes: NodeResult<Vec<FoundVolume>>,
+}
+
+/// What volumes should say, by their keys.
+#[derive(Default)]
+pub(super) struct Expected {
+    volumes: BTreeMap<String, Wanted>,
+    in_use: TemplateSet,
+}
+
+struct Wanted {
+    disk: String,
+    /// What its instance and its messages call it.
+    instance: Option<String>,
+    name: String,
+    owner: Owner,
+}
+
+impl Expected {
+    pub(super) fn read(store: &Store) -> Result<Self> {
+        let mut expected = Self::default();
+        for instance in store.instances()? {
+            let subject = Subject::load(store, &instance.name)?;
+            for disk in &subject.disks {
+                expected.add(&subject, disk, Some(&instance.name))?;
+            }
+        }
+        for disk in store.detached_disks()? {
+            let subject = Subject::of_nobody(store, None, None, &disk)?;
+            expected.add(&subject, &detached(&disk), None)?;
+        }
+        Ok(expected)
+    }
+
+    fn add(&mut self, subject: &Subject, disk: &Disk, instance: Option<&str>) -> Result<()> {
+        self.in_use
+            .extend(disk.walk().map(|disk| disk.dev_type.template()));
+        for step in subject.relabel(disk, None)? {
+            let Step::SetInfo { label, .. } = step else {
+                continue;
+            };
+            for (_, key, owner) in label.volumes() {
+                self.volumes.insert(
+                    key,
+                    Wanted {
+                        disk: disk.uuid.clone(),
+                        instance: instance.map(str::to_owned),
+                        name: disk.to_string(),
+                        owner,
+                    },
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Volumes that no disk is, and that no operation is about to make; volumes that do not say which disk they are. The `causes` of failures
+/// are told already.
+pub(super) fn check(
+    store: &Store,
+    expected: &Expected,
+    listed: Vec<Listed>,
+    causes: &BTreeSet<String>,
+) -> Result<Vec<Finding>> {
+    let in_making = in_making(store)?;
+    let mut findings = Vec::new();
+    for Listed {
+        node,
+        device,
+        volumes,
+    } in listed
+    {
+        let volumes = match volumes {
+            Ok(volumes) => volumes,
+            // Storage that no disk uses need not be there.
+            Err(_) if !expected.in_use.contains(device.template()) => continue,
+            Err(error) if causes.contains(&cause_of(&error)) => continue,
+            Err(error) => {
+                findings.push(Finding {
+                    node: Some(node.name.clone()),
+                    mend: error.hint(),
+                    ..Finding::new(FindingKind::Unknown, chain(&error))
+                });
+                continue;
+            }
+        };
+        for volume in volumes {
+            let mut disk = Disk::new(volume.device, volume.logical_id.clone(), Mebibytes(0));
+            disk.nodes = vec![node.uuid.clone()];
+            let key = disk.volume_keys().concat();
+            match expected.volumes.get(&key) {
+                Some(wanted) => findings.extend(stale(&volume, wanted, &node)),
+                None if in_making.contains(&key) || store.owner_of_volume(&key)?.is_some() => {}
+                None => findings.push(unknown_volume(store, volume, &node)?),
+            }
+        }
+    }
+    Ok(findings)
+}
+
+fn stale(volume: &FoundVolume, wanted: &Wanted, node: &config::Node) -> Option<Finding> {
+    if !is_stale(volume.device, &volume.owner, &wanted.owner) {
+        return None;
+    }
+    let says = match (&volume.owner.instance, volume.owner.index) {
+        (Some(name), Some(index)) => format!("says that it is disk/{index} of {name}"),
+        (Some(name), None) => format!("says that it is of {name}"),
+        (None, _) => "does not say whose it is".to_owned(),
+    };
+    let differs =
+        (&volume.owner.instance, volume.owner.index) != (&wanted.owner.instance, wanted.owner.index);
+    let says = match differs && !wanted.owner.kept.detached {
+        true => says,
+        false => "does not say all that the configuration could be rebuilt from".to_owned(),
+    };
+    let message = format!("the volume {} of {} {says}", volume.logical_id, wanted.name);
+    Some(Finding {
+        node: Some(node.name.clone()),
+        instance: wanted.instance.clone(),
+        disk: Some(wanted.name.clone()),
+        ..Finding::new(FindingKind::StaleMetadata, message)
+            .mended_by("gnt-disk verify --repair")
+            .repaired_by(Repair::Label {
+                disk: wanted.disk.clone(),
+            })
+    })
+}
+
+/// A volume that no disk is, or not there.
+fn unknown_volume(store: &Store, volume: FoundVolume, node: &config::Node) -> Result<Finding> {
+    let FoundVolume {
+        logical_id,
+        device,
+        owner,
+        ..
+    } = volume;
+    let part_of = owner.kept.mirror.as_ref().map(|mirror| &mirror.disk);
+    let known = match part_of.or(owner.uuid.as_ref()) {
+        Some(uuid) => store.disk(uuid)?,
+        None => None,
+    };
+    let finding = match known {
+        Some(disk) => {
+            let message =
+                format!("the {device} volume {logical_id} says that it is {disk}, which is elsewhere");
+            let mend = "look which of them has the data, and remove the other";
+            Finding::new(FindingKind::WrongNode, message).mended_by(mend)
+        }
+        None => orphan(&logical_id, device, &owner),
+    };
+    Ok(Finding {
+        node: Some(node.name.clone()),
+        instance: owner.instance,
+        disk: Some(logical_id.to_string()),
+        ..finding
+    })
+}
+
+fn orphan(id: &LogicalId, device: LogicalDevice, owner: &Owner) -> Finding {
+    let whose = match (&owner.instance, owner.index) {
+        _ if owner.kept.detached => ", which says that it is a detached disk".to_owned(),
+        (Some(name), Some(index)) => format!(", which says that it is disk/{index} of {name}"),
+        (Some(name), None) => format!(", which says that it is of {name}"),
+        (None, _) => String::new(),
+    };
+    let finding = Finding::new(
+        FindingKind::Orphan,
+        format!("no disk has the {device} volume {id}{whose}"),
+    );
+    match (&owner.instance, &owner.uuid) {
+        (Some(name), Some(_)) if !owner.kept.detached => {
+            finding.mended_by(format!("gnt-disk recover {name}, if it is wanted"))
+        }
+        (Some(_), _) | (_, Some(_)) => finding.mended_by("gnt-disk recover, if it is wanted"),
+        (None, None) => finding,
+    }
+}
+
+/// Keys of the volumes that operations are making, or have begun to; interrupted ones are told of by themselves.
+fn in_making(store: &Store) -> Result<BTreeSet<String>> {
+    let unfinished = store.operations(Filter::Unfinished)?.into_iter();
+    let steps = unfinished
+        .flat_map(|record| record.steps)
+        .filter_map(|step| serde_json::from_value(step.data).ok());
+    Ok(steps
+        .flat_map(|step| match step {
+            Step::CreateDisk { at, .. } => at.disk.volume_keys(),
+            Step::RenameDisk { mut at, to } => {
+                let renamed = LogicalId::from_json(at.disk.dev_type, &to);
+                at.disk.logical_id = renamed.unwrap_or(at.disk.logical_id);
+                at.disk.volume_keys()
+            }
+            _ => Vec::new(),
+        })
+        .collect())
+}
