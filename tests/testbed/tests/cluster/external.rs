@@ -88,6 +88,8 @@ impl Row {
         n3.boot()?;
         web.spawn(n3)?;
         cluster.disk("node modify n3 --offline no")?;
+        // A link survives what the device does not.
+        cluster.ends_well("verify --repair")?;
         self.is_only_on(cluster, n2)?;
         cluster.is_as_configured()?;
 
@@ -101,6 +103,7 @@ impl Row {
         web.machine.goes_on(20)?;
         n2.boot()?;
         cluster.disk("node modify n2 --offline no")?;
+        cluster.ends_well("verify --repair")?;
         self.is_only_on(cluster, n3)?;
         cluster.is_as_configured()?;
         web.stop(n3)?;

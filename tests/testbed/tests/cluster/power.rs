@@ -171,6 +171,8 @@ impl<'a> Case<'a> {
         self.cluster
             .disk(&format!("node modify {} --offline no", dead.name()))?;
         self.cluster.ends_well("activate web")?;
+        // The link that the node had is still there.
+        self.cluster.ends_well("verify --repair")?;
         let listed = self.cluster.json("list web")?;
         assert_ne!(listed[0]["pnode"], dead.name());
         until("no split brain", || {
