@@ -1,6 +1,6 @@
 //! Why an operation was refused or failed.
 
-use gnt_bdev::ErrorKind;
+use gnt_bdev::{ErrorKind, LocalDiskStatus};
 use gnt_config::{DiskTemplate, Mebibytes};
 use gnt_store::StoreError;
 
@@ -128,6 +128,42 @@ pub enum Error {
         disk: String,
         /// The instance.
         instance: String,
+    },
+    /// A node has not all of a disk's data.
+    #[error("what node {node} has of {disk} of {instance} is not complete and up to date: {status}")]
+    OutOfDate {
+        /// The disk.
+        disk: String,
+        /// The instance.
+        instance: String,
+        /// The node's name.
+        node: String,
+        /// What it has.
+        status: LocalDiskStatus,
+    },
+    /// A disk is too small for what is to be written to it.
+    #[error("{disk} of {instance} has {has}, less than the {needs} bytes of {what}")]
+    TooSmall {
+        /// The disk.
+        disk: String,
+        /// The instance.
+        instance: String,
+        /// Its size.
+        has: Mebibytes,
+        /// What is to be written.
+        what: String,
+        /// How many bytes that has.
+        needs: u64,
+    },
+    /// What was copied is not what was read.
+    #[error("{disk} has not what was written to it: it differs from {original} at or after byte {offset}")]
+    Differs {
+        /// The disk, and whose.
+        disk: String,
+        /// What was copied.
+        original: String,
+        /// Where the piece begins that is not the same.
+        offset: u64,
     },
     /// There is no such volume.
     #[error("there is no volume {volume} on node {node} that could be adopted")]

@@ -5,6 +5,7 @@ mod act;
 mod held;
 mod recovery;
 mod run;
+mod transfer;
 
 use gnt_bdev::Assembled;
 use gnt_store::{OperationRecord, Outcome, Owner, PlannedStep, Store, StoreError};
@@ -43,6 +44,15 @@ pub enum Event<'a> {
     Starting(&'a Step),
     /// It acted; the journal does not know yet.
     Acted(&'a Step),
+    /// A step that takes long has come so far. The journal knows.
+    Progress {
+        /// The step.
+        step: &'a Step,
+        /// How many bytes are done.
+        done: u64,
+        /// Of how many.
+        total: u64,
+    },
     /// The journal knows.
     Recorded(&'a Step),
     /// A step failed; what was done is about to be undone.
@@ -167,6 +177,10 @@ impl<N: Nodes> Engine<'_, N> {
         let mut report = Report::default();
         for step in steps {
             (self.observer)(Event::Starting(step));
+            if step.transfer().is_some() {
+                // Its disks were not put into use.
+                continue;
+            }
             report.assembled.extend(act::act(nodes, step).await?);
         }
         Ok(report)

@@ -9,7 +9,7 @@ use rusqlite_migration::{M, Migrations};
 pub(crate) const APPLICATION_ID: i32 = 0x676e_7464;
 
 /// Every migration so far; the schema version of a database is the number of those that were applied to it.
-const STEPS: &[M] = &[M::up(VERSION_1)];
+const STEPS: &[M] = &[M::up(VERSION_1), M::up(STEP_PROGRESS)];
 
 pub(crate) const MIGRATIONS: Migrations = Migrations::from_slice(STEPS);
 
@@ -130,3 +130,6 @@ CREATE INDEX port_of_disk ON port (disk) WHERE disk IS NOT NULL;
 CREATE INDEX port_of_instance ON port (instance) WHERE instance IS NOT NULL;
 CREATE INDEX port_reserved ON port (operation) WHERE operation IS NOT NULL;
 ";
+
+/// How far a step that takes long has come.
+const STEP_PROGRESS: &str = "ALTER TABLE step ADD COLUMN progress TEXT;";

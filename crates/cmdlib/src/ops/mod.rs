@@ -4,13 +4,16 @@
 pub mod activate;
 pub mod add;
 pub mod cluster;
+pub mod convert;
 pub mod grow;
+pub mod image;
 mod layout;
 pub mod modify;
 pub mod remove;
 pub mod rename;
 pub mod snapshot;
 pub mod sync;
+pub mod wipe;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -111,7 +114,7 @@ impl Subject {
     }
 
     /// The disk on a node, ready to be sent there (`AnnotateDiskParams`, `Disk.UpdateDynamicDiskParams`).
-    fn place_on(&self, node: &str, disk: &Disk) -> Result<Place> {
+    pub(crate) fn place_on(&self, node: &str, disk: &Disk) -> Result<Place> {
         let mut disk = self.params.annotate(disk)?;
         disk.set_dynamic_params(node, &self.addresses)?;
         Ok(Place {
@@ -119,6 +122,43 @@ impl Subject {
             instance: self.instance.name.clone(),
             disk: Box::new(disk),
         })
+    }
+
+    /// The same instance with other disks.
+    pub(crate) fn with_disks(&self, disks: Vec<Disk>) -> Self {
+        Self {
+            disks,
+            ..self.clone()
+        }
+    }
+
+    /// The same disks without their places in the instance: put into use, they are only looked at, and nothing links to them.
+    pub(crate) fn unplaced(&self) -> Self {
+        let unplaced = |disk: &Disk| Disk {
+            iv_name: None,
+            ..disk.clone()
+        };
+        self.with_disks(self.disks.iter().map(unplaced).collect())
+    }
+
+    /// The same instance with one of its disks, [unplaced](Self::unplaced).
+    pub(crate) fn alone(&self, index: usize) -> Self {
+        let disks = self.disks.iter().skip(index).take(1);
+        self.with_disks(disks.cloned().collect()).unplaced()
+    }
+
+    /// UUIDs of the nodes that have something of a disk, this instance's primary node last.
+    pub(crate) fn homes<'a>(&'a self, disk: &'a Disk) -> Vec<&'a str> {
+        let primary = self.node.uuid.as_str();
+        let mut homes: Vec<&str> = disk.all_nodes().into_iter().collect();
+        if homes.is_empty() {
+            homes = disk.nodes.iter().map(String::as_str).collect();
+        }
+        homes.sort_by_key(|node| *node == primary);
+        match homes.is_empty() {
+            true => vec![primary],
+            false => homes,
+        }
     }
 
     /// Its disks on each node that has something of them, secondary nodes first (`Disk.ComputeNodeTree`).

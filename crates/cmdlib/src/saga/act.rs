@@ -1,12 +1,13 @@
 //! What a step does, and what can be seen of it.
 
 use futures_util::future::join_all;
+use gnt_bdev::LocalDiskStatus;
 use gnt_config::{LogicalId, Mebibytes};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::node::Node;
 use crate::saga::{AssembledDisk, Nodes};
-use crate::step::{Place, Places, Step};
+use crate::step::{Place, Places, Step, Transfer};
 
 /// Does what the step says. A change of the configuration is made when the step is recorded.
 pub(super) async fn act<N: Nodes>(nodes: &N, step: &Step) -> Result<Vec<AssembledDisk>> {
@@ -102,6 +103,16 @@ pub(super) async fn act<N: Nodes>(nodes: &N, step: &Step) -> Result<Vec<Assemble
                 .await
                 .map(drop)?;
         }
+        Step::MirrorDisk { at, info } => at
+            .on(nodes)?
+            .create(&at.disk, &at.instance, info)
+            .await
+            .map(drop)?,
+        Step::CheckData { at } => check_data(nodes, at).await?,
+        // What comes before has a course of its own.
+        Step::CopyDisk { transfer, .. }
+        | Step::WipeDisk { transfer, .. }
+        | Step::ImageDisk { transfer, .. } => release(nodes, transfer).await?,
         Step::Configure { .. } => {}
     }
     Ok(Vec::new())
@@ -124,6 +135,37 @@ async fn assemble<N: Nodes>(nodes: &N, at: &Places) -> Result<Vec<AssembledDisk>
         });
     }
     Ok(all)
+}
+
+/// Takes out of use what was put into use for a transfer.
+async fn release<N: Nodes>(nodes: &N, transfer: &Transfer) -> Result<()> {
+    for at in transfer.uses.iter().rev() {
+        for disk in &at.disks {
+            nodes.node(&at.node)?.shutdown(disk, &at.instance).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn check_data<N: Nodes>(nodes: &N, at: &Places) -> Result<()> {
+    let node = nodes.node(&at.node)?;
+    let found = node.find_all(&at.targets()).await?;
+    for (disk, found) in at.disks.iter().zip(found) {
+        let (disk, instance) = (disk.to_string(), at.instance.clone());
+        match found? {
+            None => return Err(Error::Gone { disk, instance }),
+            Some(status) if status.sync.ldisk_status != LocalDiskStatus::Okay => {
+                return Err(Error::OutOfDate {
+                    disk,
+                    instance,
+                    node: node.name().to_owned(),
+                    status: status.sync.ldisk_status,
+                });
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 async fn shutdown<N: Nodes>(nodes: &N, at: &Place) -> Result<()> {
@@ -173,6 +215,13 @@ pub(super) async fn look<N: Nodes>(nodes: &N, step: &Step) -> Trace {
                 Ok(Some(Some(size))) => Trace::Part(format!("{at} has {size}")),
                 _ => Trace::Unknown,
             }
+        }
+        Step::CopyDisk { to: at, transfer, .. }
+        | Step::WipeDisk { at, transfer }
+        | Step::ImageDisk { at, transfer, .. } => {
+            let left = release(nodes, transfer).await.is_err();
+            let left = if left { ", and it may be attached" } else { "" };
+            Trace::Part(format!("a part of what was on {at} may be overwritten{left}"))
         }
         _ => Trace::Unknown,
     }

@@ -1,6 +1,7 @@
 //! A simulated cluster behind the same traits as a real one: nodes with volumes, devices, links and directories, all in
 //! memory, and faults injected by the number of the call.
 
+mod content;
 mod fault;
 mod node;
 mod world;
@@ -13,6 +14,7 @@ use gnt_config as config;
 use crate::error::{Error, Result};
 use crate::saga::Nodes;
 
+pub(crate) use content::Bytes;
 pub(crate) use fault::{Crash, Extent, Fault, Then, crash};
 pub(crate) use node::SimNode;
 pub(crate) use world::{Machine, Volume, World, device_path, home, key};

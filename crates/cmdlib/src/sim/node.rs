@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use gnt_bdev::transfer::{Piece, TransferError};
 use gnt_bdev::{
     Assembled, BlockDevice, Change, FileStorageError, FoundVolume, Layer, Link, Owner, Status, Target,
 };
@@ -10,6 +11,7 @@ use gnt_config::template::{BLOCK, HAVE_SNAPSHOTS, MUST_ADOPT};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 
 use crate::node::{Node, NodeError, NodeResult, Role};
+use crate::sim::content::Bytes;
 use crate::sim::fault::{Extent, Then, crash};
 use crate::sim::world::{Machine, Volume, World, device_path, home, key};
 use crate::sim::{Shared, State};
@@ -99,6 +101,35 @@ impl View<'_> {
         }
     }
 
+    /// What is at its device, which must be there and be as large.
+    fn assembled(&mut self, disk: &Disk, offset: u64, length: u64) -> NodeResult<&mut Volume> {
+        if self.path(disk).is_none() {
+            return Err(not_found(&disk.logical_id));
+        }
+        let node = self.node.to_owned();
+        let volume = self.volume(disk)?;
+        let bytes = volume.size.bytes();
+        match offset + length > bytes {
+            true => Err(gnt_bdev::Error::Transfer {
+                doing: gnt_bdev::transfer::Doing::Read,
+                disk: disk.to_string(),
+                node,
+                cause: Box::new(TransferError::Outside {
+                    offset,
+                    length,
+                    bytes,
+                }),
+            }
+            .into()),
+            false => Ok(volume),
+        }
+    }
+
+    fn image(&mut self, path: &str) -> NodeResult<&(Bytes, u64)> {
+        let missing = FileStorageError::NotFound { path: path.into() };
+        self.machine().images.get(path).ok_or_else(|| storage(missing))
+    }
+
     /// Where its device is, if it has one now.
     fn path(&mut self, disk: &Disk) -> Option<PathBuf> {
         let key = self.key(disk);
@@ -142,7 +173,7 @@ impl Node for SimNode {
                 node,
                 size: Mebibytes(0),
                 owner: Owner::default(),
-                data: 0,
+                data: Bytes::default(),
             });
             if extent == Extent::Whole {
                 volume.size = disk.size;
@@ -194,7 +225,7 @@ impl Node for SimNode {
             view.machine().attached.remove(&key);
             if extent == Extent::Half {
                 if let Ok(volume) = view.volume(disk) {
-                    volume.data = 0;
+                    volume.data = Bytes::default();
                 }
                 return Ok(Change::Made);
             }
@@ -216,6 +247,66 @@ impl Node for SimNode {
                 },
                 sync,
             }))
+        })
+    }
+
+    async fn read(&self, disk: &Disk, _instance: &str, offset: u64, length: u64) -> NodeResult<Vec<Piece>> {
+        self.on_disk("read", disk, |view, _| {
+            Ok(view.assembled(disk, offset, length)?.data.read(offset, length))
+        })
+    }
+
+    /// Half of it leaves out what is behind the middle.
+    async fn write(&self, disk: &Disk, _instance: &str, pieces: &[Piece]) -> NodeResult<()> {
+        self.on_disk("write", disk, |view, extent| {
+            for piece in part(extent, pieces) {
+                let volume = view.assembled(disk, piece.offset, piece.length())?;
+                volume.data.put(piece);
+            }
+            Ok(())
+        })
+    }
+
+    async fn copy(&self, from: &Target<'_>, to: &Target<'_>, offset: u64, length: u64) -> NodeResult<()> {
+        self.on_disk("copy to", to.disk, |view, extent| {
+            let pieces = view
+                .assembled(from.disk, offset, length)?
+                .data
+                .read(offset, length);
+            let volume = view.assembled(to.disk, offset, length)?;
+            part(extent, &pieces)
+                .iter()
+                .for_each(|piece| volume.data.put(piece));
+            Ok(())
+        })
+    }
+
+    async fn wipe(&self, disk: &Disk, _instance: &str, offset: u64, length: u64) -> NodeResult<()> {
+        self.on_disk("wipe", disk, |view, extent| {
+            let volume = view.assembled(disk, offset, length)?;
+            if extent == Extent::Whole {
+                volume.data.clear(offset, length);
+            }
+            Ok(())
+        })
+    }
+
+    async fn checksum(&self, disk: &Disk, _instance: &str, offset: u64, length: u64) -> NodeResult<[u8; 32]> {
+        self.on_disk("checksum of", disk, |view, _| {
+            Ok(view
+                .assembled(disk, offset, length)?
+                .data
+                .checksum(offset, length))
+        })
+    }
+
+    async fn image_size(&self, path: &str) -> NodeResult<u64> {
+        self.call(format!("size of image {path}"), |view, _| Ok(view.image(path)?.1))
+    }
+
+    async fn read_image(&self, path: &str, offset: u64, length: u64) -> NodeResult<Vec<Piece>> {
+        self.call(format!("read image {path}"), |view, _| {
+            Ok(view.image(path)?.0.read(offset, length))
         })
     }
 
@@ -398,6 +489,14 @@ impl Node for SimNode {
             links.insert((instance.to_owned(), to), target);
             Ok(Change::Made)
         })
+    }
+}
+
+/// As many pieces as are written.
+fn part(extent: Extent, pieces: &[Piece]) -> &[Piece] {
+    match extent {
+        Extent::Whole => pieces,
+        _ => &pieces[..pieces.len() / 2],
     }
 }
 

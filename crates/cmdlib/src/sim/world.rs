@@ -7,6 +7,8 @@ use gnt_bdev::{Owner, SyncStatus};
 use gnt_config::template::NODE_LOCAL;
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes};
 
+use crate::sim::content::Bytes;
+
 /// Everything that nodes have, apart from what the configuration says of it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct World {
@@ -37,8 +39,8 @@ pub(crate) struct Volume {
     pub(crate) node: Option<String>,
     pub(crate) size: Mebibytes,
     pub(crate) owner: Owner,
-    /// Stands for what was written to it.
-    pub(crate) data: u64,
+    /// What was written to it.
+    pub(crate) data: Bytes,
 }
 
 /// A node.
@@ -49,6 +51,8 @@ pub(crate) struct Machine {
     pub(crate) links: BTreeMap<(String, u32), PathBuf>,
     /// Keys of the volumes that have a device here.
     pub(crate) attached: BTreeSet<String>,
+    /// Files that are no disks, by path, with their sizes.
+    pub(crate) images: BTreeMap<String, (Bytes, u64)>,
     /// Block devices that are there without us, by path.
     pub(crate) devices: BTreeMap<String, Mebibytes>,
 }
