@@ -43,7 +43,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut criterion = quick();
     let mut group = criterion.benchmark_group("ext_action");
     group.bench_function("attach", |bencher| bencher.iter(|| ext.attach(&volume)));
-    group.bench_function("setinfo", |bencher| bencher.iter(|| ext.setinfo(&volume, "text")));
+    group.bench_function("setinfo", |bencher| {
+        bencher.iter(|| ext.setinfo(&volume, "text", None))
+    });
     group.bench_function("script", |bencher| {
         bencher.iter(|| bare(&provider.join("attach")))
     });
@@ -58,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "setinfo",
         Comparison::of(
             ROUNDS,
-            || ext.setinfo(&volume, "text"),
+            || ext.setinfo(&volume, "text", None),
             || bare(&provider.join("setinfo")),
         ),
     );

@@ -125,8 +125,8 @@ life() {
     check 'attach again' attach
     check 'gives the same device' [ "$device" = "$first" ]
     members="\"name\":\"$name\",\"size\":16,\"uuid\":\"uuid-1\",\"instance\":\"web\",\"index\":0,\"cname\":null"
-    members="$members,\"metadata\":null,CREATED,\"snapshot_of\":null"
-    check 'list' prints "{$members}" list
+    members="$members,\"metadata\":null,\"kept\":null,CREATED,\"snapshot_of\":null"
+    check 'list knows the device' prints "{$members,\"device\":\"$device\"}" list
     check 'info knows the device' prints "{$members,\"device\":\"$device\"}" info
 
     echo marker | dd of="$device" bs=1M seek=3 conv=notrunc status=none
@@ -159,8 +159,8 @@ life() {
     check 'the snapshot is a volume' attach
     check 'of the old size' size_is 16
     check 'with the old content' [ "$(dd if="$device" bs=1M skip=3 count=1 status=none | head -n 1)" = marker ]
-    members='"name":"copy","size":16,"uuid":null,"instance":"web","index":null,"cname":null,"metadata":null'
-    check 'and says whose it is' prints "{$members,CREATED,\"snapshot_of\":\"$keep\"}" list
+    members='"name":"copy","size":16,"uuid":null,"instance":"web","index":null,"cname":null,"metadata":null,"kept":null'
+    check 'and says whose it is' prints "{$members,CREATED,\"snapshot_of\":\"$keep\",\"device\":\"$device\"}" list
     check 'remove the snapshot' quietly remove
     name=$keep
     check 'nothing is left' nothing_in "$vols"
@@ -214,9 +214,9 @@ text() {
     name=$usual
     check 'create with odd text' quietly create VOL_SIZE=1 VOL_CNAME="tab	\"q\" \\n:" VOL_INSTANCE="line${nl}break" VOL_INDEX=3
     members='"instance":"line\u000abreak","index":3,"cname":"tab\u0009\u0022q\u0022 \u005cn:"'
-    check 'is JSON' prints "{\"name\":\"$name\",\"size\":1,\"uuid\":\"uuid-1\",$members,\"metadata\":null,CREATED,\"snapshot_of\":null}" info
-    check 'setinfo' quietly setinfo VOL_METADATA=originstname+web VOL_INSTANCE=web2
-    members='"instance":"web2","index":3,"cname":"tab\u0009\u0022q\u0022 \u005cn:","metadata":"originstname+web"'
+    check 'is JSON' prints "{\"name\":\"$name\",\"size\":1,\"uuid\":\"uuid-1\",$members,\"metadata\":null,\"kept\":null,CREATED,\"snapshot_of\":null}" info
+    check 'setinfo' quietly setinfo VOL_METADATA=originstname+web VOL_INSTANCE=web2 VOL_KEEP='{"uuid":"u"}'
+    members='"instance":"web2","index":3,"cname":"tab\u0009\u0022q\u0022 \u005cn:","metadata":"originstname+web","kept":"{\u0022uuid\u0022:\u0022u\u0022}"'
     check 'changes what it was told' prints "{\"name\":\"$name\",\"size\":1,\"uuid\":\"uuid-1\",$members,CREATED,\"snapshot_of\":null}" info
     rm "$vols/$name/meta"
     check 'without its meta, a volume is still listed' prints "{\"name\":\"$name\",\"size\":1}" list
@@ -312,8 +312,10 @@ in_use() {
 
 # An action on another node, as far as the provider can tell: another host name.
 elsewhere() {
+    action=$1 exclusive=$2
+    shift 2
     unshare --uts sh -c 'echo elsewhere >/proc/sys/kernel/hostname && exec "$@"' sh \
-        env EXTP_DIR="$vols" VOL_NAME="$name" VOL_OPEN_EXCLUSIVE="$2" "$ext/$1" >"$work/out" 2>"$work/err"
+        env EXTP_DIR="$vols" VOL_NAME="$name" VOL_OPEN_EXCLUSIVE="$exclusive" "$@" "$ext/$action" >"$work/out" 2>"$work/err"
 }
 
 nodes() {
@@ -333,6 +335,15 @@ nodes() {
     check 'not even shared here' refuses 'open on elsewhere' open VOL_OPEN_EXCLUSIVE=False
     check 'detach there closes' elsewhere detach True
     check 'open here again' quietly open
+    check 'a node that died: another one is not it' not elsewhere open True VOL_OPEN_DEAD_NODE=other
+    check 'a node that died: nor one whose name is longer' not elsewhere open True "VOL_OPEN_DEAD_NODE=$(uname -n)x"
+    check 'a node that died is taken over from' elsewhere open True "VOL_OPEN_DEAD_NODE=$(uname -n).example.com"
+    check 'twice' elsewhere open True "VOL_OPEN_DEAD_NODE=$(uname -n)"
+    check 'it does not have it any more' refuses 'open on elsewhere' open
+    check 'no node is dead to itself' elsewhere open True VOL_OPEN_DEAD_NODE=elsewhere
+    check 'its record is there' [ -e "$vols/$name/open.elsewhere" ]
+    check 'close there' elsewhere close True
+    check 'open here after all' quietly open
     check 'neither True nor False' refuses 'must be True or False' open VOL_OPEN_EXCLUSIVE=yes
     check 'remove' quietly remove
     check 'nothing is left' nothing_in "$vols"

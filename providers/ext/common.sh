@@ -141,7 +141,7 @@ quote() {
 
 # Sets one variable per member, each a JSON value. There may be no file if somebody put the data there by hand.
 read_meta() {
-    uuid=null instance=null index=null cname=null metadata=null created=null snapshot_of=null
+    uuid=null instance=null index=null cname=null metadata=null kept=null created=null snapshot_of=null
     [ -r "$volume/meta" ] || return 0
     while IFS=: read -r key value; do
         case $key in
@@ -150,6 +150,7 @@ read_meta() {
             '"index"') index=$value ;;
             '"cname"') cname=$value ;;
             '"metadata"') metadata=$value ;;
+            '"kept"') kept=$value ;;
             '"created"') created=$value ;;
             '"snapshot_of"') snapshot_of=$value ;;
         esac
@@ -162,6 +163,7 @@ update_meta() {
     if [ -n "${VOL_INSTANCE-}" ]; then quote "$VOL_INSTANCE" && instance=$quoted; fi
     if [ -n "${VOL_CNAME-}" ]; then quote "$VOL_CNAME" && cname=$quoted; fi
     if [ -n "${VOL_METADATA-}" ]; then quote "$VOL_METADATA" && metadata=$quoted; fi
+    if [ -n "${VOL_KEEP-}" ]; then quote "$VOL_KEEP" && kept=$quoted; fi
     case ${VOL_INDEX-} in
         '' | 0?* | *[!0-9]*) ;;
         *) index=$VOL_INDEX ;;
@@ -171,7 +173,7 @@ update_meta() {
 # By rename, so that a crash leaves the old or the new one.
 write_meta() {
     printf '"%s":%s\n' uuid "$uuid" instance "$instance" index "$index" cname "$cname" \
-        metadata "$metadata" created "$created" snapshot_of "$snapshot_of" >"$1/meta.new" || die "can't write $1/meta.new"
+        metadata "$metadata" kept "$kept" created "$created" snapshot_of "$snapshot_of" >"$1/meta.new" || die "can't write $1/meta.new"
     try sync "$1/meta.new"
     try mv "$1/meta.new" "$1/meta"
 }
@@ -261,12 +263,31 @@ find_others() {
     others='' exclusive=''
     for record in "$volume"/open.*; do
         other=${record##*/open.}
-        if [ -e "$record" ] && [ "$other" != "$node" ]; then
+        if [ -e "$record" ] && [ "$other" != "$node" ] && ! is_dead "$other"; then
             others="$others $other"
             read -r mode <"$record" && [ "$mode" = shared ] || exclusive=$other
         fi
     done
     others=${others# }
+}
+
+# Is $1 the node that the caller says is dead? Its host name may be qualified in one place and not in the other.
+is_dead() {
+    case ${VOL_OPEN_DEAD_NODE-} in
+        '') return 1 ;;
+        "$1" | "$1".*) return 0 ;;
+    esac
+    case $1 in
+        "$VOL_OPEN_DEAD_NODE".*) return 0 ;;
+    esac
+    return 1
+}
+
+forget_dead() {
+    for record in "$volume"/open.*; do
+        other=${record##*/open.}
+        [ "$other" = "$node" ] || ! is_dead "$other" || try rm -f "$record"
+    done
 }
 
 # A node that died can't close. Only a human knows that it is dead, and that its last write has arrived.

@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use enumset::{EnumSet, EnumSetType};
-use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
+use gnt_config::{Disk, Kept, LogicalDevice, LogicalId, Mebibytes, Object};
+use gnt_extstorage::is_secret;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumIter};
 
@@ -324,18 +325,30 @@ pub struct Owner {
     /// The text last given to [`Driver::set_info`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub info: Option<String>,
+    /// What else the configuration is rebuilt from.
+    #[serde(flatten)]
+    pub kept: Kept,
 }
 
 impl Owner {
-    /// What the owner of `target` is, `info` being the text to keep with it.
+    /// What the owner of `target` is, `info` being the text to keep with it. Parameters that are secret are not kept.
     pub fn of(target: &Target<'_>, info: Option<&str>) -> Self {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let disk = target.disk;
+        let mut kept = disk.kept.as_deref().cloned().unwrap_or_default();
+        kept.params.retain(|name, _| !is_secret(name));
+        // A part of a disk has its place and name from that.
+        let (index, name) = match &mut kept.mirror {
+            Some(mirror) => (mirror.index.take(), mirror.name.take()),
+            None => (disk.index(), disk.name.clone()),
+        };
         Self {
             instance: text(target.instance),
-            index: target.disk.index(),
-            uuid: text(&target.disk.uuid),
-            name: target.disk.name.clone(),
+            index,
+            uuid: text(&disk.uuid),
+            name,
             info: info.and_then(text),
+            kept,
         }
     }
 }
@@ -391,6 +404,12 @@ pub trait Driver: Sync {
     /// Says that an assembled device will be written to, by this node alone if `exclusive`.
     fn open(&self, _host: &Host, _target: &Target<'_>, _exclusive: bool) -> Result<(), Error> {
         refuse(self.device(), Operation::Open)
+    }
+
+    /// Opens an assembled device for this node alone, although the node called `from` has it open: it is dead for certain. Most storage
+    /// does not keep who has a device open, and is opened as ever.
+    fn take_over(&self, host: &Host, target: &Target<'_>, _from: &str) -> Result<(), Error> {
+        self.open(host, target, true)
     }
 
     /// Says that the device will no longer be written to.
@@ -493,6 +512,12 @@ pub trait Driver: Sync {
     /// What `hypervisor` is given to reach the device without the kernel.
     fn userspace_uri(&self, _host: &Host, _target: &Target<'_>, _hypervisor: &str) -> Result<String, Error> {
         refuse(self.device(), Operation::UserspaceUri)
+    }
+
+    /// Those of the [volumes](Self::volumes) that have a device on this node; none where a volume has one everywhere, or that cannot
+    /// be told.
+    fn attached(&self, _host: &Host, _params: &Object) -> Result<Vec<LogicalId>, Error> {
+        Ok(Vec::new())
     }
 
     /// The volumes that are really there, with what they tell of their owners. `params` are the parameters of a disk of this

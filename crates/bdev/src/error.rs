@@ -103,6 +103,67 @@ pub enum Error {
     /// A block device.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// An error that another process told.
+    #[error(transparent)]
+    Told(#[from] Told),
+}
+
+/// What is kept of an error that goes from one process to another: all that a user, or code that reacts to it, can see.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct Told {
+    /// The message.
+    pub message: String,
+    /// What kind of thing went wrong.
+    pub kind: ErrorKind,
+    /// What the user can do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Why.
+    #[source]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Box<ToldCause>>,
+}
+
+/// Why something failed that was told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct ToldCause {
+    /// The message.
+    pub message: String,
+    /// Why.
+    #[source]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Box<ToldCause>>,
+}
+
+impl Told {
+    /// What is to be told of `error`.
+    pub fn new(error: &dyn std::error::Error, kind: ErrorKind, hint: Option<String>) -> Self {
+        Self {
+            message: error.to_string(),
+            kind,
+            hint,
+            cause: ToldCause::of(error),
+        }
+    }
+}
+
+impl ToldCause {
+    fn of(error: &dyn std::error::Error) -> Option<Box<Self>> {
+        error.source().map(|source| {
+            Box::new(Self {
+                message: source.to_string(),
+                cause: Self::of(source),
+            })
+        })
+    }
+}
+
+impl From<&Error> for Told {
+    fn from(error: &Error) -> Self {
+        Self::new(error, error.kind(), error.hint())
+    }
 }
 
 /// Why one device failed.
@@ -299,6 +360,7 @@ impl Error {
             Self::FileStorage(error) => error.kind(),
             Self::Link(error) => error.kind(),
             Self::Device(error) => error.kind(),
+            Self::Told(told) => told.kind,
             Self::Leftover { error, .. } => error.kind(),
             Self::Several(errors) => {
                 let mut kinds = errors.iter().map(Self::kind);
@@ -320,6 +382,7 @@ impl Error {
             Self::Transfer { cause, .. } | Self::Image { cause, .. } => cause.hint(),
             Self::FileStorage(error) => error.hint(),
             Self::Device(error) => error.hint(),
+            Self::Told(told) => told.hint.clone(),
             Self::Leftover { undo, .. } => undo.hint(),
             Self::Several(errors) => errors.iter().find_map(Self::hint),
             Self::Unsupported { operation, .. } => {

@@ -100,6 +100,13 @@ impl Driver for ExtDriver {
         })
     }
 
+    fn take_over(&self, host: &Host, target: &Target<'_>, from: &str) -> Result<(), Error> {
+        target.doing(Operation::Open, host, || {
+            host.ext.take_over(&Volume::of(target)?.ext(), from)?;
+            Ok(())
+        })
+    }
+
     fn close(&self, host: &Host, target: &Target<'_>) -> Result<(), Error> {
         target.doing(Operation::Close, host, || {
             host.ext.close(&Volume::of(target)?.ext())?;
@@ -180,7 +187,9 @@ impl Driver for ExtDriver {
 
     fn set_info(&self, host: &Host, target: &Target<'_>, text: &str) -> Result<(), Error> {
         target.doing(Operation::SetInfo, host, || {
-            Ok(host.ext.setinfo(&Volume::of(target)?.ext(), text)?)
+            let owner = serde_json::json!(Owner::of(target, Some(text))).to_string();
+            let volume = Volume::of(target)?;
+            Ok(host.ext.setinfo(&volume.ext(), text, Some(&owner))?)
         })
     }
 
@@ -236,12 +245,29 @@ impl Driver for ExtDriver {
     /// Without a provider in `params`, all are asked, and those that cannot answer are passed over: one that wants to
     /// know where to look cannot be asked like this.
     fn volumes(&self, host: &Host, params: &Object) -> Result<Vec<FoundVolume>, Error> {
+        self.list(host, params, |provider, info| Some(found_volume(provider, info)))
+    }
+
+    /// As far as the provider's `list` tells of devices.
+    fn attached(&self, host: &Host, params: &Object) -> Result<Vec<LogicalId>, Error> {
+        self.list(host, params, |provider, info| {
+            info.device.as_ref()?;
+            Some(found_volume(provider, info).logical_id)
+        })
+    }
+}
+
+impl ExtDriver {
+    fn list<T>(
+        &self,
+        host: &Host,
+        params: &Object,
+        wanted: impl Fn(&str, VolumeInfo) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
         let list = |provider: &str| {
-            let listed = host.ext.list(provider, params)?.unwrap_or_default();
-            Ok(listed
-                .into_iter()
-                .map(|info| found_volume(provider, info))
-                .collect())
+            let listed = host.ext.list(provider, params)?.unwrap_or_default().into_iter();
+            let found = listed.filter_map(|info| wanted(provider, info));
+            Ok(found.collect::<Vec<T>>())
         };
         match params.get("provider").and_then(|provider| provider.as_str()) {
             Some(provider) => list(provider).map_err(|error: gnt_extstorage::Error| Error::Volumes {
@@ -251,7 +277,7 @@ impl Driver for ExtDriver {
             }),
             None => {
                 let listed = providers(host).filter_map(|provider| list(&provider).ok());
-                Ok(listed.flat_map(|volumes: Vec<_>| volumes).collect())
+                Ok(listed.flatten().collect())
             }
         }
     }
@@ -387,6 +413,7 @@ fn block_device(attachment: Attachment) -> BlockDevice {
 }
 
 fn found_volume(provider: &str, info: VolumeInfo) -> FoundVolume {
+    let kept = info.kept.and_then(|json| serde_json::from_str(&json).ok());
     FoundVolume {
         device: LogicalDevice::Ext,
         logical_id: LogicalId::Ext {
@@ -394,12 +421,13 @@ fn found_volume(provider: &str, info: VolumeInfo) -> FoundVolume {
             volume: info.name,
         },
         bytes: info.size_mib.map(|size| Mebibytes(size).bytes()),
-        owner: Owner {
+        owner: kept.unwrap_or_else(|| Owner {
             instance: info.instance,
             index: info.index,
             uuid: info.uuid,
             name: info.cname,
             info: info.metadata,
-        },
+            ..Owner::default()
+        }),
     }
 }

@@ -25,12 +25,12 @@ mod rbd;
 mod tests;
 
 pub use dev_map::{DEV_MAP, driver};
-pub use drbd::DrbdError;
+pub use drbd::{DrbdError, DrbdMinor};
 pub use driver::{
     BlockDevice, Capabilities, Change, Driver, FoundVolume, LocalDiskStatus, Operation, Owner, Space,
     SyncStatus, Target, Uri,
 };
-pub use error::{Cause, Error, ErrorKind};
+pub use error::{Cause, Error, ErrorKind, Told};
 pub use file_storage::{FileStorage, FileStorageError};
 pub use gluster::{GlusterError, MountFailure};
 pub use host::{Changes, Host};

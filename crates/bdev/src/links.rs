@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::device;
 use crate::driver::{BlockDevice, Change};
 use crate::error::ErrorKind;
@@ -25,7 +27,7 @@ pub struct DeviceLinks {
 }
 
 /// One link.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Link {
     /// The instance.
     pub instance: String,

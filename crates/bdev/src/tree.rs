@@ -271,6 +271,16 @@ pub fn open(host: &Host, target: &Target<'_>, exclusive: bool) -> Result<(), Err
     })
 }
 
+/// Assembles and opens a disk for this node alone, although the node called `from` has it open: that one is dead for certain, and could not
+/// close it. There is no link to it afterwards, unless there was one.
+pub fn take_over(host: &Host, target: &Target<'_>, from: &str) -> Result<(), Error> {
+    with_children(host, target, |target| {
+        let driver = driver(target.disk.dev_type)?;
+        driver.assemble(host, target)?;
+        driver.take_over(host, target, from)
+    })
+}
+
 /// Closes a disk, and removes the link to it (`BlockdevClose`).
 pub fn close(host: &Host, target: &Target<'_>) -> Result<(), Error> {
     with_children(host, target, |target| {
@@ -529,6 +539,11 @@ pub fn volumes(host: &Host, device: LogicalDevice, params: &Object) -> Result<Ve
 /// What room there is for volumes of one type.
 pub fn space(host: &Host, device: LogicalDevice, params: &Object) -> Result<Vec<Space>, Error> {
     driver(device)?.space(host, params)
+}
+
+/// The volumes of one type that have a device on this node, of those that more nodes than one can have.
+pub fn attached(host: &Host, device: LogicalDevice, params: &Object) -> Result<Vec<LogicalId>, Error> {
+    driver(device)?.attached(host, params)
 }
 
 /// Works on a device with those below it as they are.

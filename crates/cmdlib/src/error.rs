@@ -306,7 +306,7 @@ impl From<GenerateError<StoreError>> for Error {
 impl Error {
     /// Whether what was to be made is there already, made by someone else.
     pub fn is_already_exists(&self) -> bool {
-        matches!(self, Self::Node(NodeError::Storage(error)) if error.kind() == ErrorKind::AlreadyExists)
+        matches!(self, Self::Node(error) if error.kind() == ErrorKind::AlreadyExists)
     }
 
     /// What the user can do.

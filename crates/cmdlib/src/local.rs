@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use gnt_bdev::drbd::{self, DrbdError, DrbdMinor};
 use gnt_bdev::transfer::{self, Piece};
 use gnt_bdev::tree::{self, Activation, Assembled, Layer, Status};
 use gnt_bdev::{Change, FileStorageError, FoundVolume, Host, Link, Operation, Space, SyncProgress, Target};
@@ -161,6 +162,13 @@ impl Node for LocalNode {
 
     async fn open(&self, targets: &[Target<'_>], exclusive: bool) -> NodeResult<()> {
         self.on_all(targets, move |host, target| tree::open(host, target, exclusive))
+            .await
+            .map(drop)
+    }
+
+    async fn take_over(&self, targets: &[Target<'_>], from: &str) -> NodeResult<()> {
+        let from = from.to_owned();
+        self.on_all(targets, move |host, target| tree::take_over(host, target, &from))
             .await
             .map(drop)
     }
@@ -356,6 +364,21 @@ impl Node for LocalNode {
         self.call(move |host| tree::space(host, device, &params)).await
     }
 
+    async fn attached(&self, device: LogicalDevice, params: &Object) -> NodeResult<Vec<LogicalId>> {
+        let params = params.clone();
+        self.call(move |host| tree::attached(host, device, &params)).await
+    }
+
+    async fn drbd_minors(&self) -> NodeResult<Vec<DrbdMinor>> {
+        self.call(|host| drbd::minors(host).map_err(|error| drbd_failed(host, error)))
+            .await
+    }
+
+    async fn drbd_helper(&self) -> NodeResult<String> {
+        self.call(|host| drbd::usermode_helper(host).map_err(|error| drbd_failed(host, error)))
+            .await
+    }
+
     async fn links(&self) -> NodeResult<Vec<Link>> {
         self.call(|host| Ok(host.links.list()?)).await
     }
@@ -364,6 +387,14 @@ impl Node for LocalNode {
         let instance = instance.to_owned();
         self.call(move |host| Ok(host.links.rename(&instance, from, to)?))
             .await
+    }
+}
+
+fn drbd_failed(host: &Host, error: DrbdError) -> gnt_bdev::Error {
+    gnt_bdev::Error::Volumes {
+        device: LogicalDevice::Drbd,
+        node: host.name.clone(),
+        cause: Box::new(error.into()),
     }
 }
 

@@ -5,7 +5,8 @@ use std::future::{Future, ready};
 
 use gnt_bdev::transfer::Piece;
 use gnt_bdev::{
-    Assembled, Change, ErrorKind, FoundVolume, Layer, Link, Operation, Space, Status, SyncProgress, Target,
+    Assembled, Change, DrbdMinor, ErrorKind, FoundVolume, Layer, Link, Operation, Space, Status,
+    SyncProgress, Target,
 };
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,13 @@ pub trait Node: Send + Sync {
     fn open(&self, targets: &[Target<'_>], exclusive: bool) -> impl Future<Output = NodeResult<()>> + Send {
         let _ = (targets, exclusive);
         self.no_such_call("blockdev_open")
+    }
+
+    /// Opens disks for this node alone, and assembles them if that is needed, although the node called `from` has them open: it is dead
+    /// for certain, and could not close them.
+    fn take_over(&self, targets: &[Target<'_>], from: &str) -> impl Future<Output = NodeResult<()>> + Send {
+        let _ = (targets, from);
+        self.no_such_call("take_over")
     }
 
     /// `blockdev_close`: says that they will no longer be written to, and removes their links.
@@ -303,6 +311,27 @@ pub trait Node: Send + Sync {
         self.no_such_call("space")
     }
 
+    /// The volumes of one type that have a device on this node, of those that more nodes than one can have. `params` as for
+    /// [`volumes`](Self::volumes).
+    fn attached(
+        &self,
+        device: LogicalDevice,
+        params: &Object,
+    ) -> impl Future<Output = NodeResult<Vec<LogicalId>>> + Send {
+        let _ = (device, params);
+        self.no_such_call("attached")
+    }
+
+    /// The drbd minors that are set up, whoever has them.
+    fn drbd_minors(&self) -> impl Future<Output = NodeResult<Vec<DrbdMinor>>> + Send {
+        self.no_such_call("drbd_minors")
+    }
+
+    /// `drbd_helper`: what the kernel calls for drbd's events.
+    fn drbd_helper(&self) -> impl Future<Output = NodeResult<String>> + Send {
+        self.no_such_call("drbd_helper")
+    }
+
     /// The links to the devices of active disks.
     fn links(&self) -> impl Future<Output = NodeResult<Vec<Link>>> + Send;
 
@@ -338,6 +367,26 @@ pub enum NodeError {
         /// Name of the call.
         call: &'static str,
     },
+    /// It cannot be reached.
+    #[error("node {node} cannot be reached")]
+    Unreachable {
+        /// The node's name.
+        node: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It was asked and gave no answer, or none that makes sense: what it did is not known.
+    #[error("node {node} did not answer {call}")]
+    Unanswered {
+        /// The node's name.
+        node: String,
+        /// Name of the call.
+        call: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The call itself broke off.
     #[error("the call to node {node} broke off")]
     Broken {
@@ -350,16 +399,27 @@ pub enum NodeError {
 }
 
 impl NodeError {
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Storage(error) => error.kind(),
+            _ => ErrorKind::Other,
+        }
+    }
+
     /// Whether what was asked for, or something that it needs, is not there.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Storage(error) if error.kind() == ErrorKind::NotFound)
+        self.kind() == ErrorKind::NotFound
     }
 
     /// What the user can do.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Storage(error) => error.hint(),
-            Self::NoSuchCall { .. } | Self::Broken { .. } => None,
+            Self::Unreachable { node, .. } => Some(format!(
+                "'systemctl status gnt-disk' on {node} tells whether it runs there; a node that is down is best set offline"
+            )),
+            Self::NoSuchCall { .. } | Self::Unanswered { .. } | Self::Broken { .. } => None,
         }
     }
 }

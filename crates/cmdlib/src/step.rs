@@ -323,6 +323,7 @@ impl Label {
         before.at.disk.name.clone_from(&owner.name);
         before.at.disk.iv_name = owner.index.map(|index| format!("disk/{index}"));
         before.info = owner.info.clone().unwrap_or_default();
+        before.at.disk.kept = Some(Box::new(owner.kept.clone()));
         before
     }
 }
@@ -498,7 +499,10 @@ impl Step {
 
     /// Whether the operation goes on when it fails.
     pub fn is_optional(&self) -> bool {
-        matches!(self, Self::RemoveStorageDir { .. })
+        matches!(
+            self,
+            Self::RemoveStorageDir { .. } | Self::SetInfo { before: None, .. }
+        )
     }
 
     /// What it changes in the configuration; recorded in the same transaction as that it is done.

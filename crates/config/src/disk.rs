@@ -9,6 +9,7 @@ use strum::{Display, EnumString, IntoStaticStr};
 
 use crate::device::{LogicalDevice, LogicalId};
 use crate::json::{self, JsonError, Object, Origin, json_object, or_default};
+use crate::kept::Kept;
 use crate::size::Mebibytes;
 use crate::template;
 
@@ -80,6 +81,8 @@ pub struct Disk {
     pub spindles: Option<u64>,
     /// Set only while a drbd disk is sent to a node.
     pub dynamic_params: Option<DynamicParams>,
+    /// What its volume is to keep; set only while it is sent to a node. Ganeti has no such key.
+    pub kept: Option<Box<Kept>>,
     /// What it was read from.
     #[serde(skip)]
     pub origin: Origin,
@@ -140,6 +143,7 @@ impl Disk {
             params: Object::new(),
             spindles: None,
             dynamic_params: None,
+            kept: None,
             origin: Origin::default(),
         }
     }
@@ -398,6 +402,8 @@ struct DiskForm {
     spindles: Option<u64>,
     #[serde(default)]
     dynamic_params: Option<Object>,
+    #[serde(default)]
+    kept: Option<Box<Kept>>,
 }
 
 impl Disk {
@@ -434,6 +440,7 @@ impl Disk {
             params: form.params,
             spindles: form.spindles,
             dynamic_params,
+            kept: form.kept,
             origin: Origin::default(),
         })
     }

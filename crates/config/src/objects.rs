@@ -26,12 +26,24 @@ pub struct Instance {
     /// Whether its disks should be assembled.
     #[serde(default, deserialize_with = "or_default")]
     pub disks_active: bool,
+    /// Its migration, while one is under way. Only ours: no `config.data` has it.
+    #[serde(rename = "gnt-disk:migration", default)]
+    pub migration: Option<Migration>,
     /// What it was read from.
     #[serde(skip)]
     pub origin: Origin,
 }
 
 json_object!(Instance);
+
+/// An instance on its way from one node to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// UUID of the node that it ran on when it began.
+    pub source: String,
+    /// UUID of the node that it is to run on.
+    pub target: String,
+}
 
 /// A machine that instances run on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -170,5 +182,24 @@ mod tests {
         assert!(exclusive(json!({}), json!({}), yes.clone()));
         assert!(!exclusive(json!({}), no.clone(), yes.clone()));
         assert!(exclusive(yes, no, json!(null)));
+    }
+
+    #[test]
+    fn the_mark_of_a_migration_leaves_nothing_when_it_is_taken_off() {
+        let written = json!({"uuid": "u", "name": "n", "primary_node": "a"});
+        let mut instance: Instance = serde_json::from_value(written.clone()).unwrap();
+        instance.migration = Some(Migration {
+            source: "a".to_owned(),
+            target: "b".to_owned(),
+        });
+        let marked = serde_json::to_value(&instance).unwrap();
+        assert_eq!(
+            marked["gnt-disk:migration"],
+            json!({"source": "a", "target": "b"})
+        );
+        let mut again: Instance = serde_json::from_value(marked).unwrap();
+        assert_eq!(again.migration, instance.migration);
+        again.migration = None;
+        assert_eq!(serde_json::to_value(&again).unwrap(), written);
     }
 }

@@ -96,6 +96,9 @@ pub const NOT_CONVERTIBLE_FROM: TemplateSet = enum_set!(Diskless);
 pub const NOT_CONVERTIBLE_TO: TemplateSet = enum_set!(Diskless | Blockdev);
 /// Disks are unmapped from the node that lost them after a migration or a failed one (`TLMigrateInstance`).
 pub const UNMAP_AFTER_MIGRATION: TemplateSet = enum_set!(Rbd | Ext);
+/// Using a disk takes something on the node, a mapping or a mount, which only shutting it down gives back: those of
+/// [`UNMAP_AFTER_MIGRATION`], and Gluster's, whose mounts Ganeti does not count.
+pub const SHUT_DOWN_AFTER_MIGRATION: TemplateSet = enum_set!(Rbd | Gluster | Ext);
 /// An instance has exactly one secondary node; every other template has none (`GenerateDiskTemplate`).
 pub const NEEDS_SECONDARY: TemplateSet = INT_MIRROR;
 /// The volumes of a disk lie on the nodes that it names (`Disk.nodes`); the same name on another node is another volume.

@@ -23,12 +23,16 @@ pub struct Arguments<'a> {
     pub new_size_mib: Option<u64>,
     /// For setinfo the text, see [`sanitize_metadata`].
     pub metadata: Option<&'a str>,
+    /// For setinfo what the configuration can be rebuilt from.
+    pub keep: Option<&'a str>,
     /// For snapshot the name of the copy.
     pub snapshot_name: Option<&'a str>,
     /// For snapshot the size of the copy, in MiB.
     pub snapshot_mib: Option<u64>,
     /// For open whether other nodes may not have it open too.
     pub exclusive: Option<bool>,
+    /// For open the name of a node that died with the volume open, which counts no more.
+    pub dead_node: Option<&'a str>,
 }
 
 /// A value that cannot be passed in an environment.
@@ -72,7 +76,7 @@ pub enum EnvironmentError {
 }
 
 /// The environment of a script, as Ganeti's `_ExtStorageEnvironment` makes it, and `EXTP_PROVIDER`,
-/// `VOL_INSTANCE` and `VOL_INDEX`. A volume's own parameters are `params`.
+/// `VOL_INSTANCE`, `VOL_INDEX`, `VOL_KEEP` and, of a node that died, `VOL_OPEN_DEAD_NODE`. A volume's own parameters are `params`.
 ///
 /// # Errors
 /// When a value cannot be passed.
@@ -102,6 +106,7 @@ pub fn environment(
         arguments.new_size_mib.map(|size| size.to_string()),
     );
     set("VOL_METADATA", arguments.metadata.map(str::to_owned));
+    set("VOL_KEEP", arguments.keep.map(str::to_owned));
     set("VOL_SNAPSHOT_NAME", arguments.snapshot_name.map(str::to_owned));
     set(
         "VOL_SNAPSHOT_SIZE",
@@ -111,6 +116,7 @@ pub fn environment(
         .exclusive
         .map(|exclusive| python_bool(exclusive).to_owned());
     set("VOL_OPEN_EXCLUSIVE", exclusive);
+    set("VOL_OPEN_DEAD_NODE", arguments.dead_node.map(str::to_owned));
 
     match variables.iter().find(|(_, value)| value.contains('\0')) {
         Some((variable, _)) => Err(EnvironmentError::Nul {

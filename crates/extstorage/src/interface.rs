@@ -246,14 +246,16 @@ impl ExtStorage {
         }
     }
 
-    /// Has the provider keep a text with a volume: [`sanitize_metadata`] of it.
+    /// Has the provider keep a text with a volume: [`sanitize_metadata`] of it. A provider that knows how keeps also what is to be in
+    /// `keep`, as it is.
     ///
     /// # Errors
     /// When the script fails.
-    pub fn setinfo(&self, volume: &Volume<'_>, metadata: &str) -> Result<()> {
+    pub fn setinfo(&self, volume: &Volume<'_>, metadata: &str, keep: Option<&str>) -> Result<()> {
         let metadata = sanitize_metadata(metadata);
         let arguments = Arguments {
             metadata: Some(&metadata),
+            keep,
             ..Arguments::default()
         };
         let provider = self.find(volume.provider)?;
@@ -295,6 +297,20 @@ impl ExtStorage {
     pub fn open(&self, volume: &Volume<'_>, exclusive: bool) -> Result<Performed> {
         let arguments = Arguments {
             exclusive: Some(exclusive),
+            ..Arguments::default()
+        };
+        self.act_if_supported(volume, Action::Open, arguments)
+    }
+
+    /// Makes a volume ready for I/O from this node alone, although the node called `from` has it open: that one is dead for certain, and
+    /// could not close it. A provider that does not know of this opens it as ever.
+    ///
+    /// # Errors
+    /// When the script fails.
+    pub fn take_over(&self, volume: &Volume<'_>, from: &str) -> Result<Performed> {
+        let arguments = Arguments {
+            exclusive: Some(true),
+            dead_node: Some(from),
             ..Arguments::default()
         };
         self.act_if_supported(volume, Action::Open, arguments)

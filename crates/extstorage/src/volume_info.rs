@@ -25,7 +25,9 @@ pub struct VolumeInfo {
     pub index: Option<u32>,
     /// What setinfo had it keep.
     pub metadata: Option<String>,
-    /// Its device on this node; only info says that.
+    /// What setinfo had it keep for us, as it was.
+    pub kept: Option<String>,
+    /// Its device on this node; info says that, and list may.
     pub device: Option<PathBuf>,
 }
 
@@ -103,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_line_of_the_provider_ext() {
-        let line = br#"{"name":"u.ext.disk0","size":64,"uuid":"u","instance":"web","index":0,"cname":null,"metadata":"originstname+web","created":"2026-01-02T03:04:05Z","snapshot_of":null,"device":"/dev/loop0"}"#;
+        let line = br#"{"name":"u.ext.disk0","size":64,"uuid":"u","instance":"web","index":0,"cname":null,"metadata":"originstname+web","kept":"{\"uuid\":\"u\"}","created":"2026-01-02T03:04:05Z","snapshot_of":null,"device":"/dev/loop0"}"#;
         let expected = VolumeInfo {
             name: "u.ext.disk0".to_owned(),
             size_mib: Some(64),
@@ -112,6 +114,7 @@ mod tests {
             instance: Some("web".to_owned()),
             index: Some(0),
             metadata: Some("originstname+web".to_owned()),
+            kept: Some(r#"{"uuid":"u"}"#.to_owned()),
             device: Some("/dev/loop0".into()),
         };
         assert_eq!(parse_info(line).unwrap(), Some(expected.clone()));

@@ -131,7 +131,7 @@ fn what_each_script_is_told() {
         expected("remove", &[])
     );
     assert_eq!(
-        told(&|| storage.setinfo(&volume, "originstname+web 1").unwrap()),
+        told(&|| storage.setinfo(&volume, "originstname+web 1", None).unwrap()),
         expected("setinfo", &["VOL_METADATA=originstname+web_1"])
     );
     assert_eq!(
@@ -147,6 +147,10 @@ fn what_each_script_is_told() {
         expected("open", &["VOL_OPEN_EXCLUSIVE=False"])
     );
     assert_eq!(
+        told(&|| assert_eq!(storage.take_over(&volume, "node2").unwrap(), Performed::Done)),
+        expected("open", &["VOL_OPEN_DEAD_NODE=node2", "VOL_OPEN_EXCLUSIVE=True"])
+    );
+    assert_eq!(
         told(&|| assert_eq!(storage.close(&volume).unwrap(), Performed::Done)),
         expected("close", &[])
     );
@@ -159,7 +163,7 @@ fn what_each_script_is_told() {
 fn what_others_could_change_since_the_last_action_is_not_run() {
     let nas = Nas::new(r#"echo ran >>"$GNT_DISK_STATE""#, &[]);
     let storage = nas.storage(Arc::new(System));
-    let setinfo = || storage.setinfo(&nas.volume(), "x");
+    let setinfo = || storage.setinfo(&nas.volume(), "x", None);
     let runs = || {
         fs::read_to_string(nas.temp.path().join("state"))
             .unwrap()
@@ -228,7 +232,7 @@ fn a_log_that_cannot_be_written_keeps_nothing_from_being_done() {
         let told = Arc::clone(&told);
         move |error| told.lock().unwrap().push(error.to_string())
     });
-    storage.setinfo(&nas.volume(), "x").unwrap();
+    storage.setinfo(&nas.volume(), "x", None).unwrap();
     let path = nas.temp.path().join("log/nas.log").display().to_string();
     assert_eq!(*told.lock().unwrap(), [format!("cannot write to the log {path}")]);
 }
@@ -368,7 +372,7 @@ fn how_a_script_is_run() {
         .with_timeout(Duration::from_secs(7))
         .with_operation("17");
     storage.list("nas", &nas.params).unwrap();
-    storage.setinfo(&nas.volume(), "").unwrap();
+    storage.setinfo(&nas.volume(), "", None).unwrap();
     for call in script.calls() {
         assert_eq!(call.get_timeout(), Duration::from_secs(7));
         assert_eq!(call.get_cwd(), Some(nas.temp.path().join("nas").as_path()));

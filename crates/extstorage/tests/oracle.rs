@@ -57,9 +57,11 @@ fn oracle_ext_environment() {
             size_mib: input.size,
             new_size_mib: input.new_size,
             metadata: input.metadata.as_deref(),
+            keep: None,
             snapshot_name: input.snap_name.as_deref(),
             snapshot_mib: input.snap_size,
             exclusive: input.exclusive,
+            dead_node: None,
         };
         let mut expected = output;
         expected.insert("EXTP_PROVIDER".to_owned(), input.provider.clone());

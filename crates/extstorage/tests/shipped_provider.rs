@@ -35,7 +35,7 @@ fn a_whole_life() {
     disk.sync_all().unwrap();
     drop(disk);
 
-    storage.setinfo(&volume, "originstname+web1").unwrap();
+    storage.setinfo(&volume, "originstname+web1", None).unwrap();
     let grown = storage.grow(&volume, 96).unwrap().device.unwrap();
     assert_eq!(
         (grown.path.as_path(), grown.size),

@@ -2,3 +2,4 @@
 
 pub mod keys;
 mod tls;
+pub mod wire;

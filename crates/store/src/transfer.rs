@@ -64,7 +64,8 @@ impl Store {
         })
     }
 
-    /// The whole configuration, as of one moment. What was imported and not changed comes out as it went in.
+    /// The whole configuration, as of one moment. What was imported and not changed comes out as it went in. That an instance is being
+    /// migrated is not told: Ganeti has no place for it.
     pub fn export(&self) -> Result<Config> {
         self.read(|connection| {
             let snapshot = connection.unchecked_transaction()?;
@@ -88,7 +89,18 @@ impl Store {
                 cluster,
                 nodes: all(&snapshot, |node: &Node| &node.uuid)?,
                 nodegroups: all(&snapshot, |group: &NodeGroup| &group.uuid)?,
-                instances: all(&snapshot, |instance: &Instance| &instance.uuid)?,
+                instances: all(&snapshot, |instance: &Instance| &instance.uuid)?
+                    .into_iter()
+                    .map(|(uuid, instance)| {
+                        (
+                            uuid,
+                            Instance {
+                                migration: None,
+                                ..instance
+                            },
+                        )
+                    })
+                    .collect(),
                 disks: all(&snapshot, |disk: &Disk| &disk.uuid)?,
                 origin: Origin::new(origin),
             })

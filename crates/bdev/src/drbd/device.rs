@@ -151,17 +151,7 @@ impl<'a> Device<'a> {
 
     /// How the minor is set up; none if there is none.
     fn setup(&self) -> Result<Option<Setup>, DrbdError> {
-        match self.run(&commands::show(self.minor)) {
-            Ok(output) => match parse::setup(self.minor, &output.stdout.text()) {
-                Ok(setup) => Ok(Some(setup)),
-                Err(why) => Err(DrbdError::Setup {
-                    minor: self.minor,
-                    why,
-                }),
-            },
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        setup(self.host, self.minor)
     }
 
     /// What a device that is set up like this lacks to be this one (`_SlowAssemble`); none if it is another, which is not touched. A device
@@ -699,6 +689,18 @@ fn just_created(output: &Output) -> Result<bool, DrbdError> {
 fn status(host: &Host, minor: u32) -> Result<Option<Status>, DrbdError> {
     let mut proc = proc(host)?;
     Ok(proc.minors.remove(&minor).flatten())
+}
+
+/// How a minor is set up; none if there is none.
+pub(super) fn setup(host: &Host, minor: u32) -> Result<Option<Setup>, DrbdError> {
+    match run(host, &commands::show(minor)) {
+        Ok(output) => match parse::setup(minor, &output.stdout.text()) {
+            Ok(setup) => Ok(Some(setup)),
+            Err(why) => Err(DrbdError::Setup { minor, why }),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What `/proc/drbd` says, if the kernel has the drbd that we know.

@@ -6,6 +6,7 @@
 mod commands;
 mod device;
 mod error;
+mod minors;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use crate::error::{Cause, Error};
 use crate::host::Host;
 use device::Device;
 pub use error::DrbdError;
+pub use minors::{DrbdMinor, minors};
 use parse::{ConnectionState, DiskState, Status};
 pub use parse::{ParseError, Verdict, Version};
 
@@ -44,12 +46,20 @@ const CAPABILITIES: Capabilities = enum_set!(
         | Operation::ActualSize
 );
 
+/// What the kernel calls for drbd's events.
+///
+/// # Errors
+/// When the kernel has no drbd.
+pub fn usermode_helper(host: &Host) -> Result<String, DrbdError> {
+    device::usermode_helper(host)
+}
+
 /// The kernel calls `wanted` for drbd's events (`drbd_usermode_helper` of the cluster).
 ///
 /// # Errors
 /// When it calls something else, or has no drbd.
 pub fn check_usermode_helper(host: &Host, wanted: &str) -> Result<(), DrbdError> {
-    let found = device::usermode_helper(host)?;
+    let found = usermode_helper(host)?;
     match found == wanted {
         true => Ok(()),
         false => Err(DrbdError::Helper {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use gnt_config::Secret;
 use strum::{Display, EnumString};
 
 /// A version of the kernel's drbd.
@@ -273,6 +274,7 @@ pub(super) struct SetupNet {
     pub(super) local: String,
     pub(super) remote: String,
     pub(super) two_primaries: bool,
+    pub(super) secret: Option<Secret>,
 }
 
 /// Reads what `drbdsetup show MINOR` prints: sections with braces, and statements that end with a semicolon and perhaps a comment.
@@ -280,7 +282,7 @@ pub(super) struct SetupNet {
 pub(super) fn setup(minor: u32, text: &str) -> Result<Setup, &'static str> {
     let mut setup = Setup::default();
     let mut sections: Vec<&str> = Vec::new();
-    let (mut local, mut remote, mut two_primaries) = (None, None, false);
+    let (mut local, mut remote, mut two_primaries, mut secret) = (None, None, false, None);
     // What the volume says that is being read, and whether it is that of the minor.
     let (mut data, mut meta, mut is_ours) = (None, None, false);
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -310,6 +312,7 @@ pub(super) fn setup(minor: u32, text: &str) -> Result<Setup, &'static str> {
         let value = value.trim();
         match (&sections[..], key) {
             ([_, "net"], "allow-two-primaries") => two_primaries = value == "yes",
+            ([_, "net"], "shared-secret") => secret = Some(Secret::new(unquoted(value))),
             ([_, "_this_host"], "address") => local = Some(value.to_owned()),
             ([_, "_remote_host"], "address") => remote = Some(value.to_owned()),
             ([_, "_this_host", _], "device") => is_ours = value == format!("minor {minor}"),
@@ -325,6 +328,7 @@ pub(super) fn setup(minor: u32, text: &str) -> Result<Setup, &'static str> {
         local,
         remote,
         two_primaries,
+        secret,
     });
     Ok(setup)
 }
@@ -552,6 +556,7 @@ mod tests {
             local: "ipv4 192.168.78.1:11000".to_owned(),
             remote: "ipv4 192.168.78.2:11000".to_owned(),
             two_primaries: false,
+            secret: Some(Secret::new("sekrit")),
         };
         let full = read("full", 0);
         assert_eq!(full.resource, "resource0");

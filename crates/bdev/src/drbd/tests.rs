@@ -368,6 +368,35 @@ fn the_helper_is_the_one_that_the_cluster_wants() {
 }
 
 #[test]
+fn what_runs_is_told_with_its_volumes_and_ends() {
+    let script = Scripted::new()
+        .allow(PROC, recorded("proc/two_minors"))
+        .allow(SHOW, recorded("show/full"))
+        .allow("drbdsetup show 5", recorded("show/ipv6_no_disk"));
+    let found = minors(&Node::new(script).host).unwrap();
+    let first = DrbdMinor {
+        minor: 0,
+        ours: true,
+        data: Some("/dev/xenvg/d0".into()),
+        meta: Some("/dev/xenvg/m0".into()),
+        local: Some("192.168.78.1:11000".parse().unwrap()),
+        remote: Some("192.168.78.2:11000".parse().unwrap()),
+        primary: true,
+        secret: Some(Secret::new("sekrit")),
+    };
+    assert_eq!(found[0], first);
+    let second = &found[1];
+    assert_eq!((second.minor, second.ours, second.primary), (5, true, false));
+    assert_eq!(
+        (&second.data, second.remote),
+        (&None, Some("[fd00::2]:11005".parse().unwrap()))
+    );
+    assert!(!format!("{found:?}").contains("sekrit"));
+    let sent = serde_json::to_value(&found).unwrap();
+    assert_eq!(serde_json::from_value::<Vec<DrbdMinor>>(sent).unwrap(), found);
+}
+
+#[test]
 fn metadata_is_made_once() {
     let disk = disk();
     let create = |script: Scripted, children: &[Option<BlockDevice>]| {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use enumset::enum_set;
 use gnt_config::device::FileDriver as Presentation;
 use gnt_config::params::{GlusterParams, Parameters};
-use gnt_config::{LogicalDevice, LogicalId, Mebibytes, Object};
+use gnt_config::{Kept, LogicalDevice, LogicalId, Mebibytes, Object};
 
 pub use self::error::GlusterError;
 pub use self::log::MountFailure;
@@ -293,6 +293,10 @@ fn found(files: &FileStorage, mount_point: &Path, file: StoredFile) -> Result<Fo
     let name = path.file_name().and_then(|name| name.to_str());
     let owner = kept.unwrap_or_else(|| Owner {
         index: name.and_then(index_in),
+        kept: Kept {
+            instance_uuid: name.and_then(|name| Some(name.split_once('.')?.0.to_owned())),
+            ..Kept::default()
+        },
         ..Owner::default()
     });
     let inside = path.strip_prefix(mount_point).unwrap_or(&path);

@@ -332,7 +332,7 @@ fn found_volume(found: &LogicalVolume) -> Option<FoundVolume> {
         },
         bytes: Some(found.bytes),
         owner: Owner {
-            index: owner.index.or(named),
+            index: owner.index.or(named.filter(|_| !owner.kept.detached)),
             ..owner
         },
     })

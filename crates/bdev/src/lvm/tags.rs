@@ -1,13 +1,18 @@
 //! What is kept with a volume as LVM tags: Ganeti's own text, and beside it what the configuration can be rebuilt from.
 //!
-//! Ours are `gnt-disk:KEY=VALUE`, one for each of `instance`, `index`, `uuid`, `name` and `info`, so that LVM finds all volumes of an instance:
-//! `lvs @gnt-disk:instance=web1`. Bytes that a tag cannot have are `#` and two hexadecimal digits.
+//! Ours are `gnt-disk:KEY=VALUE`, one for each of `instance`, `index`, `uuid`, `name` and so on, so that LVM finds all volumes of an instance:
+//! `lvs @gnt-disk:instance=web1`. Bytes that a tag cannot have are `#` and two hexadecimal digits. The tags of all volumes are in the metadata of
+//! their group, which has room for some hundred kilobytes: what is known otherwise has no tag.
 
-use std::str;
+use std::fmt::Display;
+use std::str::{self, FromStr};
+
+use gnt_config::{Kept, Mebibytes, Mirror, Object};
 
 use crate::driver::Owner;
 
 const OURS: &str = "gnt-disk:";
+const YES: &str = "yes";
 /// With which the tag of an instance's disk begins (`GetInstanceInfoText`).
 const GANETI: &str = "originstname+";
 /// Longest tag, in bytes (`lvm(8)`).
@@ -17,17 +22,43 @@ const LONGEST_TEXT: usize = 128;
 
 /// The tags for what `owner` says.
 pub(super) fn ours(owner: &Owner) -> Vec<String> {
-    let index = owner.index.map(|index| index.to_string());
+    let Kept {
+        instance_uuid,
+        primary,
+        detached,
+        size,
+        mode,
+        spindles,
+        driver: _,
+        params,
+        mirror,
+    } = &owner.kept;
+    let mirror = mirror.as_ref();
+    let params = (!params.is_empty()).then(|| serde_json::json!(params));
+    let pairs = |pair: [&dyn Display; 2]| format!("{}:{}", pair[0], pair[1]);
+    let nodes = mirror.and_then(|mirror| mirror.nodes.as_ref());
+    let minors = mirror.and_then(|mirror| mirror.minors.as_ref());
     let tags = [
-        ("instance", &owner.instance),
-        ("index", &index),
-        ("uuid", &owner.uuid),
-        ("name", &owner.name),
-        ("info", &owner.info),
+        ("instance", owner.instance.clone()),
+        ("index", owner.index.as_ref().map(ToString::to_string)),
+        ("uuid", owner.uuid.clone()),
+        ("name", owner.name.clone()),
+        ("info", owner.info.clone()),
+        ("instance-uuid", instance_uuid.clone()),
+        ("primary", primary.clone()),
+        ("detached", detached.then(|| YES.to_owned())),
+        ("size", size.map(|size| size.0.to_string())),
+        ("mode", mode.map(|mode| mode.to_string())),
+        ("spindles", spindles.map(|spindles| spindles.to_string())),
+        ("params", params.map(|params| params.to_string())),
+        ("disk", mirror.map(|mirror| mirror.disk.clone())),
+        ("part", mirror.map(|mirror| mirror.part.to_string())),
+        ("nodes", nodes.map(|[a, b]| pairs([a, b]))),
+        ("port", mirror.and_then(|mirror| Some(mirror.port?.to_string()))),
+        ("minors", minors.map(|[a, b]| pairs([a, b]))),
     ];
     let tags = tags.into_iter();
-    tags.filter_map(|(key, value)| Some(tag(key, value.as_deref()?)))
-        .collect()
+    tags.filter_map(|(key, value)| Some(tag(key, &value?))).collect()
 }
 
 /// All tags that [`ours`] makes, and the one that Ganeti makes of the text.
@@ -37,7 +68,7 @@ pub(super) fn all(owner: &Owner) -> Vec<String> {
     text.into_iter().chain(ours(owner)).collect()
 }
 
-/// What a volume's tags tell of its owner; none if they are other people's.
+/// What a volume's tags tell of its owner; none if they are other people's. A value that cannot be is passed over.
 pub(super) fn owner(tags: &[String]) -> Option<Owner> {
     let value = |key: &str| {
         let mut ours = tags
@@ -50,11 +81,49 @@ pub(super) fn owner(tags: &[String]) -> Option<Owner> {
     let is_ours = ganeti.is_some() || tags.iter().any(|tag| tag.starts_with(OURS));
     is_ours.then(|| Owner {
         instance: value("instance").or(instance),
-        index: value("index").and_then(|index| index.parse().ok()),
+        index: parsed(value("index")),
         uuid: value("uuid"),
         name: value("name"),
         info: value("info").or_else(|| ganeti.cloned()),
+        kept: kept(value),
     })
+}
+
+fn kept(value: impl Fn(&str) -> Option<String>) -> Kept {
+    let mirror = || {
+        Some(Mirror {
+            disk: value("disk")?,
+            part: parsed(value("part"))?,
+            index: None,
+            name: None,
+            nodes: pair(value("nodes")),
+            port: parsed(value("port")),
+            minors: pair(value("minors")),
+        })
+    };
+    let params = value("params").and_then(|json| serde_json::from_str::<Object>(&json).ok());
+    Kept {
+        instance_uuid: value("instance-uuid"),
+        primary: value("primary"),
+        detached: value("detached").as_deref() == Some(YES),
+        size: parsed(value("size")).map(Mebibytes),
+        mode: parsed(value("mode")),
+        spindles: parsed(value("spindles")),
+        driver: None,
+        params: params.unwrap_or_default(),
+        mirror: mirror(),
+    }
+}
+
+fn parsed<T: FromStr>(value: Option<String>) -> Option<T> {
+    value?.parse().ok()
+}
+
+/// `A:B`.
+fn pair<T: FromStr>(value: Option<String>) -> Option<[T; 2]> {
+    let value = value?;
+    let (first, second) = value.split_once(':')?;
+    Some([first.parse().ok()?, second.parse().ok()?])
 }
 
 /// Which of a volume's tags say what [`all`] says anew. Those of others stay.
@@ -130,6 +199,36 @@ mod tests {
             uuid: Some("0a1b".to_owned()),
             name: Some("größe 1".to_owned()),
             info: Some("originstname+web.example.org".to_owned()),
+            kept: Kept {
+                instance_uuid: Some("2c3d".to_owned()),
+                primary: Some("node1.example.org".to_owned()),
+                size: Some(Mebibytes(64)),
+                ..Kept::default()
+            },
+        }
+    }
+
+    /// The data of a drbd disk, with all that there can be.
+    fn data() -> Owner {
+        let params = serde_json::json!({"protocol": "A", "disk-custom": "a b"});
+        Owner {
+            kept: Kept {
+                detached: true,
+                mode: Some(gnt_config::AccessMode::Ro),
+                spindles: Some(2),
+                params: params.as_object().unwrap().clone(),
+                mirror: Some(Mirror {
+                    disk: "4e5f".to_owned(),
+                    part: gnt_config::Part::Data,
+                    index: None,
+                    name: None,
+                    nodes: Some(["node1", "node2"].map(str::to_owned)),
+                    port: Some(11000),
+                    minors: Some([0, 4]),
+                }),
+                ..web().kept
+            },
+            ..web()
         }
     }
 
@@ -144,10 +243,14 @@ mod tests {
                 "gnt-disk:uuid=0a1b",
                 "gnt-disk:name=gr#c3#b6#c3#9fe#201",
                 "gnt-disk:info=originstname+web.example.org",
+                "gnt-disk:instance-uuid=2c3d",
+                "gnt-disk:primary=node1.example.org",
+                "gnt-disk:size=64",
             ]
         );
         assert_eq!(all(&Owner::default()), [""; 0]);
         assert_eq!(owner(&all(&web())), Some(web()));
+        assert_eq!(owner(&all(&data())), Some(data()));
     }
 
     #[test]
@@ -170,7 +273,26 @@ mod tests {
         assert_eq!(tags[0], "_my_text");
         tags.extend(strings(&["backup", "k=v"]));
         let replaced = replaced(&tags);
-        assert_eq!(replaced, tags[..6]);
+        assert_eq!(replaced, tags[..tags.len() - 2]);
+    }
+
+    #[test]
+    fn what_a_tag_cannot_say_is_as_if_it_were_not_there() {
+        let nonsense = strings(&[
+            "gnt-disk:size=1x",
+            "gnt-disk:mode=wx",
+            "gnt-disk:params=#7b",
+            "gnt-disk:disk=4e5f",
+            "gnt-disk:part=half",
+            "gnt-disk:index=-1",
+            "gnt-disk:from-the-future=1",
+        ]);
+        assert_eq!(owner(&nonsense), Some(Owner::default()));
+        let mut some = nonsense;
+        some[4] = "gnt-disk:part=meta".to_owned();
+        some.extend(strings(&["gnt-disk:minors=1", "gnt-disk:nodes=a"]));
+        let mirror = owner(&some).unwrap().kept.mirror.unwrap();
+        assert_eq!((mirror.nodes, mirror.minors), (None, None));
     }
 
     #[test]

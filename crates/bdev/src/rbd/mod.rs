@@ -223,6 +223,27 @@ impl Driver for RbdDriver {
         })
     }
 
+    /// Of the pool that `params` name. Asks the kernel only.
+    fn attached(&self, host: &Host, params: &Object) -> Result<Vec<LogicalId>, Error> {
+        let list = || {
+            let params = RbdParams::from_object(params).map_err(RbdError::from)?;
+            let pool = Pool::of(&params).name;
+            let of_pool = |mapping: &Mapping| {
+                mapping.pool == pool && mapping.namespace.is_empty() && mapping.snapshot.is_none()
+            };
+            let mapped = mappings(host)?.into_iter().filter(of_pool);
+            let images = mapped.map(|mapping| LogicalId::Rbd {
+                volume: mapping.image,
+            });
+            Ok(images.collect())
+        };
+        list().map_err(|error: RbdError| Error::Volumes {
+            device: self.device(),
+            node: host.name.clone(),
+            cause: Box::new(error.into()),
+        })
+    }
+
     /// Of the pool that `params` name. One command lists them all with their sizes, but none tells of more than one image whose it is: those
     /// commands run several at once.
     fn volumes(&self, host: &Host, params: &Object) -> Result<Vec<FoundVolume>, Error> {

@@ -326,7 +326,7 @@ fn unmirrored(old: &Subject, ids: &mut impl Ids) -> Result<Vec<Step>> {
     for (before, disk) in old.disks.iter().zip(&new.disks) {
         steps.push(Step::SetInfo {
             label: label(disk)?,
-            before: Some(Box::new(label(data_of(before))?)),
+            before: Some(Box::new(label(before)?)),
         });
     }
     steps.push(switch(old, &new, left.clone()));

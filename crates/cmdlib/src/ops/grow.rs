@@ -59,7 +59,8 @@ pub async fn grow<N: Nodes>(
             if amount != Mebibytes(0)
                 && let Some(Step::GrowDisk { record, .. }) = steps.last_mut()
             {
-                record.push(Change::Disk(grown));
+                record.push(Change::Disk(grown.clone()));
+                steps.extend(subject.relabel(&grown, None)?);
             }
             Ok(steps)
         })

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod convert;
 pub mod grow;
 pub mod image;
+mod label;
 mod layout;
 pub mod modify;
 pub mod remove;
@@ -17,6 +18,7 @@ pub mod wipe;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gnt_config::kept::Holder;
 use gnt_config::params::DiskParams;
 use gnt_config::{Cluster, Disk, DiskTemplate, Instance, Node};
 use gnt_store::{Change, Store, StoreError};
@@ -58,6 +60,8 @@ pub struct Subject {
     pub(crate) exclusive_storage: bool,
     /// Where the nodes that its disks name are reached for replication, by UUID.
     addresses: BTreeMap<String, String>,
+    /// What those nodes are called.
+    names: BTreeMap<String, String>,
 }
 
 impl Subject {
@@ -88,6 +92,7 @@ impl Subject {
             node,
             params,
             addresses: BTreeMap::new(),
+            names: BTreeMap::new(),
         };
         subject.learn_addresses(store, disks.iter().flat_map(Disk::all_nodes))?;
         subject.disks = disks;
@@ -103,6 +108,7 @@ impl Subject {
         for uuid in nodes {
             if let (false, Some(node)) = (self.addresses.contains_key(uuid), store.node(uuid)?) {
                 self.addresses.insert(uuid.to_owned(), node.secondary_ip);
+                self.names.insert(uuid.to_owned(), node.name);
             }
         }
         Ok(())
@@ -113,14 +119,20 @@ impl Subject {
         self.place_on(&self.node.uuid, disk)
     }
 
-    /// The disk on a node, ready to be sent there (`AnnotateDiskParams`, `Disk.UpdateDynamicDiskParams`).
+    /// The disk on a node, ready to be sent there (`AnnotateDiskParams`, `Disk.UpdateDynamicDiskParams`), with what its volumes are to keep.
     pub(crate) fn place_on(&self, node: &str, disk: &Disk) -> Result<Place> {
-        let mut disk = self.params.annotate(disk)?;
-        disk.set_dynamic_params(node, &self.addresses)?;
+        let mut sent = self.params.annotate(disk)?;
+        sent.set_dynamic_params(node, &self.addresses)?;
+        let holder = Holder {
+            instance_uuid: &self.instance.uuid,
+            primary: &self.node.name,
+            names: &self.names,
+        };
+        sent.set_kept(disk, &holder);
         Ok(Place {
             node: node.to_owned(),
             instance: self.instance.name.clone(),
-            disk: Box::new(disk),
+            disk: Box::new(sent),
         })
     }
 
@@ -134,11 +146,7 @@ impl Subject {
 
     /// The same disks without their places in the instance: put into use, they are only looked at, and nothing links to them.
     pub(crate) fn unplaced(&self) -> Self {
-        let unplaced = |disk: &Disk| Disk {
-            iv_name: None,
-            ..disk.clone()
-        };
-        self.with_disks(self.disks.iter().map(unplaced).collect())
+        self.with_disks(self.disks.iter().map(label::detached).collect())
     }
 
     /// The same instance with one of its disks, [unplaced](Self::unplaced).

@@ -1,6 +1,6 @@
 //! Adding, removing, detaching, attaching and changing an instance's disks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gnt_bdev::Target;
 use gnt_config::{AccessMode, Disk, DiskTemplate, FileDriver, LogicalId, Object};
@@ -11,11 +11,12 @@ use crate::error::{Error, Result};
 use crate::ids::Ids;
 use crate::kind::Kind;
 use crate::node::Node;
+use crate::ops::label::detached;
 use crate::ops::layout::Layout;
 use crate::ops::remove::storage_dirs;
-use crate::ops::{MAX_DISKS, Subject, ids, info_text, name_of};
+use crate::ops::{MAX_DISKS, Subject, ids, name_of};
 use crate::saga::{Engine, Nodes, Report};
-use crate::step::{Label, Place, Step};
+use crate::step::{Place, Step};
 
 /// One change of an instance's disks. Disks are named by index, name or UUID.
 #[derive(Debug, Clone)]
@@ -142,16 +143,13 @@ impl Plan {
     fn remove(&mut self, disk: &str) -> Result<()> {
         let index = self.subject.index_of(disk)?;
         // It has no place among the instance's disks, nor a link, when it is removed.
-        let detached = Disk {
-            iv_name: None,
-            ..self.subject.disks[index].clone()
-        };
-        self.take(index, Some(detached.clone()))?;
+        let disk = detached(&self.subject.disks[index]);
+        self.take(index, Some(disk.clone()))?;
         self.removals.push(Step::RemoveDisk {
-            at: self.subject.place(&detached)?,
-            record: vec![Change::RemoveDisk(detached.uuid.clone())],
+            at: self.subject.place(&disk)?,
+            record: vec![Change::RemoveDisk(disk.uuid.clone())],
         });
-        for path in storage_dirs(&[detached]) {
+        for path in storage_dirs(&[disk]) {
             let node = self.subject.node.uuid.clone();
             self.removals.push(Step::RemoveStorageDir { node, path });
         }
@@ -160,8 +158,13 @@ impl Plan {
 
     fn detach(&mut self, disk: &str) -> Result<()> {
         let index = self.subject.index_of(disk)?;
-        self.loose.push(self.subject.disks[index].clone());
-        self.take(index, None)
+        let disk = self.subject.disks[index].clone();
+        self.take(index, None)?;
+        let before = (self.subject.instance.name.as_str(), &disk);
+        self.steps
+            .extend(self.subject.relabel(&detached(&disk), Some(before))?);
+        self.loose.push(disk);
+        Ok(())
     }
 
     fn attach<N: Nodes>(&mut self, at: Option<usize>, key: &str, store: &Store, nodes: &N) -> Result<()> {
@@ -201,7 +204,12 @@ impl Plan {
             vec![Change::Disk(before.clone())],
         );
         self.steps.push(Step::Configure { apply, revert });
-        self.relabel(index, &[before])
+        let instance = self.subject.instance.name.as_str();
+        let told = self
+            .subject
+            .relabel(&self.subject.disks[index], Some((instance, &before)))?;
+        self.steps.extend(told);
+        Ok(())
     }
 
     /// Puts `disk` at `at`, moves those behind it, and puts it into use if the instance's disks are. A `new` one is not in the
@@ -213,8 +221,10 @@ impl Plan {
             true => Change::RemoveDisk(disk.uuid.clone()),
             false => Change::Disk(disk.clone()),
         };
-        // Whose a detached disk was its volume alone tells.
-        known.extend(new.then(|| disk.clone()));
+        known.push(match new {
+            true => disk.clone(),
+            false => detached(&disk),
+        });
         let stored = self.renumber(at, |disks| disks.insert(at, disk));
         self.move_links((at..before.disks.len()).rev().map(|index| (index, index + 1)))?;
         self.configure(&before, stored, Some(forget));
@@ -279,20 +289,16 @@ impl Plan {
 
     /// Tells the volumes from `from` on whose they are and which, unless they know: `known` are the disks as their volumes know them.
     fn relabel(&mut self, from: usize, known: &[Disk]) -> Result<()> {
-        let info = info_text(&self.subject.instance.name);
+        let knows = |known: &Disk, disk: &Disk| {
+            (&known.name, known.index(), known.mode) == (&disk.name, disk.index(), disk.mode)
+        };
+        let instance = self.subject.instance.name.as_str();
         for disk in &self.subject.disks[from..] {
             let before = known.iter().find(|known| known.uuid == disk.uuid);
-            if before.is_some_and(|before| (&before.name, before.index()) == (&disk.name, disk.index())) {
-                continue;
+            if !before.is_some_and(|before| knows(before, disk)) {
+                let before = before.map(|before| (instance, before));
+                self.steps.extend(self.subject.relabel(disk, before)?);
             }
-            let label = |disk| -> Result<Label> {
-                let (at, info) = (self.subject.place(disk)?, info.clone());
-                Ok(Label { at, info })
-            };
-            self.steps.push(Step::SetInfo {
-                label: label(disk)?,
-                before: before.map(label).transpose()?.map(Box::new),
-            });
         }
         Ok(())
     }
@@ -308,23 +314,21 @@ impl Plan {
             Step::SetInfo { label, .. } if !made.contains(&label.at.disk.uuid) => Some(&label.at),
             _ => None,
         });
-        let told: Vec<&Place> = told.collect();
-        if told.is_empty() {
-            return Ok(());
+        let mut told_on: BTreeMap<&str, Vec<&Place>> = BTreeMap::new();
+        told.for_each(|at| told_on.entry(&at.node).or_default().push(at));
+        let mut missing = BTreeSet::new();
+        for (node, told) in told_on {
+            let targets = told.iter().map(|at| Target::new(&at.disk, &at.instance));
+            let found = nodes.node(node)?.find_all(&targets.collect::<Vec<_>>()).await?;
+            let gone = told
+                .iter()
+                .zip(found)
+                .filter(|(_, found)| matches!(found, Ok(None)));
+            missing.extend(gone.map(|(at, _)| (node.to_owned(), at.disk.uuid.clone())));
         }
-        let targets: Vec<_> = told
-            .iter()
-            .map(|at| Target::new(&at.disk, &at.instance))
-            .collect();
-        let found = nodes.node(&self.subject.node.uuid)?.find_all(&targets).await?;
-        let missing = told
-            .iter()
-            .zip(found)
-            .filter(|(_, found)| matches!(found, Ok(None)));
-        let missing: BTreeSet<String> = missing.map(|(at, _)| at.disk.uuid.clone()).collect();
-        self.steps.retain(
-            |step| !matches!(step, Step::SetInfo { label, .. } if missing.contains(&label.at.disk.uuid)),
-        );
+        let is_missing = |at: &Place| missing.contains(&(at.node.clone(), at.disk.uuid.clone()));
+        self.steps
+            .retain(|step| !matches!(step, Step::SetInfo { label, .. } if is_missing(&label.at)));
         Ok(())
     }
 

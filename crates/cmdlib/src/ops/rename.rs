@@ -9,9 +9,9 @@ use gnt_store::{Change, Store};
 use crate::error::{Error, Result};
 use crate::kind::Kind;
 use crate::ops::remove::storage_dirs;
-use crate::ops::{Subject, info_text, name_of};
+use crate::ops::{Subject, name_of};
 use crate::saga::{Engine, Nodes, Report};
-use crate::step::{Label, Place, Step};
+use crate::step::Step;
 
 /// Renames an instance whose disks are not in use (`gnt-instance rename`). Directories that carry its name follow, and every volume
 /// is told whose it is now.
@@ -43,19 +43,15 @@ pub async fn rename<N: Nodes>(engine: &Engine<'_, N>, instance: &str, to: &str) 
                 .iter()
                 .map(|disk| moved_disk(disk, &moves))
                 .collect();
+            let after = Subject {
+                instance: Instance {
+                    name: to.to_owned(),
+                    ..subject.instance.clone()
+                },
+                ..subject.clone()
+            };
             for disk in &renamed {
-                let label = |instance: &str| -> Result<Label> {
-                    let at = Place {
-                        instance: instance.to_owned(),
-                        ..subject.place(disk)?
-                    };
-                    let info = info_text(instance);
-                    Ok(Label { at, info })
-                };
-                steps.push(Step::SetInfo {
-                    label: label(to)?,
-                    before: Some(Box::new(label(&from)?)),
-                });
+                steps.extend(after.relabel(disk, Some((&from, disk)))?);
             }
             let changes = |instance: Instance, disks: &[Disk]| {
                 disks
@@ -65,12 +61,8 @@ pub async fn rename<N: Nodes>(engine: &Engine<'_, N>, instance: &str, to: &str) 
                     .chain([Change::Instance(instance)])
                     .collect()
             };
-            let after = Instance {
-                name: to.to_owned(),
-                ..subject.instance.clone()
-            };
             steps.push(Step::Configure {
-                apply: changes(after, &renamed),
+                apply: changes(after.instance, &renamed),
                 revert: changes(subject.instance.clone(), &subject.disks),
             });
             Ok(steps)

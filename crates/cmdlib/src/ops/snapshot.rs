@@ -65,6 +65,7 @@ pub async fn snapshot<N: Nodes>(
                     at,
                     snapshot: taken.disk,
                 });
+                steps.extend(subject.relabel(&snapshot, None)?);
             }
             Ok(steps)
         })

@@ -2,14 +2,19 @@
 //! memory, and faults injected by the number of the call.
 
 mod content;
+mod drbd;
 mod fault;
+mod network;
 mod node;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gnt_config as config;
+use gnt_store::Store;
 
 use crate::error::{Error, Result};
 use crate::saga::Nodes;
@@ -17,7 +22,7 @@ use crate::saga::Nodes;
 pub(crate) use content::Bytes;
 pub(crate) use fault::{Crash, Extent, Fault, Then, crash};
 pub(crate) use node::SimNode;
-pub(crate) use world::{Machine, Volume, World, device_path, home, key};
+pub(crate) use world::{Machine, Volume, World, device_path, key};
 
 /// The simulated nodes of a cluster.
 #[derive(Debug, Clone)]
@@ -61,6 +66,14 @@ impl SimCluster {
             nodes: simulated,
             shared,
         }
+    }
+
+    /// The nodes that the store has, and the directory that it says all of them see.
+    pub(crate) fn of(store: &Store) -> Result<Self> {
+        let cluster = Self::new(&store.nodes()?);
+        let root = store.cluster()?.shared_file_storage_dir;
+        cluster.with_world(|world| world.shared_root = Some(root).filter(|root| !root.is_empty()));
+        Ok(cluster)
     }
 
     /// Everything as it is now.

@@ -2,12 +2,16 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use gnt_bdev::transfer::{Piece, TransferError};
+use gnt_bdev::transfer::Piece;
 use gnt_bdev::{
-    Assembled, BlockDevice, Change, FileStorageError, FoundVolume, Layer, Link, Owner, Status, Target,
+    Assembled, BlockDevice, Cause, Change, DrbdError, FileStorageError, FoundVolume, Layer, Link,
+    LocalDiskStatus, Operation, Owner, Space, Status, SyncProgress, Target,
 };
-use gnt_config::template::{BLOCK, HAVE_SNAPSHOTS, MUST_ADOPT};
+use gnt_config::template::{
+    BLOCK, HAVE_PROVIDER, HAVE_SNAPSHOTS, LVM, MUST_ADOPT, ON_SECONDARY, OPEN_ON_SECONDARY,
+};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
 
 use crate::node::{Node, NodeError, NodeResult, Role};
@@ -15,6 +19,11 @@ use crate::sim::content::Bytes;
 use crate::sim::fault::{Extent, Then, crash};
 use crate::sim::world::{Machine, Volume, World, device_path, home, key};
 use crate::sim::{Shared, State};
+
+/// How long two nodes that are told to connect may take.
+const CONNECT: Duration = Duration::from_secs(120);
+/// Between two looks whether they have.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// One node of a simulated cluster.
 #[derive(Debug, Clone)]
@@ -43,8 +52,13 @@ impl SimNode {
         let State { world, fault, calls } = &mut *state;
         let number = calls.len();
         calls.push(what);
+        world.settle();
+        if !world.is_reachable(&self.uuid) {
+            return Err(unreachable(&self.name));
+        }
         let mut view = View {
             node: &self.uuid,
+            name: &self.name,
             world,
         };
         match *fault {
@@ -63,6 +77,21 @@ impl SimNode {
         }
     }
 
+    /// Looks at something while a call waits for it.
+    fn look<T>(&self, look: impl FnOnce(&View<'_>) -> NodeResult<T>) -> NodeResult<T> {
+        let mut state = self.shared.lock();
+        let world = &mut state.world;
+        world.settle();
+        if !world.is_reachable(&self.uuid) {
+            return Err(unreachable(&self.name));
+        }
+        look(&View {
+            node: &self.uuid,
+            name: &self.name,
+            world,
+        })
+    }
+
     fn on_disk<T>(
         &self,
         what: &str,
@@ -71,11 +100,33 @@ impl SimNode {
     ) -> NodeResult<T> {
         self.call(format!("{what} {disk}"), act)
     }
+
+    /// One call for several disks; half of it is for half of them.
+    fn on_disks(
+        &self,
+        what: &str,
+        targets: &[Target<'_>],
+        mut act: impl FnMut(&mut View<'_>, &Target<'_>) -> NodeResult<Change>,
+    ) -> NodeResult<Change> {
+        let names: Vec<_> = targets.iter().map(|target| target.disk.to_string()).collect();
+        self.call(format!("{what} {}", names.join(", ")), |view, extent| {
+            let count = match extent {
+                Extent::Whole => targets.len(),
+                _ => targets.len() / 2,
+            };
+            let mut change = Change::AlreadyThere;
+            for target in &targets[..count] {
+                change = change.or(act(view, target)?);
+            }
+            Ok(change)
+        })
+    }
 }
 
 /// The world as one node sees it.
 struct View<'a> {
     node: &'a str,
+    name: &'a str,
     world: &'a mut World,
 }
 
@@ -85,7 +136,7 @@ impl View<'_> {
     }
 
     fn machine(&mut self) -> &mut Machine {
-        self.world.machines.entry(self.node.to_owned()).or_default()
+        self.world.machine(self.node)
     }
 
     fn volume(&mut self, disk: &Disk) -> NodeResult<&mut Volume> {
@@ -94,47 +145,233 @@ impl View<'_> {
         self.world.volumes.get_mut(&key).ok_or(missing)
     }
 
-    fn size(&mut self, disk: &Disk) -> Option<Mebibytes> {
-        match &disk.logical_id {
-            LogicalId::BlockDev { path } => self.machine().devices.get(path).copied(),
-            _ => Some(self.volume(disk).ok()?.size),
+    fn drbd<T>(
+        &self,
+        operation: Operation,
+        disk: &Disk,
+        result: std::result::Result<T, DrbdError>,
+    ) -> NodeResult<T> {
+        result.map_err(|error| {
+            NodeError::Storage(gnt_bdev::Error::Failed {
+                operation,
+                disk: disk.to_string(),
+                node: self.name.to_owned(),
+                cause: Box::new(Cause::from(error)),
+            })
+        })
+    }
+
+    /// The device as it is, if there is one. One that does not run has no path.
+    fn find(&mut self, disk: &Disk) -> Option<BlockDevice> {
+        if is_mirror(disk) {
+            if let Some((number, minor)) = self.world.running_minor(self.node, disk) {
+                return Some(BlockDevice {
+                    path: Some(device_path(self.node, disk.dev_type, &disk.logical_id)),
+                    major: Some(147),
+                    minor: Some(number),
+                    bytes: Some(minor.size.bytes()),
+                    ..BlockDevice::default()
+                });
+            }
+            let is_there = disk.children.iter().any(|child| self.find(child).is_some());
+            return is_there.then(BlockDevice::default);
+        }
+        let size = self.volume(disk).ok()?.size;
+        let key = self.key(disk);
+        let has_path = !attachable(disk.dev_type) || self.machine().attached.contains(&key);
+        Some(BlockDevice {
+            path: has_path.then(|| device_path(self.node, disk.dev_type, &disk.logical_id)),
+            bytes: Some(size.bytes()),
+            ..BlockDevice::default()
+        })
+    }
+
+    fn path(&mut self, disk: &Disk) -> Option<PathBuf> {
+        self.find(disk)?.path
+    }
+
+    /// Makes devices, those below first; `made` gets those that were not there. Half of it is the first.
+    fn create<'d>(
+        &mut self,
+        disk: &'d Disk,
+        instance: &str,
+        info: &str,
+        extent: Extent,
+        made: &mut Vec<&'d Disk>,
+    ) -> NodeResult<()> {
+        for child in &disk.children {
+            self.create(child, instance, info, extent, made)?;
+            if extent != Extent::Whole {
+                return Ok(());
+            }
+            self.attach(child)?;
+        }
+        if is_mirror(disk) {
+            let created = self.world.drbd_create(self.node, disk);
+            if self.drbd(Operation::Create, disk, created)? {
+                made.push(disk);
+            }
+            return Ok(());
+        }
+        if MUST_ADOPT.contains(disk.dev_type.template()) {
+            return match self.volume(disk) {
+                Ok(volume) if volume.size >= disk.size => Ok(()),
+                _ => Err(not_found(&disk.logical_id)),
+            };
+        }
+        self.check_directory(&disk.logical_id)?;
+        let key = self.key(disk);
+        match self.world.volumes.get(&key) {
+            Some(there) if there.size == disk.size => {}
+            Some(there) if there.size != Mebibytes(0) => return Err(exists(&disk.logical_id)),
+            _ => {
+                self.check_room(disk)?;
+                made.push(disk);
+            }
+        }
+        let empty = || Volume::new(self.node, disk.dev_type, &disk.logical_id, Mebibytes(0));
+        let volume = self.world.volumes.entry(key).or_insert_with(empty);
+        if extent == Extent::Whole {
+            volume.size = disk.size;
+            volume.owner = Owner::of(&Target::new(disk, instance), Some(info));
+        }
+        Ok(())
+    }
+
+    fn check_room(&mut self, disk: &Disk) -> NodeResult<()> {
+        let Some(room) = self
+            .machine()
+            .room
+            .filter(|_| LVM.contains(disk.dev_type.template()))
+        else {
+            return Ok(());
+        };
+        match self.world.used(self.node) + disk.size <= room {
+            true => Ok(()),
+            false => Err(io_error(
+                &disk.logical_id.volume(),
+                io::ErrorKind::StorageFull.into(),
+            )),
         }
     }
 
-    /// What is at its device, which must be there and be as large.
-    fn assembled(&mut self, disk: &Disk, offset: u64, length: u64) -> NodeResult<&mut Volume> {
-        if self.path(disk).is_none() {
+    fn check_directory(&mut self, id: &LogicalId) -> NodeResult<()> {
+        let LogicalId::File { path, .. } = id else {
+            return Ok(());
+        };
+        let directory = Path::new(path)
+            .parent()
+            .and_then(Path::to_str)
+            .unwrap_or_default();
+        match self.world.directories(self.node, directory).contains(directory) {
+            true => Ok(()),
+            false => Err(storage(FileStorageError::NoDirectory { path: path.into() })),
+        }
+    }
+
+    /// Attaches one volume.
+    fn attach(&mut self, disk: &Disk) -> NodeResult<()> {
+        self.volume(disk)?;
+        if attachable(disk.dev_type) {
+            let key = self.key(disk);
+            self.machine().attached.insert(key);
+        }
+        Ok(())
+    }
+
+    /// Makes devices ready for use, those below first; one that is missing below a mirror is told in `warnings`. Half of it is what is below.
+    fn assemble(
+        &mut self,
+        disk: &Disk,
+        role: Role,
+        extent: Extent,
+        warnings: &mut Vec<gnt_bdev::Error>,
+    ) -> NodeResult<()> {
+        for child in &disk.children {
+            match self.assemble(child, role, Extent::Whole, warnings) {
+                Err(NodeError::Storage(error)) => warnings.push(error),
+                result => result?,
+            }
+        }
+        let template = disk.dev_type.template();
+        if role == Role::Secondary && !ON_SECONDARY.contains(template) {
+            return Ok(());
+        }
+        if is_mirror(disk) {
+            if extent != Extent::Whole {
+                return Ok(());
+            }
+            let assembled = self.world.drbd_assemble(self.node, disk);
+            self.drbd(Operation::Assemble, disk, assembled)?;
+        } else {
+            self.attach(disk)?;
+        }
+        if role != Role::Secondary || OPEN_ON_SECONDARY.contains(template) {
+            self.open(disk, role != Role::Shared)?;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, disk: &Disk, exclusive: bool) -> NodeResult<()> {
+        if is_mirror(disk) {
+            let opened = self.world.drbd_open(self.node, disk);
+            return self.drbd(Operation::Open, disk, opened);
+        }
+        let key = self.key(disk);
+        if self.find(disk).is_none_or(|device| device.path.is_none()) {
             return Err(not_found(&disk.logical_id));
         }
-        let node = self.node.to_owned();
-        let volume = self.volume(disk)?;
-        let bytes = volume.size.bytes();
-        match offset + length > bytes {
-            true => Err(gnt_bdev::Error::Transfer {
-                doing: gnt_bdev::transfer::Doing::Read,
-                disk: disk.to_string(),
-                node,
-                cause: Box::new(TransferError::Outside {
-                    offset,
-                    length,
-                    bytes,
-                }),
-            }
-            .into()),
-            false => Ok(volume),
+        if let Some(other) = self.open_elsewhere(disk, exclusive) {
+            return Err(is_open_on(disk, &other));
+        }
+        if HAVE_PROVIDER.contains(disk.dev_type.template()) {
+            let node = self.node.to_owned();
+            self.volume(disk)?.open.insert(node, exclusive);
+        }
+        self.machine().open.insert(key, exclusive);
+        Ok(())
+    }
+
+    /// A node that keeps this one from using the disk, alone or together with others, as our provider records it.
+    fn open_elsewhere(&mut self, disk: &Disk, exclusive: bool) -> Option<String> {
+        let volume = self.world.volumes.get(&self.key_of_volume(disk)?)?;
+        let mut others = volume.open.iter().filter(|(other, _)| *other != self.node);
+        let (other, _) = others.find(|(_, alone)| exclusive || **alone)?;
+        Some(other.clone())
+    }
+
+    /// None for what has no volume of its own.
+    fn key_of_volume(&self, disk: &Disk) -> Option<String> {
+        (!is_mirror(disk)).then(|| self.key(disk))
+    }
+
+    fn close(&mut self, disk: &Disk) {
+        if is_mirror(disk) {
+            return self.world.drbd_close(self.node, disk);
+        }
+        let key = self.key(disk);
+        self.machine().open.remove(&key);
+        let node = self.node;
+        if let Ok(volume) = self.volume(disk) {
+            volume.open.remove(node);
         }
     }
 
-    fn image(&mut self, path: &str) -> NodeResult<&(Bytes, u64)> {
-        let missing = FileStorageError::NotFound { path: path.into() };
-        self.machine().images.get(path).ok_or_else(|| storage(missing))
+    fn shut_down(&mut self, disk: &Disk) -> NodeResult<()> {
+        self.close(disk);
+        if is_mirror(disk) {
+            let gone = self.world.drbd_shutdown(self.node, disk);
+            return self.drbd(Operation::Shutdown, disk, gone).map(drop);
+        }
+        let key = self.key(disk);
+        self.machine().attached.remove(&key);
+        Ok(())
     }
 
-    /// Where its device is, if it has one now.
-    fn path(&mut self, disk: &Disk) -> Option<PathBuf> {
-        let key = self.key(disk);
-        let is_there = !attachable(disk.dev_type) || self.machine().attached.contains(&key);
-        is_there.then(|| device_path(disk.dev_type, &disk.logical_id))
+    fn link(&mut self, disk: &Disk, instance: &str) {
+        if let (Some(index), Some(path)) = (disk.index(), self.path(disk)) {
+            self.machine().links.insert((instance.to_owned(), index), path);
+        }
     }
 
     fn unlink(&mut self, disk: &Disk, instance: &str, path: Option<&Path>) {
@@ -145,6 +382,129 @@ impl View<'_> {
             (None, None) => {}
         }
     }
+
+    fn grow(
+        &mut self,
+        disk: &Disk,
+        to: Mebibytes,
+        layer: Layer,
+        dry_run: bool,
+        extent: Extent,
+    ) -> NodeResult<Change> {
+        match (disk.children.first(), layer) {
+            (None, Layer::Logical) => Ok(Change::AlreadyThere),
+            (Some(data), Layer::BackingStore) => {
+                let amount = Mebibytes(to.0.saturating_sub(disk.size.0));
+                self.grow(data, data.size + amount, layer, dry_run, extent)
+            }
+            (Some(_), Layer::Logical) => {
+                if extent != Extent::Whole {
+                    return Ok(Change::AlreadyThere);
+                }
+                let grown = self.world.drbd_grow(self.node, disk, to, dry_run);
+                Ok(changed(self.drbd(Operation::Grow, disk, grown)?))
+            }
+            (None, Layer::BackingStore) => {
+                let size = self.volume(disk)?.size;
+                if size >= to {
+                    return Ok(Change::AlreadyThere);
+                }
+                let mut more = disk.clone();
+                more.size = Mebibytes(to.0 - size.0);
+                self.check_room(&more)?;
+                if !dry_run {
+                    self.volume(disk)?.size = match extent {
+                        Extent::Whole => to,
+                        _ => Mebibytes(size.0.midpoint(to.0)),
+                    };
+                }
+                Ok(Change::Made)
+            }
+        }
+    }
+
+    fn set_info(&mut self, disk: &Disk, instance: &str, info: &str) -> NodeResult<()> {
+        if !is_mirror(disk) && !MUST_ADOPT.contains(disk.dev_type.template()) {
+            self.volume(disk)?.owner = Owner::of(&Target::new(disk, instance), Some(info));
+        }
+        for child in &disk.children {
+            self.set_info(child, instance, info)?;
+        }
+        Ok(())
+    }
+
+    fn snapshot(
+        &mut self,
+        disk: &Disk,
+        name: &str,
+        size: Mebibytes,
+        extent: Extent,
+    ) -> NodeResult<LogicalId> {
+        if let Some(data) = disk.children.first() {
+            return self.snapshot(data, name, size, extent);
+        }
+        if !HAVE_SNAPSHOTS.contains(disk.dev_type.template()) {
+            return Err(unsupported(disk, Operation::Snapshot));
+        }
+        let id = disk.logical_id.with_volume(name.to_owned());
+        let key = key(self.node, disk.dev_type, &id);
+        if self.world.volumes.contains_key(&key) {
+            return Err(exists(&id));
+        }
+        let size = match extent {
+            Extent::Whole => size,
+            _ => Mebibytes(0),
+        };
+        let copy = Volume {
+            data: self.volume(disk)?.data.clone(),
+            ..Volume::new(self.node, disk.dev_type, &id, size)
+        };
+        self.world.volumes.insert(key, copy);
+        Ok(id)
+    }
+
+    /// What an assembled disk shows.
+    fn data(&mut self, disk: &Disk) -> NodeResult<&Bytes> {
+        if is_mirror(disk) {
+            let minor = self
+                .world
+                .running_minor(self.node, disk)
+                .map(|(number, _)| number);
+            let data = minor.and_then(|minor| self.world.drbd_data(self.node, minor));
+            return data.ok_or_else(|| not_found(&disk.logical_id));
+        }
+        if self.path(disk).is_none() {
+            return Err(not_found(&disk.logical_id));
+        }
+        Ok(&self.volume(disk)?.data)
+    }
+
+    fn image(&mut self, path: &str) -> NodeResult<&(Bytes, u64)> {
+        let missing = FileStorageError::NotFound { path: path.into() };
+        let machine = self.machine();
+        machine.images.get(path).ok_or_else(|| storage(missing))
+    }
+
+    /// Writes to an assembled disk, or to the devices of a mirror that is primary.
+    fn write(&mut self, disk: &Disk, write: impl Fn(&mut Bytes)) -> NodeResult<()> {
+        if is_mirror(disk) {
+            let minor = self.world.running_minor(self.node, disk);
+            let minor = minor
+                .filter(|(_, minor)| minor.is_primary)
+                .map(|(number, _)| number);
+            let written = minor.is_some_and(|minor| self.world.drbd_write(self.node, minor, write));
+            return match written {
+                true => Ok(()),
+                false => Err(io_error(
+                    &disk.logical_id.volume(),
+                    io::ErrorKind::ReadOnlyFilesystem.into(),
+                )),
+            };
+        }
+        self.data(disk)?;
+        write(&mut self.volume(disk)?.data);
+        Ok(())
+    }
 }
 
 impl Node for SimNode {
@@ -154,63 +514,90 @@ impl Node for SimNode {
 
     async fn create(&self, disk: &Disk, instance: &str, info: &str) -> NodeResult<Change> {
         self.on_disk("create", disk, |view, extent| {
-            if MUST_ADOPT.contains(disk.dev_type.template()) {
-                return match view.size(disk) {
-                    Some(size) if size >= disk.size => Ok(Change::AlreadyThere),
-                    _ => Err(not_found(&disk.logical_id)),
-                };
+            let mut made = Vec::new();
+            if let Err(error) = view.create(disk, instance, info, extent, &mut made) {
+                for disk in made {
+                    let key = view.key(disk);
+                    view.machine().attached.remove(&key);
+                    view.world.volumes.remove(&key);
+                }
+                return Err(error);
             }
-            check_directory(view, &disk.logical_id)?;
-            let (key, node) = (view.key(disk), home(view.node, disk.dev_type));
-            let change = match view.world.volumes.get(&key) {
-                Some(there) if there.size == disk.size => Change::AlreadyThere,
-                Some(there) if there.size != Mebibytes(0) => return Err(exists(&disk.logical_id)),
-                _ => Change::Made,
-            };
-            let volume = view.world.volumes.entry(key).or_insert_with(|| Volume {
-                device: disk.dev_type,
-                logical_id: disk.logical_id.clone(),
-                node,
-                size: Mebibytes(0),
-                owner: Owner::default(),
-                data: Bytes::default(),
-            });
-            if extent == Extent::Whole {
-                volume.size = disk.size;
-                volume.owner = Owner::of(&Target::new(disk, instance), Some(info));
-            }
-            Ok(change)
+            Ok(changed(!made.is_empty()))
         })
     }
 
     async fn assemble(&self, disk: &Disk, instance: &str, role: Role) -> NodeResult<Assembled> {
         self.on_disk("assemble", disk, |view, extent| {
-            let size = view.size(disk).ok_or_else(|| not_found(&disk.logical_id))?;
-            if attachable(disk.dev_type) {
-                let key = view.key(disk);
-                view.machine().attached.insert(key);
-            }
-            let path = device_path(disk.dev_type, &disk.logical_id);
-            let linked = extent == Extent::Whole && role == Role::Primary;
-            if let Some(index) = disk.index().filter(|_| linked) {
-                let link = (instance.to_owned(), index);
-                view.machine().links.insert(link, path.clone());
+            let mut warnings = Vec::new();
+            view.assemble(disk, role, extent, &mut warnings)?;
+            if extent == Extent::Whole && role != Role::Secondary {
+                view.link(disk, instance);
             }
             Ok(Assembled {
-                device: Some(BlockDevice {
-                    path: Some(path),
-                    bytes: Some(size.bytes()),
-                    ..BlockDevice::default()
-                }),
+                device: view.find(disk),
+                warnings,
                 ..Assembled::default()
             })
         })
     }
 
+    async fn open(&self, targets: &[Target<'_>], exclusive: bool) -> NodeResult<()> {
+        self.on_disks("open", targets, |view, target| {
+            view.open(target.disk, exclusive)?;
+            view.link(target.disk, target.instance);
+            Ok(Change::Made)
+        })
+        .map(drop)
+    }
+
+    async fn close(&self, targets: &[Target<'_>]) -> NodeResult<()> {
+        self.on_disks("close", targets, |view, target| {
+            view.close(target.disk);
+            view.unlink(target.disk, target.instance, None);
+            Ok(Change::Made)
+        })
+        .map(drop)
+    }
+
+    /// Half of it leaves what is below, or the link.
     async fn shutdown(&self, disk: &Disk, instance: &str) -> NodeResult<Change> {
         self.on_disk("shutdown", disk, |view, extent| {
-            let (key, path) = (view.key(disk), view.path(disk));
-            view.machine().attached.remove(&key);
+            let path = view.path(disk);
+            view.shut_down(disk)?;
+            if extent == Extent::Whole {
+                for child in &disk.children {
+                    view.shut_down(child)?;
+                }
+                view.unlink(disk, instance, path.as_deref());
+            }
+            Ok(Change::Made)
+        })
+    }
+
+    /// Half of it takes the data and leaves the volumes.
+    async fn remove(&self, disk: &Disk, instance: &str) -> NodeResult<Change> {
+        self.on_disk("remove", disk, |view, extent| {
+            let path = view.path(disk);
+            if let Some(other) = view.open_elsewhere(disk, true) {
+                return Err(is_open_on(disk, &other));
+            }
+            for device in disk.walk() {
+                view.shut_down(device)?;
+                if is_mirror(device) {
+                    continue;
+                }
+                let key = view.key(device);
+                match extent {
+                    Extent::Whole if MUST_ADOPT.contains(device.dev_type.template()) => {}
+                    Extent::Whole => drop(view.world.volumes.remove(&key)),
+                    _ => {
+                        if let Ok(volume) = view.volume(device) {
+                            volume.data = Bytes::default();
+                        }
+                    }
+                }
+            }
             if extent == Extent::Whole {
                 view.unlink(disk, instance, path.as_deref());
             }
@@ -218,85 +605,157 @@ impl Node for SimNode {
         })
     }
 
-    /// Half of it takes the data and leaves the volume.
-    async fn remove(&self, disk: &Disk, instance: &str) -> NodeResult<Change> {
-        self.on_disk("remove", disk, |view, extent| {
-            let (key, path) = (view.key(disk), view.path(disk));
-            view.machine().attached.remove(&key);
-            if extent == Extent::Half {
-                if let Ok(volume) = view.volume(disk) {
-                    volume.data = Bytes::default();
-                }
-                return Ok(Change::Made);
-            }
-            view.world.volumes.remove(&key);
-            view.unlink(disk, instance, path.as_deref());
-            Ok(Change::Made)
+    async fn find(&self, disk: &Disk, _instance: &str) -> NodeResult<Option<Status>> {
+        self.on_disk("find", disk, |view, _| {
+            let sync = match is_mirror(disk) {
+                true => view.world.drbd_sync_status(view.node, disk),
+                false => view.world.sync,
+            };
+            Ok(view.find(disk).map(|device| Status { device, sync }))
         })
     }
 
-    async fn find(&self, disk: &Disk, _instance: &str) -> NodeResult<Option<Status>> {
-        self.on_disk("find", disk, |view, _| {
-            let path = view.path(disk);
-            let sync = view.world.sync;
-            Ok(view.size(disk).map(|size| Status {
-                device: BlockDevice {
-                    path,
-                    bytes: Some(size.bytes()),
-                    ..BlockDevice::default()
-                },
-                sync,
-            }))
+    async fn disconnect_net(&self, targets: &[Target<'_>]) -> NodeResult<Change> {
+        self.on_disks("disconnect", targets, |view, target| {
+            let disconnected = view.world.drbd_disconnect(view.node, target.disk);
+            Ok(changed(view.drbd(
+                Operation::DisconnectNet,
+                target.disk,
+                disconnected,
+            )?))
+        })
+    }
+
+    async fn attach_net(&self, targets: &[Target<'_>], multimaster: bool) -> NodeResult<Change> {
+        let change = self.on_disks("connect", targets, |view, target| {
+            let attached = view.world.drbd_attach_net(view.node, target.disk, multimaster);
+            Ok(changed(view.drbd(Operation::AttachNet, target.disk, attached)?))
+        })?;
+        let mut waited = Duration::ZERO;
+        for target in targets {
+            loop {
+                let is_connected = self.look(|view| {
+                    let connected = view.world.drbd_is_connected(view.node, target.disk, multimaster);
+                    view.drbd(Operation::AttachNet, target.disk, connected)
+                })?;
+                if is_connected {
+                    break;
+                }
+                if waited >= CONNECT {
+                    return self.look(|view| {
+                        let error = view.world.drbd_not_connected(view.node, target.disk);
+                        view.drbd(Operation::AttachNet, target.disk, Err(error))
+                    });
+                }
+                tokio::time::sleep(PAUSE).await;
+                waited += PAUSE;
+            }
+        }
+        Ok(change)
+    }
+
+    async fn wait_sync(&self, targets: &[Target<'_>]) -> NodeResult<SyncProgress> {
+        let mut progress = SyncProgress {
+            done: true,
+            percent: 100.0,
+        };
+        self.on_disks("wait for", targets, |view, target| {
+            let disk = target.disk;
+            let connected = view.world.drbd_is_connected(view.node, disk, false);
+            if !view.drbd(Operation::AttachNet, disk, connected)? {
+                let error = view.world.drbd_not_connected(view.node, disk);
+                return view.drbd(Operation::AttachNet, disk, Err(error));
+            }
+            if let Some(percent) = view.world.drbd_sync_status(view.node, disk).sync_percent {
+                progress.done = false;
+                progress.percent = progress.percent.min(percent);
+            }
+            Ok(Change::AlreadyThere)
+        })?;
+        Ok(progress)
+    }
+
+    async fn needs_activation(&self, targets: &[Target<'_>]) -> NodeResult<Vec<String>> {
+        let mut uuids = Vec::new();
+        self.on_disks("needs activation", targets, |view, target| {
+            let disk = target.disk;
+            let is_fine = match is_mirror(disk) {
+                true => {
+                    let sync = view.world.drbd_sync_status(view.node, disk);
+                    view.path(disk).is_some() && sync.ldisk_status != LocalDiskStatus::Faulty
+                }
+                false => view.path(disk).is_some(),
+            };
+            if !is_fine {
+                uuids.push(disk.uuid.clone());
+            }
+            Ok(Change::AlreadyThere)
+        })?;
+        Ok(uuids)
+    }
+
+    async fn pause_resume_sync(&self, targets: &[Target<'_>], pause: bool) -> NodeResult<()> {
+        self.on_disks("pause or resume", targets, |view, target| {
+            let paused = view.world.drbd_pause(view.node, target.disk, pause);
+            view.drbd(Operation::PauseSync, target.disk, paused)?;
+            Ok(Change::Made)
+        })
+        .map(drop)
+    }
+
+    async fn add_children(&self, disk: &Disk, _instance: &str) -> NodeResult<Change> {
+        self.on_disk("add children to", disk, |view, extent| {
+            if extent != Extent::Whole {
+                return Ok(Change::AlreadyThere);
+            }
+            let added = view.world.drbd_add_children(view.node, disk);
+            Ok(changed(view.drbd(Operation::AddChildren, disk, added)?))
+        })
+    }
+
+    async fn remove_children(&self, disk: &Disk, _instance: &str) -> NodeResult<Change> {
+        self.on_disk("remove children of", disk, |view, extent| {
+            if extent != Extent::Whole {
+                return Ok(Change::AlreadyThere);
+            }
+            let removed = view.world.drbd_remove_children(view.node, disk);
+            Ok(changed(view.drbd(Operation::RemoveChildren, disk, removed)?))
         })
     }
 
     async fn read(&self, disk: &Disk, _instance: &str, offset: u64, length: u64) -> NodeResult<Vec<Piece>> {
-        self.on_disk("read", disk, |view, _| {
-            Ok(view.assembled(disk, offset, length)?.data.read(offset, length))
-        })
+        self.on_disk("read", disk, |view, _| Ok(view.data(disk)?.read(offset, length)))
     }
 
-    /// Half of it leaves out what is behind the middle.
+    /// Half of it is the first half of the pieces.
     async fn write(&self, disk: &Disk, _instance: &str, pieces: &[Piece]) -> NodeResult<()> {
         self.on_disk("write", disk, |view, extent| {
-            for piece in part(extent, pieces) {
-                let volume = view.assembled(disk, piece.offset, piece.length())?;
-                volume.data.put(piece);
-            }
-            Ok(())
+            let pieces = &pieces[..half(pieces.len(), extent)];
+            view.write(disk, |data| pieces.iter().for_each(|piece| data.put(piece)))
         })
     }
 
     async fn copy(&self, from: &Target<'_>, to: &Target<'_>, offset: u64, length: u64) -> NodeResult<()> {
-        self.on_disk("copy to", to.disk, |view, extent| {
-            let pieces = view
-                .assembled(from.disk, offset, length)?
-                .data
-                .read(offset, length);
-            let volume = view.assembled(to.disk, offset, length)?;
-            part(extent, &pieces)
-                .iter()
-                .for_each(|piece| volume.data.put(piece));
-            Ok(())
+        self.call(format!("copy {} to {}", from.disk, to.disk), |view, extent| {
+            let pieces = view.data(from.disk)?.read(offset, length);
+            let pieces = &pieces[..half(pieces.len(), extent)];
+            view.write(to.disk, |data| pieces.iter().for_each(|piece| data.put(piece)))
         })
     }
 
     async fn wipe(&self, disk: &Disk, _instance: &str, offset: u64, length: u64) -> NodeResult<()> {
         self.on_disk("wipe", disk, |view, extent| {
-            let volume = view.assembled(disk, offset, length)?;
-            if extent == Extent::Whole {
-                volume.data.clear(offset, length);
-            }
-            Ok(())
+            let length = match extent {
+                Extent::Whole => length,
+                _ => length / 2,
+            };
+            view.write(disk, |data| data.clear(offset, length))
         })
     }
 
     async fn checksum(&self, disk: &Disk, _instance: &str, offset: u64, length: u64) -> NodeResult<[u8; 32]> {
-        self.on_disk("checksum of", disk, |view, _| {
-            Ok(view
-                .assembled(disk, offset, length)?
-                .data
-                .checksum(offset, length))
+        self.on_disk("checksum", disk, |view, _| {
+            Ok(view.data(disk)?.checksum(offset, length))
         })
     }
 
@@ -315,22 +774,12 @@ impl Node for SimNode {
         disk: &Disk,
         _instance: &str,
         to: Mebibytes,
-        _layer: Layer,
+        layer: Layer,
         dry_run: bool,
     ) -> NodeResult<Change> {
         let what = if dry_run { "check growth of" } else { "grow" };
         self.on_disk(what, disk, |view, extent| {
-            let volume = view.volume(disk)?;
-            if volume.size >= to {
-                return Ok(Change::AlreadyThere);
-            }
-            if !dry_run {
-                volume.size = match extent {
-                    Extent::Whole => to,
-                    _ => Mebibytes(volume.size.0.midpoint(to.0)),
-                };
-            }
-            Ok(Change::Made)
+            view.grow(disk, to, layer, dry_run, extent)
         })
     }
 
@@ -348,19 +797,21 @@ impl Node for SimNode {
             }
             if let Some(mut volume) = view.world.volumes.remove(&old) {
                 volume.logical_id = to.clone();
-                view.world.volumes.insert(new, volume);
+                view.world.volumes.insert(new.clone(), volume);
+            }
+            let machine = view.machine();
+            if machine.attached.remove(&old) {
+                machine.attached.insert(new.clone());
+            }
+            if let Some(exclusive) = machine.open.remove(&old) {
+                machine.open.insert(new, exclusive);
             }
             Ok(Change::Made)
         })
     }
 
     async fn set_info(&self, disk: &Disk, instance: &str, info: &str) -> NodeResult<()> {
-        self.on_disk("set info of", disk, |view, _| {
-            if !MUST_ADOPT.contains(disk.dev_type.template()) {
-                view.volume(disk)?.owner = Owner::of(&Target::new(disk, instance), Some(info));
-            }
-            Ok(())
-        })
+        self.on_disk("set info of", disk, |view, _| view.set_info(disk, instance, info))
     }
 
     async fn snapshot(
@@ -371,50 +822,29 @@ impl Node for SimNode {
         size: Mebibytes,
     ) -> NodeResult<LogicalId> {
         self.on_disk("snapshot", disk, |view, extent| {
-            if !HAVE_SNAPSHOTS.contains(disk.dev_type.template()) {
-                return Err(gnt_bdev::Error::Unsupported {
-                    device: disk.dev_type,
-                    operation: gnt_bdev::Operation::Snapshot,
-                }
-                .into());
-            }
-            let id = disk.logical_id.with_volume(name.to_owned());
-            let key = key(view.node, disk.dev_type, &id);
-            if view.world.volumes.contains_key(&key) {
-                return Err(exists(&id));
-            }
-            let copy = Volume {
-                logical_id: id.clone(),
-                owner: Owner::default(),
-                size: if extent == Extent::Whole {
-                    size
-                } else {
-                    Mebibytes(0)
-                },
-                ..view.volume(disk)?.clone()
-            };
-            view.world.volumes.insert(key, copy);
-            Ok(id)
+            view.snapshot(disk, name, size, extent)
         })
     }
 
     async fn create_storage_dir(&self, path: &str) -> NodeResult<Change> {
         self.call(format!("create directory {path}"), |view, _| {
-            Ok(changed(view.machine().directories.insert(path.to_owned())))
+            let directories = view.world.directories(view.node, path);
+            Ok(changed(directories.insert(path.to_owned())))
         })
     }
 
     async fn remove_storage_dir(&self, path: &str) -> NodeResult<Change> {
         self.call(format!("remove directory {path}"), |view, _| {
+            let visible = |volume: &&Volume| volume.node.as_deref().is_none_or(|node| node == view.node);
             let in_it = |volume: &&Volume| matches!(&volume.logical_id, LogicalId::File { path: file, .. } if is_in(file, path));
-            let left = view.world.volumes.values().filter(in_it).count();
-            Ok(changed(left == 0 && view.machine().directories.remove(path)))
+            let left = view.world.volumes.values().filter(visible).filter(in_it).count();
+            Ok(changed(left == 0 && view.world.directories(view.node, path).remove(path)))
         })
     }
 
     async fn rename_storage_dir(&self, from: &str, to: &str) -> NodeResult<Change> {
         self.call(format!("rename directory {from} to {to}"), |view, _| {
-            let directories = &mut view.machine().directories;
+            let directories = view.world.directories(view.node, from);
             match (directories.contains(from), directories.contains(to)) {
                 (false, true) => return Ok(Change::AlreadyThere),
                 (false, false) => return Err(storage(FileStorageError::NotFound { path: from.into() })),
@@ -428,7 +858,9 @@ impl Node for SimNode {
             directories.insert(to.to_owned());
             for (old, mut volume) in std::mem::take(&mut view.world.volumes) {
                 let mut new = old;
+                let is_here = volume.node.as_deref().is_none_or(|node| node == view.node);
                 if let LogicalId::File { path, .. } = &mut volume.logical_id
+                    && is_here
                     && is_in(path, from)
                 {
                     *path = path.replacen(from, to, 1);
@@ -442,27 +874,57 @@ impl Node for SimNode {
 
     async fn device_size(&self, path: &str) -> NodeResult<Mebibytes> {
         self.call(format!("size of {path}"), |view, _| {
-            let size = view.machine().devices.get(path).copied();
-            size.ok_or_else(|| {
-                not_found(&LogicalId::BlockDev {
-                    path: path.to_owned(),
-                })
-            })
+            let id = LogicalId::BlockDev {
+                path: path.to_owned(),
+            };
+            let disk = Disk::new(LogicalDevice::Blockdev, id, Mebibytes(0));
+            Ok(view.volume(&disk)?.size)
         })
     }
 
     async fn volumes(&self, device: LogicalDevice, _params: &Object) -> NodeResult<Vec<FoundVolume>> {
         self.call(format!("{device} volumes"), |view, _| {
-            let node = Some(view.node.to_owned());
-            let visible =
-                |volume: &&Volume| volume.device == device && (volume.node.is_none() || volume.node == node);
-            let found = view.world.volumes.values().filter(visible);
+            if MUST_ADOPT.contains(device.template()) {
+                return Ok(Vec::new());
+            }
+            let node = home(view.node, device);
+            let found = view.world.volumes.values();
+            let found = found.filter(|volume| volume.device == device && volume.node == node);
             let found = found.cloned().map(|volume| FoundVolume {
                 device,
                 logical_id: volume.logical_id,
                 bytes: Some(volume.size.bytes()),
                 owner: volume.owner,
             });
+            Ok(found.collect())
+        })
+    }
+
+    async fn space(&self, device: LogicalDevice, params: &Object) -> NodeResult<Vec<Space>> {
+        self.call(format!("space for {device}"), |view, _| {
+            let Some(total) = view.machine().room.filter(|_| LVM.contains(device.template())) else {
+                return Ok(Vec::new());
+            };
+            let free = Mebibytes(total.0.saturating_sub(view.world.used(view.node).0));
+            let name = params.get("vg").and_then(|vg| vg.as_str()).unwrap_or("xenvg");
+            Ok(vec![Space {
+                name: name.to_owned(),
+                free,
+                total,
+            }])
+        })
+    }
+
+    async fn attached(&self, device: LogicalDevice, _params: &Object) -> NodeResult<Vec<LogicalId>> {
+        self.call(format!("attached {device} volumes"), |view, _| {
+            let attached = view.machine().attached.clone();
+            let volumes = view.world.volumes.iter();
+            let is_here = |(key, volume): &(&String, &Volume)| {
+                volume.device == device && volume.node.is_none() && attached.contains(*key)
+            };
+            let found = volumes
+                .filter(is_here)
+                .map(|(_, volume)| volume.logical_id.clone());
             Ok(found.collect())
         })
     }
@@ -492,12 +954,9 @@ impl Node for SimNode {
     }
 }
 
-/// As many pieces as are written.
-fn part(extent: Extent, pieces: &[Piece]) -> &[Piece] {
-    match extent {
-        Extent::Whole => pieces,
-        _ => &pieces[..pieces.len() / 2],
-    }
+/// Whether it has no volume of its own but those below it.
+fn is_mirror(disk: &Disk) -> bool {
+    disk.dev_type == LogicalDevice::Drbd
 }
 
 /// Whether there is a device only between assemble and shutdown.
@@ -505,18 +964,11 @@ fn attachable(device: LogicalDevice) -> bool {
     BLOCK.difference(MUST_ADOPT).contains(device.template())
 }
 
-fn check_directory(view: &mut View<'_>, id: &LogicalId) -> NodeResult<()> {
-    let LogicalId::File { path, .. } = id else {
-        return Ok(());
-    };
-    let directory = Path::new(path)
-        .parent()
-        .and_then(Path::to_str)
-        .unwrap_or_default();
-    if view.machine().directories.contains(directory) {
-        return Ok(());
+fn half(count: usize, extent: Extent) -> usize {
+    match extent {
+        Extent::Whole => count,
+        _ => count / 2,
     }
-    Err(storage(FileStorageError::NoDirectory { path: path.into() }))
 }
 
 fn is_in(file: &str, directory: &str) -> bool {
@@ -531,11 +983,32 @@ fn changed(changed: bool) -> Change {
     }
 }
 
+fn is_open_on(disk: &Disk, node: &str) -> NodeError {
+    let what = format!("{}, which node {node} has open", disk.logical_id);
+    io_error(&what, io::ErrorKind::ResourceBusy.into())
+}
+
+fn unsupported(disk: &Disk, operation: Operation) -> NodeError {
+    NodeError::Storage(gnt_bdev::Error::Unsupported {
+        device: disk.dev_type,
+        operation,
+    })
+}
+
 fn injected() -> NodeError {
+    io_error("the test", io::Error::other("injected"))
+}
+
+/// A node that does not answer.
+fn unreachable(node: &str) -> NodeError {
+    io_error(node, io::ErrorKind::HostUnreachable.into())
+}
+
+fn io_error(what: &str, source: io::Error) -> NodeError {
     storage(FileStorageError::Io {
         doing: "please",
-        path: PathBuf::from("the test"),
-        source: io::Error::other("injected"),
+        path: PathBuf::from(what),
+        source,
     })
 }
 

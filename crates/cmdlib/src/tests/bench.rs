@@ -2,37 +2,41 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::Path;
-use std::pin::pin;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::task::{Context, Poll, Waker};
 
-use gnt_bdev::Owner;
+use gnt_bdev::{Owner, Target};
 use gnt_config::template::{BLOCK, INSTANCE_DEPENDENT_PATH, MUST_ADOPT};
-use gnt_config::{Disk, LogicalId};
-use gnt_store::{Filter, OperationRecord, Outcome, Store};
+use gnt_config::{Disk, LogicalId, Node};
+use gnt_store::{Change, Filter, OperationRecord, Outcome, Store};
 use gnt_tests::oracle::normalized;
 use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::error::Result;
 use crate::kind::Kind;
-use crate::ops::activate::activate;
+use crate::node::Role;
+use crate::ops::Subject;
+use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::add;
 use crate::ops::modify::{DiskChange, modify};
 use crate::ops::snapshot::{SnapshotRequest, snapshot};
 use crate::saga::{Engine, Event, Report};
-use crate::sim::{Bytes, Crash, SimCluster, Volume, World, crash, home, key};
+use crate::sim::{Bytes, Crash, SimCluster, Volume, World, crash, device_path, key};
+use crate::step::Places;
 use crate::tests::rows::{
-    BYSTANDER, Deed, Edit, IMAGE, INSTANCE, LOOSE, Row, SIZE, SNAPSHOT, device, volume,
+    BYSTANDER, Deed, Edit, IMAGE, INSTANCE, LOOSE, Row, SIZE, SNAPSHOT, Trouble, device, volume,
 };
-use crate::verify::verify;
+use crate::verify::{FindingKind, verify};
 
+/// Names of the nodes. The instance has what only its primary node has on the first, and mirrors on the second.
+pub(super) const NODES: [&str; 3] = ["node1", "node2", "node3"];
 /// Where a volume's number stands a second time: in what is copied after the first piece.
 pub(super) const BEHIND: u64 = 33 << 20;
 /// The number of an image.
 pub(super) const IMAGED: u64 = 1000;
 
-/// A cluster of one node.
+/// A cluster of three nodes.
 pub(super) struct Bench {
     pub(super) store: Store,
     pub(super) cluster: SimCluster,
@@ -54,8 +58,9 @@ impl Bench {
     /// With what the row needs: an instance with three disks, a detached disk, a bystander, and something written to every volume.
     pub(super) fn new(row: &Row) -> Self {
         let store = Store::in_memory().unwrap();
-        crate::init::init(&store, Path::new("/state"), "cluster", "node1").unwrap();
-        let cluster = SimCluster::new(&store.nodes().unwrap());
+        crate::init::init(&store, Path::new("/state"), "cluster", NODES[0]).unwrap();
+        add_nodes(&store);
+        let cluster = SimCluster::of(&store).unwrap();
         let mut bench = Self {
             store,
             cluster,
@@ -63,15 +68,15 @@ impl Bench {
             written: Vec::new(),
             overwritten: BTreeSet::new(),
         };
-        bench.cluster.with_world(|world| {
-            for machine in world.machines.values_mut() {
-                machine.devices = (0..9).map(|number| (device(number), SIZE)).collect();
-            }
-        });
+        bench
+            .cluster
+            .with_world(|world| (0..9).for_each(|number| world.add_device(&device(number), SIZE)));
         let engine = bench.engine(&quiet);
         let add_with = |instance, numbers: &[usize]| {
             let wishes = numbers.iter().map(|number| row.wish(*number)).collect();
             now(add(&engine, &row.request(instance, wishes))).unwrap();
+            // What is mirrored has its volumes attached until it is taken out of use for the first time.
+            now(deactivate(&engine, instance)).unwrap();
         };
         add_with(BYSTANDER, &[8]);
         now(activate(&engine, BYSTANDER)).unwrap();
@@ -95,9 +100,12 @@ impl Bench {
             now(activate(&engine, INSTANCE)).unwrap();
         }
         bench.cluster.with_world(|world| {
-            for (number, volume) in (1..).zip(world.volumes.values_mut()) {
-                volume.data = Bytes::marked(number);
-                volume.data.write(BEHIND, &number.to_le_bytes());
+            let labels: BTreeSet<_> = world.volumes.values().map(label).collect();
+            let marks: BTreeMap<_, _> = labels.into_iter().zip(1u64..).collect();
+            for volume in world.volumes.values_mut() {
+                let mark = marks[&label(volume)];
+                volume.data = Bytes::marked(mark);
+                volume.data.write(BEHIND, &mark.to_le_bytes());
             }
             for machine in world.machines.values_mut() {
                 let mut image = Bytes::marked(IMAGED);
@@ -105,6 +113,7 @@ impl Bench {
                 machine.images.insert(IMAGE.to_owned(), (image, BEHIND + 8));
             }
         });
+        row.troubles.iter().for_each(|trouble| bench.make(*trouble));
         bench.cluster.inject(None);
         bench.written = bench.numbers(0);
         if let Some(instance) = bench.store.instance(INSTANCE).unwrap() {
@@ -146,19 +155,35 @@ impl Bench {
                 _ => 0,
             };
         }
-        match self.deed {
-            Deed::Convert(_) | Deed::Wipe | Deed::Image | Deed::Restore => {
-                assert_eq!(self.numbers(0), expected);
-                assert_eq!(self.numbers(BEHIND), expected);
+        if matches!(
+            self.deed,
+            Deed::Convert(_) | Deed::Wipe | Deed::Image | Deed::Restore
+        ) {
+            assert_eq!(self.numbers(0), expected);
+            assert_eq!(self.numbers(BEHIND), expected);
+        }
+    }
+
+    /// UUID of a node.
+    pub(super) fn uuid(&self, name: &str) -> String {
+        self.store.node(name).unwrap().unwrap().uuid
+    }
+
+    fn make(&self, trouble: Trouble) {
+        match trouble {
+            Trouble::Dead(name) => self.cluster.with_world(|world| world.kill(&self.uuid(name))),
+            Trouble::Offline(name) => {
+                let mut node = self.store.node(name).unwrap().unwrap();
+                node.offline = true;
+                self.store.commit(&[Change::Node(node)]).unwrap();
             }
-            _ => {}
         }
     }
 
     /// Volumes that are nobody's, but for the second, which says that it is.
     fn add_foreign_volumes(&self, row: &Row) {
         let (node, vg) = (
-            self.store.nodes().unwrap().remove(0).uuid,
+            self.uuid(NODES[0]),
             self.store.cluster().unwrap().volume_group_name,
         );
         let device = row.template.device().unwrap();
@@ -179,12 +204,8 @@ impl Bench {
                 lv: volume(number),
             };
             let made = Volume {
-                device,
-                logical_id: logical_id.clone(),
-                node: home(&node, device),
-                size: SIZE,
                 owner,
-                data: Bytes::default(),
+                ..Volume::new(&node, device, &logical_id, SIZE)
             };
             self.cluster
                 .with_world(|world| drop(world.volumes.insert(key(&node, device, &logical_id), made)));
@@ -290,76 +311,76 @@ impl Bench {
         self.store.finish(&probe, &Outcome::Undone).unwrap();
     }
 
-    /// What the configuration says is what there is: no volume, device, link or directory is lost or left over, and each volume
-    /// says whose it is.
+    /// What the configuration says is what there is: no volume, device, link, minor or directory is lost or left over, each volume
+    /// says whose it is, and mirrors are complete.
     pub(super) fn assert_consistent(&self) {
-        let (node, world) = (self.store.nodes().unwrap().remove(0).uuid, self.cluster.world());
-        let machine = &world.machines[&node];
-        let mut volumes = BTreeSet::new();
-        let (mut links, mut attached) = (BTreeMap::new(), BTreeSet::new());
-        let mut directories = BTreeSet::new();
-        let mut note = |disk: &Disk| {
-            if let LogicalId::BlockDev { .. } = disk.logical_id {
-                return None;
-            }
-            let key = disk.volume_keys().swap_remove(0);
-            let volume = world.volumes.get(&key);
-            let volume = volume.unwrap_or_else(|| panic!("{key} was lost"));
-            assert!(volume.size >= disk.size, "{key} has {}", volume.size);
-            if INSTANCE_DEPENDENT_PATH.contains(disk.dev_type.template()) {
-                let path = Path::new(&*disk.logical_id.volume()).to_owned();
-                directories.insert(path.parent().unwrap().to_str().unwrap().to_owned());
-            }
-            volumes.insert(key);
-            Some(volume)
-        };
+        let world = self.cluster.world();
+        let mut expected = Expected::default();
         for disk in self.store.detached_disks().unwrap() {
-            note(&disk);
+            if !MUST_ADOPT.contains(disk.dev_type.template()) {
+                expected.volumes.extend(disk.volume_keys());
+            }
         }
         for instance in self.store.instances().unwrap() {
-            for (index, disk) in (0..).zip(self.store.disks_of(&instance).unwrap()) {
+            let subject = Subject::load(&self.store, &instance.name).unwrap();
+            for (index, disk) in (0..).zip(&subject.disks) {
                 assert_eq!(disk.index(), Some(index), "{disk}");
-                if let Some(volume) = note(&disk) {
-                    let owner = Owner {
-                        instance: Some(instance.name.clone()),
-                        index: Some(index),
-                        uuid: Some(disk.uuid.clone()),
-                        name: disk.name.clone(),
-                        info: Some(format!("originstname+{}", instance.name)),
-                    };
-                    assert_eq!(volume.owner, owner);
-                }
-                if instance.disks_active {
-                    let path = crate::sim::device_path(disk.dev_type, &disk.logical_id);
-                    links.insert((instance.name.clone(), index), path);
-                    if BLOCK.difference(MUST_ADOPT).contains(disk.dev_type.template()) {
-                        attached.extend(disk.volume_keys());
-                    }
+            }
+            for places in subject.places().unwrap() {
+                for disk in &places.disks {
+                    expected.note(&world, &places, disk, instance.disks_active);
                 }
             }
         }
-        assert_eq!(machine.links, links);
-        assert_eq!(machine.attached, attached);
-        for directory in machine.directories.difference(&directories) {
+        let there = world
+            .volumes
+            .iter()
+            .filter(|(_, volume)| !is_adopted_device(volume));
+        let there: BTreeSet<_> = there.map(|(key, _)| key.clone()).collect();
+        assert_eq!(there, expected.volumes);
+        for (node, machine) in &world.machines {
+            let expected = expected.machines.remove(node).unwrap_or_default();
+            assert_eq!(machine.links, expected.links);
+            assert_eq!(
+                machine.minors.keys().copied().collect::<BTreeSet<_>>(),
+                expected.minors
+            );
+            assert_eq!(expected.attached.difference(&machine.attached).next(), None);
+            let left = machine
+                .attached
+                .difference(&expected.attached)
+                .find(|key| !expected.may_be_attached.contains(*key));
+            assert_eq!(left, None);
+            self.assert_directories(&machine.directories, &expected.directories);
+        }
+        self.assert_directories(&world.shared_directories, &expected.shared_directories);
+        assert_eq!(world.violations, [""; 0]);
+        let mut findings = now(verify(&self.store, &self.cluster)).unwrap();
+        // A node that does not answer is in trouble that the row wants.
+        findings.retain(|finding| {
+            let node = finding.node.as_deref().map(|name| self.uuid(name));
+            finding.kind != FindingKind::Unknown || node.is_none_or(|node| world.is_reachable(&node))
+        });
+        assert_eq!(findings, []);
+    }
+
+    fn assert_directories(&self, there: &BTreeSet<String>, expected: &BTreeSet<String>) {
+        for directory in there.difference(expected) {
             let name = directory.rsplit('/').next().unwrap();
             assert!(
                 self.store.instance(name).unwrap().is_some(),
                 "{directory} is left over"
             );
         }
-        assert_eq!(directories.difference(&machine.directories).next(), None);
-        let there: BTreeSet<_> = world.volumes.keys().cloned().collect();
-        assert_eq!(there, volumes);
-        assert_eq!(now(verify(&self.store, &self.cluster)).unwrap(), []);
+        assert_eq!(expected.difference(there).next(), None);
     }
 
     /// What was written is still there, in every disk that there was `before` and is now.
     pub(super) fn assert_data_kept(&self, before: &Picture) {
         let data = |world: &World| -> BTreeMap<String, u64> {
-            let label = |id: &LogicalId| id.volume().rsplit('/').next().unwrap_or_default().to_owned();
             let volumes = world.volumes.values();
             volumes
-                .map(|volume| (label(&volume.logical_id), volume.data.mark()))
+                .map(|volume| (label(volume), volume.data.mark()))
                 .collect()
         };
         let (written, now) = (data(&before.world), data(&self.picture().world));
@@ -386,6 +407,106 @@ impl Bench {
         now(self
             .engine(&quiet)
             .run(Kind::Modify, &[INSTANCE], async |_| Ok(Vec::new())))
+    }
+}
+
+/// What should be on the nodes.
+#[derive(Default)]
+struct Expected {
+    volumes: BTreeSet<String>,
+    shared_directories: BTreeSet<String>,
+    machines: BTreeMap<String, ExpectedMachine>,
+}
+
+/// What should be on one node.
+#[derive(Default)]
+struct ExpectedMachine {
+    links: BTreeMap<(String, u32), PathBuf>,
+    minors: BTreeSet<u32>,
+    attached: BTreeSet<String>,
+    may_be_attached: BTreeSet<String>,
+    directories: BTreeSet<String>,
+}
+
+impl Expected {
+    /// Everything that a disk has on a node.
+    fn note(&mut self, world: &World, places: &Places, disk: &Disk, is_active: bool) {
+        let (node, instance) = (&places.node, &places.instance);
+        let machine = self.machines.entry(node.clone()).or_default();
+        if let (true, Some(index), Role::Primary) = (is_active, disk.index(), places.role) {
+            let path = device_path(node, disk.dev_type, &disk.logical_id);
+            machine.links.insert((instance.clone(), index), path);
+        }
+        if let LogicalId::BlockDev { .. } = disk.logical_id {
+            return;
+        }
+        if let Some(dynamic) = &disk.dynamic_params {
+            if is_active {
+                machine.minors.insert(dynamic.local_minor);
+                let minor = &world.machines[node].minors[&dynamic.local_minor];
+                assert!(minor.is_connected, "{disk} is not connected");
+                assert_eq!(minor.is_primary, places.role == Role::Primary, "{disk}");
+            }
+            return disk
+                .children
+                .iter()
+                .for_each(|child| self.note(world, places, child, is_active));
+        }
+        let key = key(node, disk.dev_type, &disk.logical_id);
+        let volume = world.volumes.get(&key);
+        let volume = volume.unwrap_or_else(|| panic!("{key} was lost"));
+        assert!(volume.size >= disk.size, "{key} has {}", volume.size);
+        let info = format!("originstname+{instance}");
+        let mut owner = Owner::of(&Target::new(disk, instance), Some(&info));
+        // What its size was may be out of date: it shows its size itself.
+        owner.kept.size = volume.owner.kept.size;
+        assert!(owner.kept.size.is_some_and(|size| size <= disk.size));
+        assert_eq!(volume.owner, owner);
+        if INSTANCE_DEPENDENT_PATH.contains(disk.dev_type.template()) {
+            let path = Path::new(&*disk.logical_id.volume()).to_owned();
+            let directory = path.parent().unwrap().to_str().unwrap().to_owned();
+            match volume.node {
+                Some(_) => machine.directories.insert(directory),
+                None => self.shared_directories.insert(directory),
+            };
+        }
+        if BLOCK.contains(disk.dev_type.template()) {
+            match is_active {
+                true => machine.attached.insert(key.clone()),
+                false => machine.may_be_attached.insert(key.clone()),
+            };
+        }
+        self.volumes.insert(key);
+    }
+}
+
+/// What a volume is called, without the directory that it is in.
+fn label(volume: &Volume) -> String {
+    let name = volume.logical_id.volume();
+    name.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+fn is_adopted_device(volume: &Volume) -> bool {
+    MUST_ADOPT.contains(volume.device.template())
+}
+
+/// Two more nodes like the first.
+fn add_nodes(store: &Store) {
+    let first = store.nodes().unwrap().remove(0);
+    for (number, name) in (1..).zip(NODES) {
+        let uuid = match number {
+            1 => first.uuid.clone(),
+            _ => uuid::Uuid::new_v4().to_string(),
+        };
+        let ip = format!("198.51.100.{number}");
+        let node = Node {
+            uuid,
+            name: name.to_owned(),
+            primary_ip: ip.clone(),
+            secondary_ip: ip,
+            ..first.clone()
+        };
+        store.commit(&[Change::Node(node)]).unwrap();
     }
 }
 
@@ -453,12 +574,18 @@ fn describe(event: Event<'_>) -> String {
     }
 }
 
-/// The simulated cluster never waits.
+thread_local! {
+    /// One for each test: its clock goes on from one operation to the next, and jumps to where something happens.
+    static RUNTIME: Runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+}
+
+/// Runs it over the simulated cluster, where waiting takes no time.
 pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(result) => result,
-        Poll::Pending => panic!("a simulated call waits"),
-    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
 }
 
 /// None if it crashes.

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use gnt_store::State;
 
 use super::bench::{Bench, Benches, Case, Observer, Picture, catch_crash, crash_at, now, quiet};
+use super::faults::can_do_without;
 use super::rows::{Row, distinct_rows};
 use crate::error::{Error, Result};
 use crate::saga::Report;
@@ -148,9 +149,7 @@ fn last_step(row: &Row) -> Option<usize> {
     let bench = Bench::new(row);
     bench.run(row, &quiet).unwrap().unwrap();
     let calls = bench.cluster.calls();
-    calls
-        .iter()
-        .rposition(|call| !call.starts_with("remove directory"))
+    calls.iter().rposition(|call| !can_do_without(row, call))
 }
 
 #[test]

@@ -22,6 +22,7 @@ use crate::ops::wipe::wipe;
 use crate::saga::{Engine, Report};
 use crate::sim::SimCluster;
 use crate::step::Pace;
+use crate::tests::bench::NODES;
 
 /// The instance that is worked on.
 pub(super) const INSTANCE: &str = "inst1";
@@ -43,6 +44,17 @@ pub(super) struct Row {
     /// Whether the disks are in use.
     pub(super) active: bool,
     pub(super) deed: Deed,
+    /// What is wrong before.
+    pub(super) troubles: &'static [Trouble],
+}
+
+/// Something that is wrong with a node, which is named.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Trouble {
+    /// It has no power.
+    Dead(&'static str),
+    /// It is said to be offline.
+    Offline(&'static str),
 }
 
 #[derive(Debug, Clone)]
@@ -111,7 +123,7 @@ pub(super) fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for driver in gnt_bdev::DEV_MAP {
         let template = driver.device().template();
-        // What needs two nodes has nothing to be tried on here.
+        // Operations do not yet make both halves of what is mirrored.
         if NEEDS_SECONDARY.contains(template) {
             continue;
         }
@@ -121,11 +133,7 @@ pub(super) fn rows() -> Vec<Row> {
             (false, Deed::Rename),
             (true, Deed::Activate),
         ];
-        // What is on devices that are there already is not simulated.
-        let has_data = !MUST_ADOPT.contains(template);
-        if has_data {
-            deeds.extend([(false, Deed::Wipe), (false, Deed::Image)]);
-        }
+        deeds.extend([(false, Deed::Wipe), (false, Deed::Image)]);
         let convertible = conversions().into_iter().filter(|row| row.template == template);
         deeds.extend(convertible.take(1).map(|row| (false, row.deed)));
         for active in [false, true] {
@@ -150,8 +158,16 @@ pub(super) fn rows() -> Vec<Row> {
             template,
             active,
             deed,
+            troubles: &[],
         }));
     }
+    // Nodes that have nothing to do with it.
+    rows.push(Row {
+        template: DiskTemplate::Ext,
+        active: true,
+        deed: Deed::Deactivate,
+        troubles: &[Trouble::Dead(NODES[1]), Trouble::Offline(NODES[2])],
+    });
     rows
 }
 
@@ -161,14 +177,14 @@ pub(super) fn conversions() -> Vec<Row> {
     let fit = |from: &DiskTemplate, to: &DiskTemplate| {
         let known = !NEEDS_SECONDARY.contains(*from) && !NEEDS_SECONDARY.contains(*to);
         let other = from != to || HAVE_PROVIDER.contains(*to);
-        // What is on devices that are there already is not simulated.
-        known && other && !MUST_ADOPT.contains(*from) && !NOT_CONVERTIBLE_TO.contains(*to)
+        known && other && !NOT_CONVERTIBLE_TO.contains(*to)
     };
     let pairs = templates().flat_map(|from| templates().map(move |to| (from, to)));
     let row = |(template, to)| Row {
         template,
         active: false,
         deed: Deed::Convert(to),
+        troubles: &[],
     };
     pairs.filter(|(from, to)| fit(from, to)).map(row).collect()
 }
@@ -214,8 +230,8 @@ impl Row {
             instance: instance.to_owned(),
             template: self.template,
             disks: wishes,
-            primary: None,
-            secondary: None,
+            primary: Some(NODES[0].to_owned()),
+            secondary: Some(NODES[1].to_owned()).filter(|_| NEEDS_SECONDARY.contains(self.template)),
             file_driver: FileDriver::Loop,
             file_storage_dir: None,
         }

@@ -44,6 +44,25 @@ fn what_is_imported_is_exported() {
 }
 
 #[test]
+fn a_migration_under_way_is_not_exported() {
+    let value = &fixtures()[0];
+    let store = Store::in_memory().unwrap();
+    store.import(&parse(value).unwrap(), false).unwrap();
+    let mut instance = store.instances().unwrap().remove(0);
+    let (name, node) = (instance.name.clone(), instance.primary_node.clone().unwrap());
+    let migration = gnt_config::Migration {
+        source: node.clone(),
+        target: node,
+    };
+    instance.migration = Some(migration.clone());
+    store.commit(&[Change::Instance(instance)]).unwrap();
+    let stored = store.instance(&name).unwrap().unwrap();
+    assert_eq!(stored.migration, Some(migration));
+    let exported = serde_json::to_value(store.export().unwrap()).unwrap();
+    assert!(!exported.to_string().contains("gnt-disk:migration"), "{exported}");
+}
+
+#[test]
 fn imported_objects_are_objects_like_any_other() {
     let value = &fixtures()[0];
     let config = parse(value).unwrap();

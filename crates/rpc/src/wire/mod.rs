@@ -1,0 +1,75 @@
+//! What goes over the wire: `POST /PROCEDURE` with a JSON array of positional arguments, answered with `[true, payload]` or
+//! `[false, message]`, as Ganeti's nodes have it (`rpc_defs.py`, `server/noded.py`).
+//!
+//! A client of ours says so with a header. Its calls end with one argument more, with what Ganeti's have no room for; what it is
+//! answered are our own types, and errors with their kind and hint. Ganeti's procedures have its names, ours begin with `gnt_`. After
+//! the JSON and a newline a body may go on with the bytes of a disk.
+
+mod arguments;
+mod call;
+mod ganeti;
+mod pieces;
+mod reply;
+
+pub use arguments::BadCall;
+pub use call::{Call, DiskOf, Procedure};
+pub use ganeti::payload as ganeti_payload;
+pub use pieces::{BadPieces, join, split};
+pub use reply::{AssembledForm, IdForm, LogicalVolume, Provider, Reply, Version, VolumeForm};
+
+use std::time::Duration;
+
+/// Set by a client of ours, to the version of the protocol.
+pub const HEADER: &str = "gnt-disk";
+/// The operation that the call is part of.
+pub const OPERATION_HEADER: &str = "gnt-disk-operation";
+/// Set if nothing may be changed.
+pub const DRY_RUN_HEADER: &str = "gnt-disk-dry-run";
+/// What [`HEADER`] is set to.
+pub const PROTOCOL: u32 = 1;
+/// The port of Ganeti's node daemon, and ours.
+pub const PORT: u16 = 1811;
+
+/// Largest JSON part of a body.
+pub const MAX_JSON: usize = 8 << 20;
+/// Most bytes of a disk that go with one call.
+pub const MAX_DATA: usize = 16 << 20;
+/// Most disks that a client of ours puts in one call.
+pub const MAX_DISKS: usize = 256;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Ganeti's master.
+    Ganeti,
+    /// Our own.
+    Ours,
+}
+
+impl Procedure {
+    /// How long a caller waits for the answer (`RPC_TMO_*` in `rpc_defs.py`).
+    pub fn timeout(self) -> Duration {
+        const URGENT: u64 = 60;
+        const FAST: u64 = 300;
+        const NORMAL: u64 = 900;
+        const SLOW: u64 = 3600;
+        Duration::from_secs(match self {
+            Self::BdevSizes | Self::DrbdHelper | Self::Version => URGENT,
+            Self::FileStorageDirCreate
+            | Self::FileStorageDirRemove
+            | Self::FileStorageDirRename
+            | Self::ExtstorageDiagnose
+            | Self::GntLinks
+            | Self::GntMoveLink
+            | Self::GntConfigure
+            | Self::GntEndOperation => FAST,
+            Self::BlockdevWipe | Self::DrbdWaitSync | Self::GntCopy | Self::GntChecksum => SLOW,
+            _ => NORMAL,
+        })
+    }
+
+    /// Its name in a request.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
