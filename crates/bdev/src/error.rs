@@ -70,6 +70,17 @@ pub enum Error {
         #[source]
         cause: Box<Cause>,
     },
+    /// How much room there is cannot be told.
+    #[error("cannot tell the free space for {device} disks on node {node}")]
+    Space {
+        /// The device type.
+        device: LogicalDevice,
+        /// The node's name.
+        node: String,
+        /// Why.
+        #[source]
+        cause: Box<Cause>,
+    },
     /// A disk's bytes.
     #[error("cannot {doing} {disk} on node {node}")]
     Transfer {
@@ -355,7 +366,9 @@ impl Error {
     /// What kind of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Failed { cause, .. } | Self::Volumes { cause, .. } => cause.kind(),
+            Self::Failed { cause, .. } | Self::Volumes { cause, .. } | Self::Space { cause, .. } => {
+                cause.kind()
+            }
             Self::Transfer { cause, .. } | Self::Image { cause, .. } => cause.kind(),
             Self::FileStorage(error) => error.kind(),
             Self::Link(error) => error.kind(),
@@ -375,10 +388,23 @@ impl Error {
         }
     }
 
+    /// The names of the snapshots for whose sake a volume was not removed; none if it failed for another reason.
+    pub fn snapshots(&self) -> Option<&[String]> {
+        let Self::Failed { cause, .. } = self else {
+            return None;
+        };
+        match &**cause {
+            Cause::Lvm(error) => error.snapshots(),
+            _ => None,
+        }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Failed { cause, .. } | Self::Volumes { cause, .. } => cause.hint(),
+            Self::Failed { cause, .. } | Self::Volumes { cause, .. } | Self::Space { cause, .. } => {
+                cause.hint()
+            }
             Self::Transfer { cause, .. } | Self::Image { cause, .. } => cause.hint(),
             Self::FileStorage(error) => error.hint(),
             Self::Device(error) => error.hint(),

@@ -7,7 +7,9 @@ use enumset::enum_set;
 use gnt_config::device::FileDriver as Presentation;
 use gnt_config::{LogicalDevice, LogicalId, Mebibytes, Object};
 
-use crate::driver::{BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Target};
+use crate::driver::{
+    BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Space, Target,
+};
 use crate::error::{Cause, Error};
 use crate::file_storage::{FileStorageError, StoredFile};
 use crate::host::Host;
@@ -40,6 +42,7 @@ const CAPABILITIES: Capabilities = enum_set!(
         | Operation::SetInfo
         | Operation::ActualSize
         | Operation::Volumes
+        | Operation::Space
 );
 
 impl Driver for FileDriver {
@@ -134,6 +137,15 @@ impl Driver for FileDriver {
         let files = host.file_storage.files(&|name| self.index_in(name).is_some());
         let found = files.and_then(|files| files.into_iter().map(|file| self.found(host, file)).collect());
         found.map_err(|error: FileStorageError| Error::Volumes {
+            device: self.device,
+            node: host.name.clone(),
+            cause: Box::new(error.into()),
+        })
+    }
+
+    /// Of the file systems of all allowed directories: which of them a disk goes to, the cluster and the instance tell.
+    fn space(&self, host: &Host, _params: &Object) -> Result<Vec<Space>, Error> {
+        host.file_storage.space().map_err(|error| Error::Space {
             device: self.device,
             node: host.name.clone(),
             cause: Box::new(error.into()),

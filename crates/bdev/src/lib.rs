@@ -35,7 +35,7 @@ pub use file_storage::{FileStorage, FileStorageError};
 pub use gluster::{GlusterError, MountFailure};
 pub use host::{Changes, Host};
 pub use links::{DeviceLinks, Link, LinkError};
-pub use lvm::LvmError;
+pub use lvm::{ListedVolume, LvmError, listed_volumes, volume_groups};
 pub use rbd::RbdError;
 pub use tool::ToolError;
 pub use tree::{Activation, Assembled, Layer, Status, SyncProgress};

@@ -67,6 +67,27 @@ impl Drop for Shown {
 struct Running {
     since: Instant,
     bar: Option<ProgressBar>,
+    /// When a line was last printed about how far it is.
+    told: Option<Instant>,
+}
+
+impl Running {
+    fn synchronised(&mut self, percent: f64) {
+        let since = self.since;
+        let new = || ProgressBar::new(PARTS).with_elapsed(since.elapsed());
+        let bar = self.bar.get_or_insert_with(new);
+        if bar.is_hidden() {
+            if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                say(format_args!("  {percent:.1}% in sync"));
+                self.told = Some(Instant::now());
+            }
+            return;
+        }
+        bar.set_style(style("  [{bar:30}] {msg} {elapsed}"));
+        bar.set_length(PARTS);
+        bar.set_message(format!("{percent:.1}% in sync"));
+        bar.set_position((percent / 100.0 * PARTS as f64) as u64);
+    }
 }
 
 impl Drop for Running {
@@ -94,6 +115,9 @@ impl Progress {
         if let Event::Progress { step, done, total } = event {
             return self.come_so_far(step, done, total);
         }
+        if let Event::Syncing(_, progress) = event {
+            return self.synchronised(progress.percent);
+        }
         drop(self.running().take());
         drop(self.transfer().take());
         match event {
@@ -109,15 +133,29 @@ impl Progress {
             Event::Undoing(step) => self.step("undo: ", step),
             Event::Failed(step, _) if self.steps => say(format_args!("* failed: {step}")),
             Event::Healing(record) => say(format_args!("{} first", healing(record))),
-            Event::Failed(..) | Event::Acted(_) | Event::Recorded(_) | Event::Progress { .. } => {}
+            Event::Failed(..)
+            | Event::Acted(_)
+            | Event::Recorded(_)
+            | Event::Syncing(..)
+            | Event::Progress { .. } => {}
+        }
+    }
+
+    /// How far the synchronisation is that a step waits for: a bar on a terminal, otherwise a line now and then.
+    fn synchronised(&self, percent: f64) {
+        if let Some(running) = &mut *self.running() {
+            running.synchronised(percent);
         }
     }
 
     fn step(&self, prefix: &str, step: &Step) {
         if self.steps {
             say(format_args!("* {prefix}{step}"));
-            let since = Instant::now();
-            *self.running() = Some(Running { since, bar: None });
+            *self.running() = Some(Running {
+                since: Instant::now(),
+                bar: None,
+                told: None,
+            });
         }
     }
 
@@ -147,12 +185,14 @@ impl Progress {
     pub(crate) async fn watch(&self) -> Infallible {
         loop {
             tokio::time::sleep(TICK).await;
-            if let Some(Running { since, bar }) = &mut *self.running()
+            if let Some(Running { since, bar, .. }) = &mut *self.running()
                 && since.elapsed() >= TICK
             {
-                let bar = bar.get_or_insert_with(|| ProgressBar::new_spinner().with_elapsed(since.elapsed()));
-                bar.set_style(style("  {spinner} {elapsed}"));
-                bar.tick();
+                let new = || {
+                    let bar = ProgressBar::new_spinner().with_elapsed(since.elapsed());
+                    bar.with_style(style("  {spinner} {elapsed}"))
+                };
+                bar.get_or_insert_with(new).tick();
             }
         }
     }

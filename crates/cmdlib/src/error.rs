@@ -1,6 +1,6 @@
 //! Why an operation was refused or failed.
 
-use gnt_bdev::{ErrorKind, LocalDiskStatus};
+use gnt_bdev::{ErrorKind, SyncStatus};
 use gnt_config::{DiskTemplate, Mebibytes};
 use gnt_store::StoreError;
 
@@ -18,6 +18,12 @@ pub enum Error {
     #[error("there is no instance {instance}")]
     NoInstance {
         /// Name or UUID asked for.
+        instance: String,
+    },
+    /// No volume says that it is of the instance.
+    #[error("nothing was found of {instance}")]
+    NothingFound {
+        /// Name of the instance.
         instance: String,
     },
     /// An instance of that name is there already.
@@ -129,18 +135,6 @@ pub enum Error {
         /// The instance.
         instance: String,
     },
-    /// A node has not all of a disk's data.
-    #[error("what node {node} has of {disk} of {instance} is not complete and up to date: {status}")]
-    OutOfDate {
-        /// The disk.
-        disk: String,
-        /// The instance.
-        instance: String,
-        /// The node's name.
-        node: String,
-        /// What it has.
-        status: LocalDiskStatus,
-    },
     /// A disk is too small for what is to be written to it.
     #[error("{disk} of {instance} has {has}, less than the {needs} bytes of {what}")]
     TooSmall {
@@ -165,6 +159,16 @@ pub enum Error {
         /// Where the piece begins that is not the same.
         offset: u64,
     },
+    /// The disk's data on a node is not what others could be made from, or rely on.
+    #[error("{disk} on node {node} is degraded: {sync}")]
+    NoGoodData {
+        /// The disk.
+        disk: String,
+        /// Name of the node.
+        node: String,
+        /// As the node sees it.
+        sync: SyncStatus,
+    },
     /// There is no such volume.
     #[error("there is no volume {volume} on node {node} that could be adopted")]
     NothingToAdopt {
@@ -186,6 +190,24 @@ pub enum Error {
         node: String,
         /// Name of this machine.
         here: String,
+    },
+    /// The node is set offline.
+    #[error("node {node} is set offline")]
+    NodeOffline {
+        /// Name of the node.
+        node: String,
+    },
+    /// What is to be made does not fit.
+    #[error("node {node} has {free} free in {group}, and {needed} are needed")]
+    NoRoom {
+        /// Name of the node.
+        node: String,
+        /// The volume group.
+        group: String,
+        /// How much all that is to be made there takes.
+        needed: Mebibytes,
+        /// How much is free.
+        free: Mebibytes,
     },
     /// The wish for a disk is wrong.
     #[error(transparent)]
@@ -313,6 +335,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoInstance { .. } => "'gnt-disk list' shows the instances".to_owned(),
+            Self::NothingFound { .. } => "'gnt-disk recover' without a name shows what was found".to_owned(),
             Self::NoDetachedDisk { .. } => "'gnt-disk list --detached' shows the detached disks".to_owned(),
             Self::InstanceExists { instance } => {
                 format!("'gnt-disk modify {instance} --disk add:size=…' adds disks to it")
@@ -338,6 +361,12 @@ impl Error {
                 "run this command on that node; what is on several nodes can only be \
                                          activated, deactivated and looked at, on each of them"
                     .to_owned()
+            }
+            Self::NoRoom { group, .. } => {
+                format!("make the disks smaller, choose another node, or enlarge {group} with vgextend")
+            }
+            Self::NodeOffline { node } => {
+                format!("it is not asked for anything until 'gnt-disk node modify {node} --offline no'")
             }
             Self::UndoFailed { operation, .. } => format!(
                 "mend the cause, then run 'gnt-disk operation resume {operation}'; \

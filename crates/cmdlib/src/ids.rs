@@ -65,14 +65,19 @@ where
     }
 
     fn secret(&mut self) -> Secret {
-        let digits = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-        // Of a UUID's 32 digits, those at 12 and 16 say what kind it is; the others are random.
-        let random = digits
-            .char_indices()
-            .filter(|(at, _)| !matches!(at % 32, 12 | 16));
-        let secret = random.map(|(_, digit)| digit).take(2 * DRBD_SECRET_LENGTH);
-        Secret::new(secret.collect::<String>())
+        new_secret()
     }
+}
+
+/// A random secret of a replication link (`GenerateDRBDSecret`).
+pub fn new_secret() -> Secret {
+    let digits = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    // Of a UUID's 32 digits, those at 12 and 16 say what kind it is; the others are random.
+    let random = digits
+        .char_indices()
+        .filter(|(at, _)| !matches!(at % 32, 12 | 16));
+    let secret = random.map(|(_, digit)| digit).take(2 * DRBD_SECRET_LENGTH);
+    Secret::new(secret.collect::<String>())
 }
 
 /// Ids in order, for tests and simulations: `id0`, `id1`, …; ports from 11000, minors from 0; the secret is `sekrit`.

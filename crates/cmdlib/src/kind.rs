@@ -32,6 +32,8 @@ pub enum Kind {
     Wipe,
     /// Write an image to a disk.
     Image,
+    /// Rebuild the configuration from what is on the nodes.
+    Recover,
 }
 
 impl Kind {

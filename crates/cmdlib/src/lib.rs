@@ -13,10 +13,11 @@ pub mod kind;
 pub mod local;
 pub mod node;
 pub mod ops;
+pub mod recover;
 pub mod saga;
-#[cfg(test)]
-mod sim;
+pub mod sim;
 pub mod step;
+mod survey;
 #[cfg(test)]
 mod tests;
 pub mod verify;

@@ -26,6 +26,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct LocalNode {
     host: Arc<Host>,
     calls: Arc<AtomicUsize>,
+    /// The operation that all calls are part of.
+    operation: Option<Arc<str>>,
 }
 
 /// A call that has begun and not ended; whoever asked may be gone.
@@ -50,10 +52,42 @@ impl LocalNode {
         Self {
             host: Arc::new(host),
             calls: Arc::default(),
+            operation: None,
         }
     }
 
-    async fn call<T: Send + 'static>(
+    /// What it works on.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The same node with everything it does marked as part of `operation`.
+    #[must_use]
+    pub fn for_operation(&self, operation: &str) -> Self {
+        Self {
+            operation: Some(operation.into()),
+            ..Self::new(self.host.for_operation(operation))
+        }
+    }
+
+    /// Ends what `operation` left running on this machine. A call whose caller was dropped goes on in its thread, and may start the next
+    /// program: this returns when none does.
+    pub fn end_orphans(&self, operation: &str) -> Result<()> {
+        loop {
+            gnt_process::orphan::kill_orphans(operation).map_err(|source| Error::Orphans {
+                operation: operation.to_owned(),
+                source,
+            })?;
+            let is_ours = self.operation.as_deref() == Some(operation);
+            if !is_ours || self.calls.load(Ordering::SeqCst) == 0 {
+                return Ok(());
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Works on the host, where waiting is no harm to others.
+    pub async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Host) -> std::result::Result<T, gnt_bdev::Error> + Send + 'static,
     ) -> NodeResult<T> {
@@ -415,8 +449,6 @@ pub struct OneNode {
     uuid: String,
     node: LocalNode,
     names: Arc<BTreeMap<String, String>>,
-    /// The operation that all calls are part of.
-    operation: Option<String>,
 }
 
 impl OneNode {
@@ -430,7 +462,6 @@ impl OneNode {
             uuid: uuid.to_owned(),
             node: LocalNode::new(host),
             names: Arc::new(names),
-            operation: None,
         }
     }
 }
@@ -455,8 +486,7 @@ impl Nodes for OneNode {
 
     fn for_operation(&self, operation: &str) -> Self {
         Self {
-            node: LocalNode::new(self.node.host.for_operation(operation)),
-            operation: Some(operation.to_owned()),
+            node: self.node.for_operation(operation),
             ..self.clone()
         }
     }
@@ -466,18 +496,7 @@ impl Nodes for OneNode {
     }
 
     fn end_orphans_here(&self, operation: &str) -> Result<()> {
-        loop {
-            gnt_process::orphan::kill_orphans(operation).map_err(|source| Error::Orphans {
-                operation: operation.to_owned(),
-                source,
-            })?;
-            // A call whose caller was dropped goes on in its thread, and may start the next program.
-            let is_ours = self.operation.as_deref() == Some(operation);
-            if !is_ours || self.node.calls.load(Ordering::SeqCst) == 0 {
-                return Ok(());
-            }
-            std::thread::sleep(PAUSE);
-        }
+        self.node.end_orphans(operation)
     }
 }
 

@@ -417,7 +417,8 @@ impl NodeError {
         match self {
             Self::Storage(error) => error.hint(),
             Self::Unreachable { node, .. } => Some(format!(
-                "'systemctl status gnt-disk' on {node} tells whether it runs there; a node that is down is best set offline"
+                "'systemctl status gnt-disk' on {node} tells whether it runs there; if {node} is down for longer, \
+                 'gnt-disk node modify {node} --offline yes' makes operations do without it"
             )),
             Self::NoSuchCall { .. } | Self::Unanswered { .. } | Self::Broken { .. } => None,
         }

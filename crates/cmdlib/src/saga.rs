@@ -7,7 +7,10 @@ mod recovery;
 mod run;
 mod transfer;
 
-use gnt_bdev::Assembled;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use gnt_bdev::{Assembled, SyncProgress};
 use gnt_store::{OperationRecord, Outcome, Owner, PlannedStep, Store, StoreError};
 
 use crate::error::{Error, Result};
@@ -35,6 +38,11 @@ pub trait Nodes: Sync {
 
     /// Ends what `operation` left running on `nodes` (UUIDs) when its process died.
     fn end_orphans(&self, operation: &str, nodes: &[String]) -> impl Future<Output = Result<()>>;
+
+    /// Lets some time pass between two looks at something that nodes are at work on.
+    fn pause(&self, time: Duration) -> impl Future<Output = ()> {
+        tokio::time::sleep(time)
+    }
 }
 
 /// What happens while an operation runs.
@@ -42,6 +50,8 @@ pub trait Nodes: Sync {
 pub enum Event<'a> {
     /// The step is about to act.
     Starting(&'a Step),
+    /// It waits for a synchronisation, which is this far.
+    Syncing(&'a Step, SyncProgress),
     /// It acted; the journal does not know yet.
     Acted(&'a Step),
     /// A step that takes long has come so far. The journal knows.
@@ -72,6 +82,17 @@ pub struct Report {
     pub assembled: Vec<AssembledDisk>,
     /// What needs attention although the operation is done.
     pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// Adds disks that were put into use, or replaces what was said of them before.
+    fn note(&mut self, assembled: Vec<AssembledDisk>) {
+        let same =
+            |one: &AssembledDisk, other: &AssembledDisk| (&one.node, one.index) == (&other.node, other.index);
+        self.assembled
+            .retain(|before| !assembled.iter().any(|now| same(before, now)));
+        self.assembled.extend(assembled);
+    }
 }
 
 /// A disk that was put into use on a node.
@@ -118,7 +139,7 @@ impl<N: Nodes> Engine<'_, N> {
     ) -> Result<Report> {
         let mut healed = Vec::new();
         let held = self.begin(kind, instances, &mut healed).await?;
-        let mut report = held.during(self.run_held(&held, plan)).await?;
+        let mut report = held.during(self.run_held(&held, plan, &mut healed)).await?;
         report.warnings.splice(0..0, healed);
         Ok(report)
     }
@@ -127,6 +148,7 @@ impl<N: Nodes> Engine<'_, N> {
         &self,
         held: &Held<'_, '_, N>,
         plan: impl AsyncFnOnce(Begun<'_, N>) -> Result<Vec<Step>>,
+        healed: &mut Vec<String>,
     ) -> Result<Report> {
         let begun = Begun {
             id: &held.id,
@@ -134,7 +156,11 @@ impl<N: Nodes> Engine<'_, N> {
         };
         let planned = match plan(begun).await {
             Ok(steps) if steps.is_empty() || self.dry_run => Err(self.rehearse(&held.nodes, &steps).await),
-            Ok(steps) => self.journal(&held.id, &steps).map(|()| steps).map_err(Err),
+            Ok(steps) => self
+                .journal(&held.id, &steps, healed)
+                .await
+                .map(|()| steps)
+                .map_err(Err),
             Err(error) => Err(Err(error)),
         };
         match planned {
@@ -146,9 +172,19 @@ impl<N: Nodes> Engine<'_, N> {
         }
     }
 
-    fn journal(&self, id: &str, steps: &[Step]) -> Result<()> {
+    /// Journals the plan, and shares the nodes that it touches with other plans: none of them is removed meanwhile.
+    async fn journal(&self, id: &str, steps: &[Step], healed: &mut Vec<String>) -> Result<()> {
+        let nodes: BTreeSet<_> = steps.iter().flat_map(Step::nodes).collect();
+        let locks: Vec<_> = nodes.into_iter().map(node_lock).collect();
         let steps: Vec<_> = steps.iter().map(journal_form).collect::<Result<_>>()?;
-        Ok(self.store.plan(id, &steps)?)
+        loop {
+            match self.store.plan(id, &steps, &locks) {
+                Err(StoreError::Interrupted { operation, .. }) => {
+                    healed.extend(self.heal_first(&operation.operation).await?);
+                }
+                planned => return Ok(planned?),
+            }
+        }
     }
 
     /// Takes the locks, after healing what dead processes left behind under them; `healed` gets what somebody should know of that.
@@ -177,14 +213,22 @@ impl<N: Nodes> Engine<'_, N> {
         let mut report = Report::default();
         for step in steps {
             (self.observer)(Event::Starting(step));
-            if step.transfer().is_some() {
-                // Its disks were not put into use.
+            if step.only_looks() || step.transfer().is_some() {
                 continue;
             }
-            report.assembled.extend(act::act(nodes, step).await?);
+            match act::act(nodes, step, &|_| {}).await {
+                Ok(assembled) => report.note(assembled),
+                Err(error) if step.is_optional() => report.warnings.push(step.do_without(&error)),
+                Err(error) => return Err(error),
+            }
         }
         Ok(report)
     }
+}
+
+/// Name of the lock on the node with this UUID.
+pub(crate) fn node_lock(uuid: &str) -> String {
+    format!("node/{uuid}")
 }
 
 fn journal_form(step: &Step) -> Result<PlannedStep> {

@@ -7,7 +7,7 @@ use gnt_store::Change;
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
-use crate::error::Result;
+use crate::error::{Error, Result, chain};
 use crate::node::Role;
 use crate::saga::Nodes;
 
@@ -115,6 +115,42 @@ pub enum Step {
         /// Where and whose; the disk has them below it.
         #[serde(flatten)]
         at: Place,
+        /// Whether undoing gives them back; not if they are of no use.
+        was_attached: bool,
+    },
+    /// Connect mirrored disks to another node than before. Whether it is there is not waited for.
+    ChangePeer {
+        /// Where and whose; the disks name the other node.
+        #[serde(flatten)]
+        at: Places,
+        /// The same disks, which name the node before.
+        before: Vec<Disk>,
+    },
+    /// Fail unless the data that disks have on this node is good.
+    CheckData {
+        /// Where and whose.
+        #[serde(flatten)]
+        at: Places,
+        /// And unless they are connected to the other node.
+        mirrored: bool,
+    },
+    /// Wait a short time until mirrored disks have found each other.
+    AwaitPeers {
+        /// Where and whose, on one of the nodes.
+        #[serde(flatten)]
+        at: Places,
+    },
+    /// Wait until mirrored disks are synchronised. One that is not in use, because its node was started anew, is assembled.
+    AwaitSync {
+        /// Where and whose, on all nodes, that which has good data last.
+        at: Vec<Places>,
+    },
+    /// Do something that the operation can do without.
+    Try {
+        /// What.
+        attempt: Box<Step>,
+        /// What it means if that fails.
+        otherwise: String,
     },
     /// Enlarge a disk's devices.
     GrowDisk {
@@ -172,12 +208,6 @@ pub enum Step {
         at: Place,
         /// Metadata for the volumes.
         info: String,
-    },
-    /// See to it that what is on a node of assembled disks is complete and up to date.
-    CheckData {
-        /// Where and whose.
-        #[serde(flatten)]
-        at: Places,
     },
     /// Copy what is on a disk to another, both of which are assembled.
     CopyDisk {
@@ -342,7 +372,18 @@ pub enum Undo {
 impl Step {
     /// Name in journals and messages.
     pub fn name(&self) -> &'static str {
-        self.into()
+        match self {
+            Self::Try { attempt, .. } => attempt.name(),
+            step => step.into(),
+        }
+    }
+
+    /// The same step, which the operation can do without; `otherwise` is what that means.
+    pub(crate) fn or_warn(self, otherwise: impl Into<String>) -> Self {
+        Self::Try {
+            attempt: Box::new(self),
+            otherwise: otherwise.into(),
+        }
     }
 
     /// How to undo it.
@@ -394,8 +435,22 @@ impl Step {
                 at,
                 was_connected: false,
             },
-            Self::AddChildren { at } => Self::RemoveChildren { at },
-            Self::RemoveChildren { at } => Self::AddChildren { at },
+            Self::AddChildren { at } => Self::RemoveChildren {
+                at,
+                was_attached: true,
+            },
+            Self::RemoveChildren {
+                at,
+                was_attached: true,
+            } => Self::AddChildren { at },
+            Self::ChangePeer { at, before } => Self::ChangePeer {
+                before: at.disks,
+                at: Places { disks: before, ..at },
+            },
+            Self::Try { attempt, otherwise } => match attempt.undo() {
+                Undo::Step(attempt) => Self::Try { attempt, otherwise },
+                nothing => return nothing,
+            },
             Self::RenameDisk { at, to } => return undo_rename(at, &to),
             Self::SetInfo {
                 label,
@@ -429,7 +484,10 @@ impl Step {
             | Self::ShutdownDisks { .. }
             | Self::CloseDisks { .. }
             | Self::DisconnectNet { .. }
+            | Self::RemoveChildren { .. }
             | Self::CheckData { .. }
+            | Self::AwaitPeers { .. }
+            | Self::AwaitSync { .. }
             | Self::SetInfo { before: None, .. } => return Undo::Nothing,
             Self::CopyDisk { transfer, .. }
             | Self::WipeDisk { transfer, .. }
@@ -457,22 +515,25 @@ impl Step {
             Self::CreateDisk { at, .. }
             | Self::RemoveDisk { at, .. }
             | Self::AddChildren { at }
-            | Self::RemoveChildren { at }
+            | Self::RemoveChildren { at, .. }
             | Self::GrowDisk { at, .. }
             | Self::RenameDisk { at, .. }
             | Self::SnapshotDisk { at, .. } => vec![&at.node],
             Self::WipeDisk { at, .. } | Self::MirrorDisk { at, .. } => vec![&at.node],
-            Self::CheckData { at } => vec![&at.node],
             Self::CopyDisk { from, to, .. } => vec![&from.node, &to.node],
             Self::ImageDisk { at, image, .. } => vec![&at.node, &image.node],
             Self::SetInfo { label, .. } => vec![&label.at.node],
             Self::AssembleDisks { at, .. }
             | Self::ShutdownDisks { at, .. }
             | Self::OpenDisks { at, .. }
-            | Self::CloseDisks { at, .. } => vec![&at.node],
-            Self::DisconnectNet { at, .. } | Self::AttachNet { at, .. } => {
+            | Self::CloseDisks { at, .. }
+            | Self::ChangePeer { at, .. }
+            | Self::CheckData { at, .. }
+            | Self::AwaitPeers { at } => vec![&at.node],
+            Self::DisconnectNet { at, .. } | Self::AttachNet { at, .. } | Self::AwaitSync { at } => {
                 at.iter().map(|at| at.node.as_str()).collect()
             }
+            Self::Try { attempt, .. } => attempt.nodes(),
             Self::Configure { .. } => Vec::new(),
         }
     }
@@ -501,8 +562,30 @@ impl Step {
     pub fn is_optional(&self) -> bool {
         matches!(
             self,
-            Self::RemoveStorageDir { .. } | Self::SetInfo { before: None, .. }
+            Self::RemoveStorageDir { .. } | Self::SetInfo { before: None, .. } | Self::Try { .. }
         )
+    }
+
+    /// Whether it is a [`Try`](Self::Try): one that fails is told, also when it undoes another.
+    pub(crate) fn is_attempt(&self) -> bool {
+        matches!(self, Self::Try { .. })
+    }
+
+    /// What is told when it failed and the operation goes on.
+    pub(crate) fn do_without(&self, error: &Error) -> String {
+        match self {
+            Self::Try { otherwise, .. } => format!("{}; {otherwise}", chain(error)),
+            _ => chain(error),
+        }
+    }
+
+    /// Whether it changes nothing, and what it looks at is there only if the steps before it were done.
+    pub fn only_looks(&self) -> bool {
+        match self {
+            Self::CheckData { .. } | Self::AwaitPeers { .. } | Self::AwaitSync { .. } => true,
+            Self::Try { attempt, .. } => attempt.only_looks(),
+            _ => false,
+        }
     }
 
     /// What it changes in the configuration; recorded in the same transaction as that it is done.
@@ -510,6 +593,7 @@ impl Step {
         match self {
             Self::Configure { apply, .. } => apply,
             Self::RemoveDisk { record, .. } | Self::GrowDisk { record, .. } => record,
+            Self::Try { attempt, .. } => attempt.changes(),
             _ => &[],
         }
     }
@@ -547,7 +631,12 @@ impl std::fmt::Display for Step {
             } => write!(f, "connect {}", first(at)),
             Self::AttachNet { at, .. } => write!(f, "connect {} with both nodes primary", first(at)),
             Self::AddChildren { at } => write!(f, "give {at} its volumes"),
-            Self::RemoveChildren { at } => write!(f, "take its volumes from {at}"),
+            Self::RemoveChildren { at, .. } => write!(f, "take its volumes from {at}"),
+            Self::ChangePeer { at, .. } => write!(f, "connect {at} to another node"),
+            Self::CheckData { at, .. } => write!(f, "check the data of {at}"),
+            Self::AwaitPeers { at } => write!(f, "wait until {at} are connected"),
+            Self::AwaitSync { at } => write!(f, "wait until {} are in sync", first(at)),
+            Self::Try { attempt, .. } => attempt.fmt(f),
             Self::GrowDisk { at, to, .. } => write!(f, "grow {at} to {to}"),
             Self::RenameDisk { at, to } => write!(f, "rename {at} to {to}"),
             Self::SetInfo { label, .. } => write!(f, "set metadata of {} to {}", label.at, label.info),
@@ -556,7 +645,6 @@ impl std::fmt::Display for Step {
                 instance, from, to, ..
             } => write!(f, "rename link {instance}:{from} to {instance}:{to}"),
             Self::MirrorDisk { at, .. } => write!(f, "make {at} a mirror"),
-            Self::CheckData { at } => write!(f, "check the data of {at}"),
             Self::CopyDisk { from, to, .. } => write!(f, "copy {from} to {}", to.disk),
             Self::WipeDisk { at, .. } => write!(f, "wipe {at}"),
             Self::ImageDisk { at, image, .. } => write!(f, "write {} to {at}", image.path),

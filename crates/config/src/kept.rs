@@ -108,7 +108,7 @@ impl Disk {
     /// Fills in what its volumes are to keep; `stored` is the disk as the configuration has it. One without an index is nobody's.
     pub fn set_kept(&mut self, stored: &Disk, holder: &Holder<'_>) {
         let common = Kept {
-            instance_uuid: Some(holder.instance_uuid.to_owned()),
+            instance_uuid: Some(holder.instance_uuid.to_owned()).filter(|uuid| !uuid.is_empty()),
             primary: Some(holder.primary.to_owned()),
             detached: stored.index().is_none(),
             ..Kept::default()

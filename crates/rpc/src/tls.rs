@@ -1,20 +1,44 @@
 //! Mutual TLS 1.3: who is not of the cluster gets an alert and nothing else.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustix::net::sockopt;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, Error, RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
 
 use crate::keys::Identity;
+
+/// A peer that is gone without a word is noticed after about this long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Sets up a connection: small packets are not held back, and a peer that is gone is noticed.
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, PATIENCE / 2)?;
+    sockopt::set_tcp_keepintvl(stream, PATIENCE / 6)?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    let milliseconds = u32::try_from(PATIENCE.as_millis()).unwrap_or(u32::MAX);
+    sockopt::set_tcp_user_timeout(stream, milliseconds)?;
+    Ok(())
+}
 
 /// The name in the certificate of the node with this UUID.
 pub(crate) fn host_name(uuid: &str) -> String {
     format!("{uuid}.node")
+}
+
+/// The name that the node with this UUID must show.
+pub(crate) fn server_name(uuid: &str) -> Option<ServerName<'static>> {
+    ServerName::try_from(host_name(uuid)).ok()
 }
 
 /// What a manager calls nodes with: it talks to nodes of its cluster only.

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::change::{self, Change};
 use crate::error::{Result, StoreError};
-use crate::lock;
+use crate::lock::{self, Mode};
 use crate::operation::{Filter, OperationRecord, Outcome, PlannedStep, State, StepState};
 use crate::owner::Owner;
 use crate::read::to_json;
@@ -30,7 +30,7 @@ use crate::store::{Durability, Store, now};
 pub const HISTORY: usize = 100;
 
 impl Store {
-    /// Begins an operation: takes `locks` (names such as `instance/NAME`), all or none, and returns the operation's id.
+    /// Begins an operation: takes `locks` (names such as `instance/NAME`) for it alone, all or none, and returns the operation's id.
     ///
     /// A lock that is held is [`StoreError::Locked`] if its operation is being run, [`StoreError::Interrupted`] if it
     /// has to be healed first.
@@ -44,14 +44,16 @@ impl Store {
                     "INSERT INTO operation (id, kind, instance, state, started, owner) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 )?
                 .execute(params![id, kind, instance, State::Planning, now(), owner])?;
-            lock::acquire(transaction, &id, locks)
+            lock::acquire(transaction, &id, locks, Mode::Exclusive)
         })?;
         Ok(id)
     }
 
-    /// Journals what the operation is about to do. From here on it is running, and its first step may be begun. A plan
-    /// without steps is done.
-    pub fn plan(&self, operation: &str, steps: &[PlannedStep]) -> Result<()> {
+    /// Journals what the operation is about to do, and takes `locks`, all or none, which it shares with others that do so. From here on it is
+    /// running, and its first step may be begun. A plan without steps is done.
+    ///
+    /// Nothing is journalled if an operation has one of the locks for itself: the errors are those of [`begin`](Self::begin).
+    pub fn plan(&self, operation: &str, steps: &[PlannedStep], locks: &[String]) -> Result<()> {
         self.write(Durability::Power, |transaction| {
             expect(transaction, operation, "plan it", |state| {
                 state == State::Planning
@@ -72,6 +74,7 @@ impl Store {
             if steps.is_empty() {
                 return close(transaction, operation, &Outcome::Done);
             }
+            lock::acquire(transaction, operation, locks, Mode::Shared)?;
             set_state(transaction, operation, State::Running)
         })
     }

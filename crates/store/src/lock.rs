@@ -1,11 +1,20 @@
-//! Locks: names that one operation at a time holds, from its begin to its end.
+//! Locks: names that operations hold until they end, one alone or several that share.
 
 use std::fmt;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
 use crate::error::{Result, StoreError};
 use crate::operation::{OperationRecord, State};
+
+/// How a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// By one operation alone.
+    Exclusive,
+    /// By any number of operations, while none has it alone.
+    Shared,
+}
 
 /// Who holds a lock: an operation and the process that runs it.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,14 +102,22 @@ impl fmt::Display for Interruption {
     }
 }
 
-/// Takes `locks` for `operation`, all or none, in the order of their names.
-pub(crate) fn acquire(transaction: &Transaction<'_>, operation: &str, locks: &[String]) -> Result<()> {
+/// Takes `locks` for `operation`, all or none, in the order of their names. What it holds alone already it keeps so.
+pub(crate) fn acquire(
+    transaction: &Transaction<'_>,
+    operation: &str,
+    locks: &[String],
+    mode: Mode,
+) -> Result<()> {
     let mut sorted: Vec<_> = locks.iter().collect();
     sorted.sort();
     sorted.dedup();
-    let mut insert = transaction.prepare_cached("INSERT INTO lock (name, operation) VALUES (?1, ?2)")?;
+    let exclusive = mode == Mode::Exclusive;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO lock (name, operation, exclusive) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    )?;
     for lock in sorted {
-        if let Some(holder) = holder(transaction, lock)? {
+        if let Some(holder) = holder(transaction, operation, lock, mode)? {
             let lock = lock.clone();
             return Err(if holder.interrupted {
                 let operation = Box::new(Interruption {
@@ -115,17 +132,30 @@ pub(crate) fn acquire(transaction: &Transaction<'_>, operation: &str, locks: &[S
                 StoreError::Locked { lock, holder }
             });
         }
-        insert.execute(params![lock, operation])?;
+        insert.execute(params![lock, operation, exclusive])?;
     }
     Ok(())
 }
 
-fn holder(connection: &Connection, lock: &str) -> Result<Option<OperationRecord>> {
-    let operation: Option<String> = connection
-        .prepare_cached("SELECT operation FROM lock WHERE name = ?1")?
-        .query_row([lock], |row| row.get(0))
-        .optional()?;
-    operation
-        .map(|operation| OperationRecord::load(connection, &operation))
-        .transpose()
+/// The operation that keeps `operation` from getting the lock. Of several it is one that is being run: while there is one, healing the
+/// others does not help.
+fn holder(
+    connection: &Connection,
+    operation: &str,
+    lock: &str,
+    mode: Mode,
+) -> Result<Option<OperationRecord>> {
+    let mut select = connection.prepare_cached(
+        "SELECT operation FROM lock WHERE name = ?1 AND operation <> ?2 AND (?3 OR exclusive) ORDER BY operation",
+    )?;
+    let mut others = select.query(params![lock, operation, mode == Mode::Exclusive])?;
+    let mut interrupted = None;
+    while let Some(row) = others.next()? {
+        let record = OperationRecord::load(connection, &row.get::<_, String>(0)?)?;
+        if !record.interrupted {
+            return Ok(Some(record));
+        }
+        interrupted.get_or_insert(record);
+    }
+    Ok(interrupted)
 }

@@ -9,7 +9,7 @@ use rusqlite_migration::{M, Migrations};
 pub(crate) const APPLICATION_ID: i32 = 0x676e_7464;
 
 /// Every migration so far; the schema version of a database is the number of those that were applied to it.
-const STEPS: &[M] = &[M::up(VERSION_1), M::up(STEP_PROGRESS)];
+const STEPS: &[M] = &[M::up(VERSION_1), M::up(SHARED_LOCKS), M::up(STEP_PROGRESS)];
 
 pub(crate) const MIGRATIONS: Migrations = Migrations::from_slice(STEPS);
 
@@ -131,5 +131,19 @@ CREATE INDEX port_of_instance ON port (instance) WHERE instance IS NOT NULL;
 CREATE INDEX port_reserved ON port (operation) WHERE operation IS NOT NULL;
 ";
 
+/// A lock may have several holders, of which none has it alone.
+const SHARED_LOCKS: &str = "
+CREATE TABLE shared_lock (
+    name      TEXT NOT NULL,
+    operation TEXT NOT NULL REFERENCES operation (id) ON DELETE CASCADE,
+    exclusive INTEGER NOT NULL,
+    PRIMARY KEY (name, operation)
+) STRICT, WITHOUT ROWID;
+INSERT INTO shared_lock SELECT name, operation, TRUE FROM lock;
+DROP TABLE lock;
+ALTER TABLE shared_lock RENAME TO lock;
+CREATE INDEX lock_of_operation ON lock (operation);
+CREATE UNIQUE INDEX lock_alone ON lock (name) WHERE exclusive;
+";
 /// How far a step that takes long has come.
 const STEP_PROGRESS: &str = "ALTER TABLE step ADD COLUMN progress TEXT;";

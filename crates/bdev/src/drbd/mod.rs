@@ -12,10 +12,11 @@ mod parse;
 mod tests;
 
 use enumset::enum_set;
-use gnt_config::{LogicalDevice, Mebibytes};
+use gnt_config::{LogicalDevice, Mebibytes, Object};
 
+use crate::dev_map::driver;
 use crate::driver::{
-    BlockDevice, Capabilities, Change, Driver, LocalDiskStatus, Operation, SyncStatus, Target, refuse,
+    BlockDevice, Capabilities, Change, Driver, LocalDiskStatus, Operation, Space, SyncStatus, Target, refuse,
 };
 use crate::error::{Cause, Error};
 use crate::host::Host;
@@ -44,6 +45,7 @@ const CAPABILITIES: Capabilities = enum_set!(
         | Operation::DisconnectNet
         | Operation::AttachNet
         | Operation::ActualSize
+        | Operation::Space
 );
 
 /// What the kernel calls for drbd's events.
@@ -210,6 +212,11 @@ impl Driver for DrbdDriver {
             device.active()?;
             Ok(device.bytes()?)
         })
+    }
+
+    /// That for the volumes below it.
+    fn space(&self, host: &Host, params: &Object) -> Result<Vec<Space>, Error> {
+        driver(LogicalDevice::Plain)?.space(host, params)
     }
 }
 

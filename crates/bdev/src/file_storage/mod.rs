@@ -20,7 +20,7 @@ use rustix::io::Errno;
 pub use error::{FileStorageError, Refusal};
 use place::{Place, Root, Spot};
 
-use crate::driver::Change;
+use crate::driver::{Change, Space};
 use crate::host::Changes;
 
 /// Extended attribute that holds what is kept with a file.
@@ -303,6 +303,13 @@ impl FileStorage {
         found.sort();
         found.dedup();
         Ok(found)
+    }
+
+    /// The room in the file systems of the allowed directories, as those have it who are not root (`GetFilesystemStats`). Directories that are
+    /// not there are left out, but for ours.
+    pub fn space(&self) -> Result<Vec<Space>, FileStorageError> {
+        let usable = self.roots.iter().filter(|root| root.refusal().is_none());
+        usable.filter_map(|root| root.space().transpose()).collect()
     }
 
     fn rename(&self, from: &Path, old: &Spot, to: &Path, new: &Spot) -> Result<Change, FileStorageError> {

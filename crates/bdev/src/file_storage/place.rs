@@ -6,11 +6,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use gnt_config::Mebibytes;
 use rustix::fs::{self as sys, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::error::{FileStorageError, Refusal};
-use crate::driver::Change;
+use crate::driver::{Change, Space};
 
 /// Directories that never hold disks, nor does anything below them (`_GetForbiddenFileStoragePaths`).
 const FORBIDDEN: [&str; 22] = [
@@ -84,6 +85,26 @@ impl Root {
                 again.map(Some).map_err(|error| io("open", &self.path, error))
             }
         }
+    }
+
+    /// The room in its file system; none if it is missing. One of ours will be in that of the directory above.
+    pub(super) fn space(&self) -> Result<Option<Space>, FileStorageError> {
+        let mut directory = self.open()?;
+        let mut above = self.path.ancestors().skip(1).filter(|_| self.ours);
+        while directory.is_none() {
+            let Some(path) = above.next() else { return Ok(None) };
+            directory = open_directory(path)?;
+        }
+        let Some(directory) = directory else {
+            return Ok(None);
+        };
+        let stat = sys::fstatvfs(&directory).map_err(|error| io("look at", &self.path, error))?;
+        let mebibytes = |blocks: u64| Mebibytes::from_bytes(blocks.saturating_mul(stat.f_frsize));
+        Ok(Some(Space {
+            name: self.path.to_string_lossy().into_owned(),
+            free: mebibytes(stat.f_bavail),
+            total: mebibytes(stat.f_blocks),
+        }))
     }
 }
 

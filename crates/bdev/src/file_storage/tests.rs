@@ -496,6 +496,29 @@ fn files_are_found_at_any_depth_and_never_outside() {
 }
 
 #[test]
+fn the_room_is_that_of_the_directories_that_are_there_or_will_be() {
+    let world = World::new();
+    let ours = world.path("state/files/deep");
+    let directories = [
+        world.path("allowed"),
+        world.path("missing"),
+        ours.clone(),
+        "/etc".into(),
+    ];
+    let storage = FileStorage::new(&directories, Some(&world.path("state")), Changes::Made);
+    let space = storage.space().unwrap();
+    let names: Vec<_> = space.iter().map(|space| PathBuf::from(&space.name)).collect();
+    assert_eq!(names, [world.path("allowed"), ours]);
+    for space in &space {
+        assert!(
+            Mebibytes(0) < space.free && space.free <= space.total,
+            "{space:?}"
+        );
+    }
+    assert!(!world.path("state").exists());
+}
+
+#[test]
 fn no_room_is_told_apart() {
     let world = World::new();
     let path = world.path("allowed/huge");

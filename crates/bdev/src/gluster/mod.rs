@@ -21,7 +21,7 @@ pub use self::error::GlusterError;
 pub use self::log::MountFailure;
 use self::mount::Volume;
 use crate::driver::{
-    BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Target, refuse,
+    BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Space, Target, refuse,
 };
 use crate::error::{Cause, Error};
 use crate::file_storage::{FileStorage, FileStorageError, StoredFile};
@@ -44,6 +44,7 @@ const CAPABILITIES: Capabilities = enum_set!(
         | Operation::ActualSize
         | Operation::UserspaceUri
         | Operation::Volumes
+        | Operation::Space
 );
 
 /// The hypervisor that has a Gluster client of its own.
@@ -194,6 +195,24 @@ impl Driver for GlusterDriver {
             })
         };
         list().map_err(|cause: Cause| Error::Volumes {
+            device: self.device(),
+            node: host.name.clone(),
+            cause: Box::new(cause),
+        })
+    }
+
+    /// On the volume that `params` name.
+    fn space(&self, host: &Host, params: &Object) -> Result<Vec<Space>, Error> {
+        let room = || {
+            let params = GlusterParams::from_object(params).map_err(GlusterError::from)?;
+            let rooms = Volume::new(host, &params).with_files(|files| Ok(files.space()?))?;
+            let named = |space| Space {
+                name: params.volume.to_string(),
+                ..space
+            };
+            Ok(rooms.into_iter().map(named).collect())
+        };
+        room().map_err(|cause: Cause| Error::Space {
             device: self.device(),
             node: host.name.clone(),
             cause: Box::new(cause),

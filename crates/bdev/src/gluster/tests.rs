@@ -201,6 +201,14 @@ fn disks_grow_and_keep_what_they_are_told() {
     assert_eq!(volume.bytes, Some(12 << 20));
     assert_eq!(volume.owner.index, Some(0));
     assert!(!node.is_mounted());
+    let space = GlusterDriver.space(&node.host, &params).unwrap();
+    let [space] = &space[..] else { panic!("{space:?}") };
+    assert_eq!(space.name, "gv0");
+    assert!(
+        Mebibytes(0) < space.free && space.free <= space.total,
+        "{space:?}"
+    );
+    assert!(!node.is_mounted());
 }
 
 #[test]

@@ -139,6 +139,14 @@ impl From<ToolError> for LvmError {
 }
 
 impl LvmError {
+    /// The snapshots that are in the way.
+    pub(crate) fn snapshots(&self) -> Option<&[String]> {
+        match self {
+            Self::HasSnapshots { snapshots, .. } => Some(snapshots),
+            _ => None,
+        }
+    }
+
     /// What kind of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         match self {

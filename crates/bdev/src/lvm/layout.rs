@@ -1,9 +1,12 @@
 //! Where a new volume goes, and where it grows: pure arithmetic on what the group has. Sizes are bytes.
 
+use std::collections::BTreeMap;
+
 use gnt_config::Mebibytes;
 
 use super::error::LvmError;
 use super::report::{LogicalVolume, PhysicalVolume};
+use crate::driver::Space;
 
 /// By how much disks of one size may differ (`constants.PART_MARGIN`), and what of each is kept back (`PART_RESERVED`), in hundredths.
 const MARGIN_AND_RESERVE: u64 = 1 + 2;
@@ -130,6 +133,26 @@ impl<'a> Group<'a> {
     pub(super) fn whole_extents(&self, bytes: u64) -> u64 {
         rounded(bytes, self.extent, 1)
     }
+}
+
+/// What new volumes may take in each group, and what there is in all.
+pub(super) fn space(pvs: &[PhysicalVolume]) -> Vec<Space> {
+    let mut groups: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
+    for pv in pvs {
+        let [free, total] = groups.entry(&pv.vg).or_default();
+        *total = total.saturating_add(pv.bytes);
+        if pv.allocatable {
+            *free = free.saturating_add(pv.free);
+        }
+    }
+    let groups = groups.into_iter();
+    groups
+        .map(|(name, [free, total])| Space {
+            name: name.to_owned(),
+            free: Mebibytes::from_bytes(free),
+            total: Mebibytes::from_bytes(total),
+        })
+        .collect()
 }
 
 /// The next size that consists of whole extents on each stripe.

@@ -7,6 +7,7 @@ mod cache;
 mod commands;
 mod error;
 mod layout;
+mod listing;
 mod report;
 mod tags;
 #[cfg(test)]
@@ -17,14 +18,15 @@ use enumset::enum_set;
 use gnt_config::{LogicalDevice, LogicalId, Mebibytes, Object};
 
 use crate::driver::{
-    BlockDevice, Capabilities, Change, Driver, FoundVolume, LocalDiskStatus, Operation, Owner, SyncStatus,
-    Target, refuse,
+    BlockDevice, Capabilities, Change, Driver, FoundVolume, LocalDiskStatus, Operation, Owner, Space,
+    SyncStatus, Target, refuse,
 };
 use crate::error::{Cause, Error, ErrorKind};
 use crate::host::Host;
 pub(crate) use cache::Cache;
 pub use error::LvmError;
 use layout::Group;
+pub use listing::{ListedVolume, listed_volumes, volume_groups};
 use report::{Health, LogicalVolume};
 use volume::Volume;
 
@@ -46,6 +48,7 @@ const CAPABILITIES: Capabilities = enum_set!(
         | Operation::Snapshot
         | Operation::ActualSize
         | Operation::Volumes
+        | Operation::Space
 );
 
 impl Driver for LvmDriver {
@@ -284,6 +287,19 @@ impl Driver for LvmDriver {
             Ok(all) => Ok(all.iter().filter_map(found_volume).collect()),
             Err(LvmError::Tool(error)) if error.is_missing() => Ok(Vec::new()),
             Err(error) => Err(Error::Volumes {
+                device: self.device(),
+                node: host.name.clone(),
+                cause: Box::new(error.into()),
+            }),
+        }
+    }
+
+    /// Of every volume group, in order of their names. A node without LVM has none.
+    fn space(&self, host: &Host, _params: &Object) -> Result<Vec<Space>, Error> {
+        match cache::physical_volumes(host) {
+            Ok(pvs) => Ok(layout::space(&pvs)),
+            Err(LvmError::Tool(error)) if error.is_missing() => Ok(Vec::new()),
+            Err(error) => Err(Error::Space {
                 device: self.device(),
                 node: host.name.clone(),
                 cause: Box::new(error.into()),

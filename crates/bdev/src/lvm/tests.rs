@@ -742,6 +742,24 @@ fn a_node_without_lvm_has_no_volumes_and_says_what_is_lacking() {
 }
 
 #[test]
+fn the_room_in_each_group_is_told() {
+    let told = |pvs: &str| {
+        let runner = Scripted::new().allow("pvs ...", fixture(pvs));
+        let (space, _) = on(runner, |host| {
+            tree::space(host, LogicalDevice::Plain, &Object::new()).unwrap()
+        });
+        let rows = space.into_iter();
+        rows.map(|space| (space.name, space.free.0, space.total.0))
+            .collect::<Vec<_>>()
+    };
+    let slow = ("slowvg".to_owned(), 864, 992);
+    // Nothing goes to a disk that is not allocatable, nor to one that is lost.
+    assert_eq!(told("pvs.json"), [slow.clone(), ("xenvg".to_owned(), 1588, 3060)]);
+    assert_eq!(told("pvs-lost-pv.json"), [slow, ("xenvg".to_owned(), 856, 3060)]);
+    assert_eq!(told("pvs-nothing.json"), []);
+}
+
+#[test]
 fn with_exclusive_storage_spindles_are_needed() {
     let mut volume = disk("slowvg", "new", 64);
     let create = |disk: &Disk| {

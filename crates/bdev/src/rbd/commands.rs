@@ -47,6 +47,11 @@ impl<'a> Pool<'a> {
         command.timeout(Duration::from_secs(900)).output_limit(LISTING)
     }
 
+    /// How much room there is in each pool.
+    pub(super) fn space(self) -> Command {
+        self.rbd(Command::query("ceph")).args(["df", "--format", "json"])
+    }
+
     /// Every command that talks to the cluster begins like this.
     fn rbd(self, command: Command) -> Command {
         let command = match self.user {

@@ -110,10 +110,11 @@ impl RbdError {
             return source.into();
         };
         let stderr = failed.stderr.text();
-        if stderr.contains("couldn't connect to the cluster") {
+        let says = |words: &[&str]| words.iter().any(|words| stderr.contains(words));
+        if says(NO_CONNECTION) {
             let contact = match errno(failed) {
                 Some(ETIMEDOUT) => Contact::NoAnswer,
-                _ if stderr.contains("can't open ceph.conf") => Contact::NoMonitors,
+                _ if says(NO_CONFIGURATION) => Contact::NoMonitors,
                 _ => Contact::Refused,
             };
             return Self::Unreachable {
@@ -208,6 +209,14 @@ impl RbdError {
     }
 }
 
+/// What `rbd` says that cannot connect, and what `ceph` says.
+const NO_CONNECTION: &[&str] = &[
+    "couldn't connect to the cluster",
+    "error connecting to the cluster",
+    "Error initializing cluster client",
+];
+const NO_CONFIGURATION: &[&str] = &["can't open ceph.conf", "error calling conf_read_file"];
+
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
 const EACCES: i32 = 13;
@@ -229,14 +238,16 @@ pub(super) fn classify(failed: &CommandFailed) -> ErrorKind {
     }
 }
 
-/// The error of the operating system that made `rbd` fail: its exit status, or, where that is 1 for anything, the number in brackets
-/// in its last words.
+/// The error of the operating system that made `rbd` or `ceph` fail: its exit status, or, where that is 1 for anything, the number in
+/// brackets in its last words.
 fn errno(failed: &CommandFailed) -> Option<i32> {
     match failed.status {
         Status::Exited(1) => {
             let stderr = failed.stderr.text();
-            let mut bracketed = stderr.rsplit('(').filter_map(|part| part.split_once(')'));
-            bracketed.find_map(|(number, _)| number.parse().ok())
+            let mut bracketed = stderr
+                .rsplit(['(', '['])
+                .filter_map(|part| part.split_once([')', ']']));
+            bracketed.find_map(|(number, _)| number.trim_start_matches("errno ").parse().ok())
         }
         Status::Exited(status) => Some(status),
         Status::Signaled(_) => None,

@@ -23,7 +23,7 @@ pub use self::error::RbdError;
 use self::parse::{Mapping, ParseError};
 use crate::device;
 use crate::driver::{
-    BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Target, refuse,
+    BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Space, Target, refuse,
 };
 use crate::error::{Cause, Error, ErrorKind};
 use crate::host::Host;
@@ -47,6 +47,7 @@ const CAPABILITIES: Capabilities = enum_set!(
         | Operation::ActualSize
         | Operation::UserspaceUri
         | Operation::Volumes
+        | Operation::Space
 );
 
 /// The hypervisor that has a Ceph client of its own.
@@ -252,6 +253,24 @@ impl Driver for RbdDriver {
             list(host, Pool::of(&params))
         };
         list().map_err(|error: RbdError| Error::Volumes {
+            device: self.device(),
+            node: host.name.clone(),
+            cause: Box::new(error.into()),
+        })
+    }
+
+    /// In the pool that `params` name: what can be written to it, the copies that Ceph makes not counted. A cluster whose manager does not run
+    /// cannot tell.
+    fn space(&self, host: &Host, params: &Object) -> Result<Vec<Space>, Error> {
+        let ask = || {
+            let params = RbdParams::from_object(params).map_err(RbdError::from)?;
+            let pool = Pool::of(&params);
+            let command = pool.space();
+            let output = run(host, pool, &command)?;
+            let found = parsed(&command, &output, |text| parse::space(text, pool.name))?;
+            Ok(found.into_iter().collect())
+        };
+        ask().map_err(|error: RbdError| Error::Space {
             device: self.device(),
             node: host.name.clone(),
             cause: Box::new(error.into()),

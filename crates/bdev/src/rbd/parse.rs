@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use gnt_config::Mebibytes;
 use serde::Deserialize;
+
+use crate::driver::Space;
 
 /// An image, or a snapshot of one, that is mapped to a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,6 +163,37 @@ pub(super) fn images(json: &str) -> Result<Vec<Listed>, ParseError> {
         bytes: entry.size,
     });
     Ok(listed.collect())
+}
+
+/// `ceph df --format json`: what can still be written to the pool, and how much that is with what was; none where that is not known, as
+/// when the cluster's manager has not told the monitors.
+pub(super) fn space(json: &str, pool: &str) -> Result<Option<Space>, ParseError> {
+    #[derive(Deserialize)]
+    struct Report {
+        pools: Vec<Entry>,
+    }
+    #[derive(Deserialize)]
+    struct Entry {
+        name: String,
+        stats: Stats,
+    }
+    #[derive(Deserialize)]
+    struct Stats {
+        // `bytes_used` until Ceph 13 (Mimic); since then that counts the copies.
+        stored: Option<u64>,
+        bytes_used: u64,
+        max_avail: u64,
+    }
+    let report: Report = serde_json::from_str(json)?;
+    let found = report.pools.into_iter().find(|entry| entry.name == pool);
+    Ok(found.map(|Entry { name, stats }| {
+        let written = stats.stored.unwrap_or(stats.bytes_used);
+        Space {
+            name,
+            free: Mebibytes::from_bytes(stats.max_avail),
+            total: Mebibytes::from_bytes(written.saturating_add(stats.max_avail)),
+        }
+    }))
 }
 
 /// `rbd snap ls --format json`: the names.

@@ -13,7 +13,7 @@ use super::parse::{self, Mapping};
 use super::{Image, Pool, RbdDriver, RbdError};
 use crate::tests::told;
 use crate::tool::ToolError;
-use crate::{Change, Driver, Error, ErrorKind, Host, Operation, Target};
+use crate::{Change, Driver, Error, ErrorKind, Host, Operation, Space, Target};
 
 const SIZE: Mebibytes = Mebibytes(64);
 const INFO: &str = "rbd --client_mount_timeout=20 info --format json rbd/m";
@@ -582,6 +582,37 @@ fn volumes_are_listed_with_their_owners() {
     assert!(
         told(&error).starts_with("cannot list the volumes of rbd disks on node node1: there is no pool gone")
     );
+}
+
+#[test]
+fn the_room_in_a_pool_is_told() {
+    let told = |pool: &str, df: &str| {
+        let (host, _) = host(Scripted::new().allow(
+            "ceph --id vms --client_mount_timeout=20 df --format json",
+            fixture(df),
+        ));
+        let params = object(json!({"pool": pool, "user-id": "vms"}));
+        RbdDriver.space(&host, &params).unwrap()
+    };
+    let space = |name: &str, free, total| Space {
+        name: name.to_owned(),
+        free: Mebibytes(free),
+        total: Mebibytes(total),
+    };
+    assert_eq!(told("rbd", "df.json"), [space("rbd", 940, 972)]);
+    assert_eq!(told("second", "df.json"), [space("second", 940, 940)]);
+    assert_eq!(told("rbd", "df-no-manager.json"), []);
+
+    for (name, hint) in [
+        ("ceph_no_key", "ceph.client.admin.keyring"),
+        ("ceph_no_monitor", "do the monitors"),
+        ("ceph_no_configuration", "`mon host`"),
+    ] {
+        let (host, _) = host(Scripted::new().allow("ceph ...", failure(name)));
+        let error = RbdDriver.space(&host, &Object::new()).unwrap_err();
+        assert!(error.to_string() == "cannot tell the free space for rbd disks on node node1");
+        assert!(error.hint().unwrap().contains(hint), "{name}: {error:?}");
+    }
 }
 
 #[test]

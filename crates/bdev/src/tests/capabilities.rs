@@ -34,6 +34,9 @@ fn template_sets_say_what_drivers_can() {
         template::HAVE_ACCESS & driven
     );
     assert!(capable_of(Operation::Rename).is_superset(template::INSTANCE_DEPENDENT_PATH & driven));
+    // Whoever makes volumes by himself knows how many fit; providers have no action that tells.
+    let others = template::MUST_ADOPT | template::HAVE_PROVIDER;
+    assert_eq!(capable_of(Operation::Space), driven - others);
     // All have what every disk goes through.
     use Operation::{ActualSize, Assemble, Close, Create, Find, Open, Remove, Shutdown};
     for operation in [Create, Find, Assemble, Open, Close, Shutdown, Remove, ActualSize] {

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::kind::Kind;
 use crate::ops::layout::Layout;
 use crate::ops::remove::storage_dirs;
-use crate::ops::{Subject, find_node, ids};
+use crate::ops::{Subject, drained, find_node, ids};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::Step;
 
@@ -31,7 +31,8 @@ pub struct AddRequest {
     pub file_storage_dir: Option<String>,
 }
 
-/// Makes the disks and records the instance; its disks are not in use afterwards (`gnt-instance add`).
+/// Makes the disks, on the secondary node too where they are mirrored, and records the instance (`gnt-instance add`). Its disks are not in use
+/// afterwards; mirrored ones are synchronised when they are activated for the first time.
 pub async fn add<N: Nodes>(engine: &Engine<'_, N>, request: &AddRequest) -> Result<Report> {
     let name = &request.instance;
     names::instance(name)?;
@@ -53,16 +54,19 @@ pub async fn add<N: Nodes>(engine: &Engine<'_, N>, request: &AddRequest) -> Resu
                 .as_deref()
                 .map(|node| find_node(store, node))
                 .transpose()?;
+            let instance = new_instance(name, &primary.uuid)?;
+            let mut subject = Subject::new(store, instance, Vec::new())?;
+            let nodes = [Some(&primary), secondary.as_ref()].into_iter().flatten();
+            if let Some(node) = nodes.clone().find(|node| node.drained) {
+                return Err(drained(node));
+            }
+            subject.learn_addresses(store, nodes.map(|node| node.uuid.as_str()))?;
             if let Some(secondary) = secondary
                 .as_ref()
                 .filter(|_| NEEDS_SECONDARY.contains(request.template))
             {
-                begun.nodes.node(&secondary.uuid)?;
+                subject.reach(begun.nodes, &secondary.uuid)?;
             }
-            let instance = new_instance(name, &primary.uuid)?;
-            let mut subject = Subject::new(store, instance, Vec::new())?;
-            let nodes = [Some(&primary), secondary.as_ref()].into_iter().flatten();
-            subject.learn_addresses(store, nodes.map(|node| node.uuid.as_str()))?;
             let layout = Layout {
                 store,
                 subject: &subject,
@@ -71,9 +75,7 @@ pub async fn add<N: Nodes>(engine: &Engine<'_, N>, request: &AddRequest) -> Resu
                 file_driver: request.file_driver,
                 file_storage_dir: request.file_storage_dir.as_deref(),
             };
-            let new = layout
-                .disks(&request.disks, begun.nodes.node(&primary.uuid)?, &mut ids)
-                .await?;
+            let new = layout.disks(&request.disks, begun.nodes, &mut ids).await?;
             let disks: Vec<_> = new.iter().map(|new| new.disk.clone()).collect();
             subject.instance.disks = disks.iter().map(|disk| disk.uuid.clone()).collect();
 
@@ -105,7 +107,7 @@ pub async fn add<N: Nodes>(engine: &Engine<'_, N>, request: &AddRequest) -> Resu
 }
 
 /// An instance with what Ganeti wants every instance to have.
-fn new_instance(name: &str, primary_node: &str) -> Result<Instance> {
+pub(crate) fn new_instance(name: &str, primary_node: &str) -> Result<Instance> {
     let object = serde_json::json!({
         "uuid": uuid::Uuid::new_v4().to_string(), "name": name, "primary_node": primary_node,
         "os": "", "hypervisor": "fake", "hvparams": {}, "beparams": {}, "osparams": {}, "osparams_private": {},

@@ -251,7 +251,7 @@ pub fn modify(store: &Store, changes: &[ClusterChange], dry_run: bool) -> Result
     });
     match &made {
         // An operation without steps is done.
-        Ok(_) => store.plan(&operation, &[])?,
+        Ok(_) => store.plan(&operation, &[], &[])?,
         Err(_) => store.finish(&operation, &Outcome::Undone)?,
     }
     made

@@ -16,8 +16,8 @@ use crate::ids::Ids;
 use crate::kind::Kind;
 use crate::node::Node;
 use crate::ops::layout::Layout;
-use crate::ops::remove::storage_dirs;
-use crate::ops::{Subject, find_node, ids, info_text, name_of};
+use crate::ops::remove::{removal, storage_dirs};
+use crate::ops::{Subject, drained, find_node, ids, info_text, name_of};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::{Label, Pace, Place, Places, Step, Transfer};
 
@@ -57,13 +57,20 @@ pub async fn convert<N: Nodes>(
             old.ensure_in_reach(begun.nodes, &old.disks)?;
             let secondary = request.secondary.as_deref().map(|node| find_node(store, node));
             let secondary = secondary.transpose()?;
-            if let Some(secondary) = &secondary {
-                begun.nodes.node(&secondary.uuid)?;
-            }
-            let node = begun.nodes.node(&old.node.uuid)?;
+            let node = old.reach(begun.nodes, &old.node.uuid)?;
             let sizes = sizes(&old, node).await?;
             let mut new = old.with_disks(Vec::new());
-            new.learn_addresses(store, secondary.iter().map(|node| node.uuid.as_str()))?;
+            new.learn_addresses(store, [old.node.uuid.as_str()])?;
+            if let Some(secondary) = secondary
+                .as_ref()
+                .filter(|_| NEEDS_SECONDARY.contains(request.template))
+            {
+                if secondary.drained {
+                    return Err(drained(secondary));
+                }
+                new.learn_addresses(store, [secondary.uuid.as_str()])?;
+                new.reach(begun.nodes, &secondary.uuid)?;
+            }
             let mut ids = ids(store, begun.id);
             let without_copying = LVM.contains(from) && LVM.contains(request.template);
             if without_copying && NEEDS_SECONDARY.contains(from) {
@@ -78,7 +85,7 @@ pub async fn convert<N: Nodes>(
                 file_storage_dir: request.file_storage_dir.as_deref(),
             };
             let wishes = wishes(&old, request, &sizes)?;
-            let disks = layout.disks(&wishes, node, &mut ids).await?;
+            let disks = layout.disks(&wishes, begun.nodes, &mut ids).await?;
             new.disks = disks.into_iter().map(|new| new.disk).collect();
             new.instance.disks = new.disks.iter().map(|disk| disk.uuid.clone()).collect();
             match without_copying {
@@ -204,8 +211,7 @@ fn copied(old: &Subject, new: &Subject, sizes: &[u64], pace: Pace) -> Result<Vec
     }
     let info = info_text(&new.instance.name);
     for disk in &new.disks {
-        for node in new.homes(disk) {
-            let at = new.place_on(node, disk)?;
+        for at in new.halves(disk)? {
             let info = info.clone();
             steps.push(Step::CreateDisk { at, info });
         }
@@ -229,7 +235,10 @@ fn copied(old: &Subject, new: &Subject, sizes: &[u64], pace: Pace) -> Result<Vec
     steps.extend(shut_down(uses));
     steps.push(switch(old, new, from.disks.clone()));
     for disk in &from.disks {
-        steps.extend(removal(&from, disk)?);
+        steps.extend(removal(
+            from.halves(disk)?,
+            vec![Change::RemoveDisk(disk.uuid.clone())],
+        ));
     }
     for path in storage_dirs(&from.disks) {
         let node = old.node.uuid.clone();
@@ -247,8 +256,8 @@ fn mirrored(old: &Subject, new: &Subject) -> Result<Vec<Step>> {
         let [data, meta] = disk.children.as_slice() else {
             continue;
         };
-        for node in new.homes(disk).into_iter().filter(|node| *node != primary) {
-            let (at, info) = (new.place_on(node, disk)?, info.clone());
+        for at in new.halves(disk)?.into_iter().filter(|at| at.node != primary) {
+            let info = info.clone();
             steps.push(Step::CreateDisk { at, info });
         }
         let (volume, info) = (old.place(before)?, info.clone());
@@ -301,11 +310,11 @@ fn unmirrored(old: &Subject, ids: &mut impl Ids) -> Result<Vec<Step>> {
             nodes: vec![primary.to_owned()],
             ..data.clone()
         });
-        for node in old.homes(disk) {
+        for Place { node, .. } in old.halves(disk)? {
             let volumes = [data, meta].into_iter().skip(usize::from(node == primary));
             left.extend(volumes.map(|volume| Disk {
                 uuid: ids.unique_id(),
-                nodes: vec![node.to_owned()],
+                nodes: vec![node.clone()],
                 mode: Some(disk.mode.unwrap_or_default()),
                 ..volume.clone()
             }));
@@ -316,7 +325,11 @@ fn unmirrored(old: &Subject, ids: &mut impl Ids) -> Result<Vec<Step>> {
     let uses = old.unplaced().places()?;
     let assemble = |at| Step::AssembleDisks { at, fresh: true };
     let mut steps: Vec<_> = uses.iter().cloned().map(assemble).collect();
-    steps.extend(uses.last().cloned().map(|at| Step::CheckData { at }));
+    steps.extend(
+        uses.last()
+            .cloned()
+            .map(|at| Step::CheckData { at, mirrored: false }),
+    );
     steps.extend(shut_down(uses));
     let info = info_text(&new.instance.name);
     let label = |disk| -> Result<Label> {
@@ -331,7 +344,10 @@ fn unmirrored(old: &Subject, ids: &mut impl Ids) -> Result<Vec<Step>> {
     }
     steps.push(switch(old, &new, left.clone()));
     for volume in &left {
-        steps.extend(removal(old, volume)?);
+        steps.extend(removal(
+            old.homes(volume)?,
+            vec![Change::RemoveDisk(volume.uuid.clone())],
+        ));
     }
     Ok(steps)
 }
@@ -361,20 +377,4 @@ fn switch(old: &Subject, new: &Subject, left: Vec<Disk>) -> Step {
             .collect(),
         revert: revert.chain(disks(&old.disks)).chain([instance(old)]).collect(),
     }
-}
-
-/// Removes a detached disk from all its nodes, and then from the configuration.
-pub(crate) fn removal(subject: &Subject, disk: &Disk) -> Result<Vec<Step>> {
-    let mut steps = Vec::new();
-    for node in subject.homes(disk) {
-        let at = subject.place_on(node, disk)?;
-        steps.push(Step::RemoveDisk {
-            at,
-            record: Vec::new(),
-        });
-    }
-    if let Some(Step::RemoveDisk { record, .. }) = steps.last_mut() {
-        record.push(Change::RemoveDisk(disk.uuid.clone()));
-    }
-    Ok(steps)
 }

@@ -8,9 +8,10 @@ use gnt_store::Change;
 use crate::error::{Error, Result};
 use crate::kind::Kind;
 use crate::node::Node;
+use crate::ops::activate::{Secondary, assemble, shut_down};
 use crate::ops::{Subject, name_of};
 use crate::saga::{Engine, Nodes, Report};
-use crate::step::Step;
+use crate::step::{Place, Step};
 
 /// How much larger a disk is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +24,15 @@ pub enum Growth {
 
 /// Enlarges the disk that `disk` names: index, name or UUID (`gnt-instance grow-disk`). Growing to the size that it has is done
 /// already; a smaller size is refused.
+///
+/// Of a mirrored disk the volumes on both nodes grow first, and then what is built on them, for which a disk that is not in use is put into use
+/// for that time. `wait_for_sync` waits until what was added is synchronised before it is taken out of use again.
 pub async fn grow<N: Nodes>(
     engine: &Engine<'_, N>,
     instance: &str,
     disk: &str,
     growth: Growth,
+    wait_for_sync: bool,
 ) -> Result<Report> {
     let instance = &name_of(engine.store, instance)?;
     engine
@@ -42,29 +47,92 @@ pub async fn grow<N: Nodes>(
             let amount = amount(&subject, disk, growth)?;
             let mut grown = disk.clone();
             grown.record_grow(amount)?;
-            let (at, to) = (subject.place(disk)?, grown.size);
-            let mut steps = Vec::new();
-            for layer in layers(disk) {
-                at.on(begun.nodes)?
-                    .grow(&at.disk, &at.instance, to, *layer, true)
-                    .await?;
-                steps.push(Step::GrowDisk {
-                    at: at.clone(),
-                    to,
-                    layer: *layer,
-                    idle: !subject.instance.disks_active,
-                    record: Vec::new(),
-                });
+            let record = match amount {
+                Mebibytes(0) => Vec::new(),
+                _ => vec![Change::Disk(grown.clone())],
+            };
+            let relabel = match amount {
+                Mebibytes(0) => Vec::new(),
+                _ => subject.relabel(&grown, None)?,
+            };
+            let idle = !subject.instance.disks_active;
+            let plan = Growing {
+                halves: subject.halves(disk)?,
+                to: grown.size,
+                idle,
+            };
+            plan.check(begun.nodes).await?;
+            let mut steps = plan.steps(record);
+            if idle && !disk.children.is_empty() {
+                let places = subject.places_of([disk])?;
+                let logical = steps.pop();
+                steps.extend(assemble(places.clone(), true, Secondary::Required));
+                steps.extend(logical);
+                if wait_for_sync {
+                    let at = subject.places_of([&grown])?;
+                    let otherwise = format!("{grown} is synchronised when it is activated");
+                    steps.push(Step::AwaitSync { at }.or_warn(otherwise));
+                }
+                steps.extend(shut_down(places, true));
             }
-            if amount != Mebibytes(0)
-                && let Some(Step::GrowDisk { record, .. }) = steps.last_mut()
-            {
-                record.push(Change::Disk(grown.clone()));
-                steps.extend(subject.relabel(&grown, None)?);
-            }
+            steps.extend(relabel);
             Ok(steps)
         })
         .await
+}
+
+/// What grows, in this order: the volumes with the data on all nodes, then on the primary node what is built on them.
+struct Growing {
+    /// The disk on each node, the primary one last.
+    halves: Vec<Place>,
+    to: Mebibytes,
+    /// Whether the disk is not in use.
+    idle: bool,
+}
+
+impl Growing {
+    /// Whether all that grows can. What is built on volumes can be asked only while it is in use.
+    async fn check<N: Nodes>(&self, nodes: &N) -> Result<()> {
+        for at in &self.halves {
+            at.on(nodes)?
+                .grow(&at.disk, &at.instance, self.to, Layer::BackingStore, true)
+                .await?;
+        }
+        if let Some(at) = self.built_on_volumes().filter(|_| !self.idle) {
+            at.on(nodes)?
+                .grow(&at.disk, &at.instance, self.to, Layer::Logical, true)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The steps; with the last, the configuration says that it is done.
+    fn steps(&self, record: Vec<Change>) -> Vec<Step> {
+        let grow = |at: &Place, layer, idle| Step::GrowDisk {
+            at: at.clone(),
+            to: self.to,
+            layer,
+            idle,
+            record: Vec::new(),
+        };
+        let built = self.built_on_volumes();
+        // A volume below something else needs nothing done to it before or after.
+        let idle = self.idle && built.is_none();
+        let mut steps: Vec<_> = self
+            .halves
+            .iter()
+            .map(|at| grow(at, Layer::BackingStore, idle))
+            .collect();
+        steps.extend(built.map(|at| grow(at, Layer::Logical, false)));
+        if let Some(Step::GrowDisk { record: last, .. }) = steps.last_mut() {
+            *last = record;
+        }
+        steps
+    }
+
+    fn built_on_volumes(&self) -> Option<&Place> {
+        self.halves.last().filter(|at| !at.disk.children.is_empty())
+    }
 }
 
 fn amount(subject: &Subject, disk: &gnt_config::Disk, growth: Growth) -> Result<Mebibytes> {
@@ -76,13 +144,5 @@ fn amount(subject: &Subject, disk: &gnt_config::Disk, growth: Growth) -> Result<
             from: disk.size,
             to,
         }),
-    }
-}
-
-/// What grows, in this order: the volumes with the data, then what is built on them.
-fn layers(disk: &gnt_config::Disk) -> &'static [Layer] {
-    match disk.children.is_empty() {
-        true => &[Layer::BackingStore],
-        false => &[Layer::BackingStore, Layer::Logical],
     }
 }

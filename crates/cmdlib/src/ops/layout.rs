@@ -13,7 +13,9 @@ use crate::error::{Error, Result};
 use crate::generate::{GenerateRequest, generate_disk_template};
 use crate::ids::Ids;
 use crate::node::Node;
+use crate::ops::room::check_room;
 use crate::ops::{MAX_DISKS, Subject, info_text};
+use crate::saga::Nodes;
 use crate::step::{Label, Step};
 
 /// Lays out new disks for the subject's instance.
@@ -43,11 +45,17 @@ struct Adopted {
 }
 
 impl NewDisk {
-    /// The steps that make it, or make it of the volume that is adopted: that gets the disk's name and is told whose it is.
+    /// The steps that make it on each of its nodes, or make it of the volume that is adopted: that gets the disk's name and is told whose it
+    /// is.
     pub(crate) fn steps(&self, subject: &Subject) -> Result<Vec<Step>> {
         let (at, info) = (subject.place(&self.disk)?, info_text(&subject.instance.name));
         let Some(Adopted { volume, owner, .. }) = &self.adopted else {
-            return Ok(vec![Step::CreateDisk { at, info }]);
+            let halves = subject.halves(&self.disk)?.into_iter();
+            let create = |at| Step::CreateDisk {
+                at,
+                info: info.clone(),
+            };
+            return Ok(halves.map(create).collect());
         };
         let mut before = at.clone();
         before.disk.logical_id = volume.clone();
@@ -64,13 +72,15 @@ impl NewDisk {
 }
 
 impl Layout<'_> {
-    /// The disks wished for, numbered from where the instance's disks end. `node` is asked for what is adopted.
-    pub(crate) async fn disks(
+    /// The disks wished for, numbered from where the instance's disks end. Their nodes are asked whether they can make them, the primary one
+    /// also for what is adopted.
+    pub(crate) async fn disks<N: Nodes>(
         &self,
         wishes: &[Object],
-        node: &impl Node,
+        nodes: &N,
         ids: &mut impl Ids<Error = StoreError>,
     ) -> Result<Vec<NewDisk>> {
+        let node = self.subject.reach(nodes, &self.subject.node.uuid)?;
         let Subject {
             instance,
             disks,
@@ -127,9 +137,14 @@ impl Layout<'_> {
         let mut generated = generate_disk_template(&request, ids)?;
         self.number_apart(&mut generated)?;
         if adopted.is_empty() {
+            let mut halves = Vec::new();
             for disk in &generated {
-                let place = self.subject.place(disk)?;
-                node.check(&place.disk, &place.instance, Operation::Create)
+                halves.extend(self.subject.halves(disk)?);
+            }
+            check_room(nodes, &halves).await?;
+            for half in &halves {
+                half.on(nodes)?
+                    .check(&half.disk, &half.instance, Operation::Create)
                     .await?;
             }
             self.check_adopted(&generated, node).await?;

@@ -7,11 +7,12 @@ pub mod cluster;
 pub mod convert;
 pub mod grow;
 pub mod image;
-mod label;
+pub(crate) mod label;
 mod layout;
 pub mod modify;
 pub mod remove;
 pub mod rename;
+mod room;
 pub mod snapshot;
 pub mod sync;
 pub mod wipe;
@@ -60,6 +61,8 @@ pub struct Subject {
     pub(crate) exclusive_storage: bool,
     /// Where the nodes that its disks name are reached for replication, by UUID.
     addresses: BTreeMap<String, String>,
+    /// Names of those of them that are not to be asked, by UUID.
+    offline: BTreeMap<String, String>,
     /// What those nodes are called.
     names: BTreeMap<String, String>,
 }
@@ -92,9 +95,12 @@ impl Subject {
             node,
             params,
             addresses: BTreeMap::new(),
+            offline: BTreeMap::new(),
             names: BTreeMap::new(),
         };
-        subject.learn_addresses(store, disks.iter().flat_map(Disk::all_nodes))?;
+        let primary = subject.node.uuid.clone();
+        let nodes = disks.iter().flat_map(Disk::all_nodes);
+        subject.learn_addresses(store, nodes.chain([primary.as_str()]))?;
         subject.disks = disks;
         Ok(subject)
     }
@@ -108,10 +114,37 @@ impl Subject {
         for uuid in nodes {
             if let (false, Some(node)) = (self.addresses.contains_key(uuid), store.node(uuid)?) {
                 self.addresses.insert(uuid.to_owned(), node.secondary_ip);
-                self.names.insert(uuid.to_owned(), node.name);
+                self.names.insert(uuid.to_owned(), node.name.clone());
+                if node.offline {
+                    self.offline.insert(uuid.to_owned(), node.name);
+                }
             }
         }
         Ok(())
+    }
+
+    /// The node, unless it is set offline or cannot be asked for another reason.
+    pub(crate) fn reach<'n, N: Nodes>(&self, nodes: &'n N, node: &str) -> Result<&'n N::Node> {
+        match self.offline.get(node) {
+            Some(name) => Err(Error::NodeOffline { node: name.clone() }),
+            None => nodes.node(node),
+        }
+    }
+
+    /// UUID of the node that its disks are mirrored to; none if they are not.
+    pub fn secondary(&self) -> Result<Option<&str>> {
+        let mut nodes: BTreeSet<&str> = self.disks.iter().flat_map(Disk::all_nodes).collect();
+        nodes.remove(self.node.uuid.as_str());
+        match nodes.len() {
+            0 | 1 => Ok(nodes.pop_first()),
+            several => Err(Error::Unfit {
+                what: format!(
+                    "the disks of {} are mirrored to {several} nodes",
+                    self.instance.name
+                ),
+                hint: "detach those that are mirrored elsewhere first",
+            }),
+        }
     }
 
     /// The disk on the instance's primary node, ready to be sent there.
@@ -155,56 +188,55 @@ impl Subject {
         self.with_disks(disks.cloned().collect()).unplaced()
     }
 
-    /// UUIDs of the nodes that have something of a disk, this instance's primary node last.
-    pub(crate) fn homes<'a>(&'a self, disk: &'a Disk) -> Vec<&'a str> {
-        let primary = self.node.uuid.as_str();
-        let mut homes: Vec<&str> = disk.all_nodes().into_iter().collect();
-        if homes.is_empty() {
-            homes = disk.nodes.iter().map(String::as_str).collect();
+    /// A detached disk on each node that has something of it.
+    pub(crate) fn homes(&self, disk: &Disk) -> Result<Vec<Place>> {
+        match disk.all_nodes().is_empty() && !disk.nodes.is_empty() {
+            true => disk.nodes.iter().map(|node| self.place_on(node, disk)).collect(),
+            false => self.halves(disk),
         }
-        homes.sort_by_key(|node| *node == primary);
-        match homes.is_empty() {
-            true => vec![primary],
-            false => homes,
-        }
+    }
+
+    /// The disk on each node that has something of it, the secondary node first.
+    pub(crate) fn halves(&self, disk: &Disk) -> Result<Vec<Place>> {
+        let mut nodes = disk.nodes_from(&self.node.uuid)?;
+        nodes.sort_by_key(|node| *node == self.node.uuid);
+        let halves = nodes.into_iter().map(|node| self.place_on(node, disk));
+        halves.collect()
     }
 
     /// Its disks on each node that has something of them, secondary nodes first (`Disk.ComputeNodeTree`).
     pub fn places(&self) -> Result<Vec<Places>> {
-        let primary = self.node.uuid.as_str();
-        let mut nodes: BTreeSet<&str> = self.disks.iter().flat_map(Disk::all_nodes).collect();
-        nodes.remove(primary);
-        let mut all = Vec::new();
-        for node in nodes.into_iter().chain([primary]) {
-            let mut disks = Vec::new();
-            for disk in &self.disks {
-                if disk.nodes_from(primary)?.contains(&node) {
-                    disks.push(*self.place_on(node, disk)?.disk);
-                }
+        self.places_of(&self.disks)
+    }
+
+    /// The same for some disks.
+    pub(crate) fn places_of<'d>(&self, disks: impl IntoIterator<Item = &'d Disk>) -> Result<Vec<Places>> {
+        let mut by_node: BTreeMap<String, Vec<Disk>> = BTreeMap::new();
+        for disk in disks {
+            for half in self.halves(disk)? {
+                by_node.entry(half.node).or_default().push(*half.disk);
             }
-            if disks.is_empty() {
-                continue;
-            }
-            all.push(Places {
-                node: node.to_owned(),
-                role: if node == primary {
-                    Role::Primary
-                } else {
-                    Role::Secondary
-                },
-                instance: self.instance.name.clone(),
-                disks,
-            });
         }
-        Ok(all)
+        let primary = self.node.uuid.as_str();
+        let on_primary = by_node.remove_entry(primary);
+        let places = by_node.into_iter().chain(on_primary).map(|(node, disks)| Places {
+            role: match node == primary {
+                true => Role::Primary,
+                false => Role::Secondary,
+            },
+            node,
+            instance: self.instance.name.clone(),
+            disks,
+        });
+        Ok(places.collect())
     }
 
     /// The [places](Self::places) on nodes that can be asked. An error if there is none.
     pub fn places_within_reach<N: Nodes>(&self, nodes: &N) -> Result<Vec<Places>> {
         let mut places = self.places()?;
-        places.retain(|places| nodes.node(&places.node).is_ok());
+        places.retain(|places| self.reach(nodes, &places.node).is_ok());
         if places.is_empty() {
-            nodes.node(&self.node.uuid)?;
+            self.reach(nodes, &self.node.uuid)?;
         }
         Ok(places)
     }
@@ -215,9 +247,9 @@ impl Subject {
         nodes: &N,
         disks: impl IntoIterator<Item = &'d Disk>,
     ) -> Result<()> {
-        nodes.node(&self.node.uuid)?;
+        self.reach(nodes, &self.node.uuid)?;
         let mut others = disks.into_iter().flat_map(Disk::all_nodes);
-        others.try_for_each(|node| nodes.node(node).map(drop))
+        others.try_for_each(|node| self.reach(nodes, node).map(drop))
     }
 
     /// The place of the disk that `key` names: its index, `-1` for the last, its name or its UUID.
@@ -294,6 +326,14 @@ pub(crate) fn ids<'a>(store: &'a Store, operation: &'a str) -> impl Ids<Error = 
 pub(crate) fn name_of(store: &Store, key: &str) -> Result<String> {
     let found = store.instance(key)?;
     Ok(found.map_or_else(|| key.to_owned(), |instance| instance.name))
+}
+
+/// The error for something new on a node that is drained.
+pub(crate) fn drained(node: &Node) -> Error {
+    Error::Unfit {
+        what: format!("node {} is drained: it gets nothing new", node.name),
+        hint: "choose another node",
+    }
 }
 
 /// The node of that name or UUID.
@@ -410,7 +450,7 @@ mod tests {
         let refused = [
             now(add(&engine, &request)),
             now(remove::remove(&engine, "inst5.rn")),
-            now(grow::grow(&engine, "inst5.rn", "0", growth)),
+            now(grow::grow(&engine, "inst5.rn", "0", growth, false)),
             now(modify::modify(
                 &engine,
                 "inst5.rn",

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gnt_bdev::Target;
+use gnt_config::template::NEEDS_SECONDARY;
 use gnt_config::{AccessMode, Disk, DiskTemplate, FileDriver, LogicalId, Object};
 use gnt_store::{Change, Filter, Store, StoreError};
 
@@ -11,9 +12,10 @@ use crate::error::{Error, Result};
 use crate::ids::Ids;
 use crate::kind::Kind;
 use crate::node::Node;
+use crate::ops::activate::{Secondary, assemble};
 use crate::ops::label::detached;
 use crate::ops::layout::Layout;
-use crate::ops::remove::storage_dirs;
+use crate::ops::remove::{removal, storage_dirs};
 use crate::ops::{MAX_DISKS, Subject, ids, name_of};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::{Place, Step};
@@ -117,16 +119,20 @@ impl Plan {
             Some(name) => parse_template(&name)?,
             None => self.default_template()?,
         };
+        let secondary = match NEEDS_SECONDARY.contains(template) {
+            true => self.subject.secondary()?.map(str::to_owned),
+            false => None,
+        };
         let layout = Layout {
             store,
             subject: &self.subject,
             template,
-            secondary: None,
+            secondary: secondary.as_deref(),
             file_driver: self.file_driver(),
             file_storage_dir: None,
         };
         let node = self.subject.node.uuid.clone();
-        for new in layout.disks(&[wish], nodes.node(&node)?, ids).await? {
+        for new in layout.disks(&[wish], nodes, ids).await? {
             self.check_name(new.disk.name.as_deref(), &new.disk.uuid)?;
             for path in storage_dirs(std::slice::from_ref(&new.disk)) {
                 self.steps.push(Step::CreateStorageDir {
@@ -145,10 +151,8 @@ impl Plan {
         // It has no place among the instance's disks, nor a link, when it is removed.
         let disk = detached(&self.subject.disks[index]);
         self.take(index, Some(disk.clone()))?;
-        self.removals.push(Step::RemoveDisk {
-            at: self.subject.place(&disk)?,
-            record: vec![Change::RemoveDisk(disk.uuid.clone())],
-        });
+        let forget = vec![Change::RemoveDisk(disk.uuid.clone())];
+        self.removals.extend(removal(self.subject.halves(&disk)?, forget));
         for path in storage_dirs(&[disk]) {
             let node = self.subject.node.uuid.clone();
             self.removals.push(Step::RemoveStorageDir { node, path });
@@ -181,8 +185,25 @@ impl Plan {
                 hint: "attach it to an instance on the node that holds its data",
             });
         }
-        self.subject.ensure_in_reach(nodes, [&disk])?;
         self.subject.learn_addresses(store, disk.all_nodes())?;
+        self.subject.ensure_in_reach(nodes, [&disk])?;
+        let others = |disk: &Disk| -> BTreeSet<String> {
+            let others = disk.all_nodes().into_iter();
+            let others = others.filter(|node| *node != self.subject.node.uuid);
+            others.map(str::to_owned).collect()
+        };
+        let mirrored_to = self.subject.disks.iter().flat_map(others);
+        if let Some(secondary) = mirrored_to.into_iter().next()
+            && others(&disk).iter().any(|node| *node != secondary)
+        {
+            return Err(Error::Unfit {
+                what: format!(
+                    "{disk} is mirrored to another node than the disks of {}",
+                    self.subject.instance.name
+                ),
+                hint: "attach it to an instance with the same secondary node",
+            });
+        }
         self.insert(at, disk, false)
     }
 
@@ -230,8 +251,8 @@ impl Plan {
         self.configure(&before, stored, Some(forget));
         self.relabel(at, &known)?;
         if self.subject.instance.disks_active {
-            let at = self.subject.place(&self.subject.disks[at])?.alone();
-            self.steps.push(Step::AssembleDisks { at, fresh: true });
+            let places = self.subject.places_of([&self.subject.disks[at]])?;
+            self.steps.extend(assemble(places, true, Secondary::Required));
         }
         Ok(())
     }
@@ -239,10 +260,11 @@ impl Plan {
     /// Takes the disk at `index` out of use and away, and moves those behind it. It is `stored` as it is then, if that differs.
     fn take(&mut self, index: usize, stored: Option<Disk>) -> Result<()> {
         let before = self.subject.clone();
-        self.steps.push(Step::ShutdownDisks {
-            at: before.place(&before.disks[index])?.alone(),
-            was_active: before.instance.disks_active,
-        });
+        let places = before.places_of([&before.disks[index]])?;
+        let was_active = before.instance.disks_active;
+        let steps = places.into_iter().rev();
+        self.steps
+            .extend(steps.map(|at| Step::ShutdownDisks { at, was_active }));
         let mut apply = self.renumber(index, |disks| drop(disks.remove(index)));
         apply.extend(stored.map(Change::Disk));
         self.move_links((index + 1..before.disks.len()).map(|index| (index, index - 1)))?;

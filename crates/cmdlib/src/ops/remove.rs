@@ -2,28 +2,35 @@
 
 use std::path::Path;
 
+use gnt_bdev::Operation;
 use gnt_config::template::INSTANCE_DEPENDENT_PATH;
 use gnt_config::{Disk, Instance, LogicalId};
 use gnt_store::Change;
 
 use crate::compute::calculate_file_storage_dir;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kind::Kind;
+use crate::node::{Node, NodeError};
 use crate::ops::{Subject, name_of};
 use crate::saga::{Engine, Nodes, Report};
-use crate::step::Step;
+use crate::step::{Place, Places, Step};
 
-/// Removes the instance with its disks, last disk first (`gnt-instance remove`). All are taken out of use before the first is removed,
-/// and the configuration follows disk by disk: if one cannot be removed, the instance is left with those that are still there.
+/// Removes the instance with its disks, last disk first (`gnt-instance remove`). Nothing begins unless all can be removed, as far as that can
+/// be told. All are taken out of use before the first is removed, and the configuration follows disk by disk: if one cannot be removed, the
+/// instance is left with those that are still there. What a secondary node has that is set offline is left there, and told.
 pub async fn remove<N: Nodes>(engine: &Engine<'_, N>, instance: &str) -> Result<Report> {
     let instance = &name_of(engine.store, instance)?;
-    engine
+    let mut warnings = Vec::new();
+    let mut report = engine
         .run(Kind::Remove, &[instance], async |begun| {
             let subject = Subject::load(engine.store, instance)?;
-            subject.ensure_in_reach(begun.nodes, &subject.disks)?;
             let was_active = subject.instance.disks_active;
-            let places = subject.places()?.into_iter().rev();
-            let mut steps: Vec<_> = places.map(|at| Step::ShutdownDisks { at, was_active }).collect();
+            let places = subject.places_within_reach(begun.nodes)?;
+            ensure_rest_offline(&subject, begun.nodes, &places)?;
+            let mut steps = Vec::new();
+            for at in places.into_iter().rev() {
+                steps.push(Step::ShutdownDisks { at, was_active });
+            }
             if was_active {
                 steps.push(subject.record_active(false));
             }
@@ -31,16 +38,17 @@ pub async fn remove<N: Nodes>(engine: &Engine<'_, N>, instance: &str) -> Result<
                 disks_active: false,
                 ..subject.instance.clone()
             };
-            for disk in subject.disks.iter().rev() {
+            for disk in removable(&subject, begun.nodes).await? {
                 left.disks.retain(|uuid| *uuid != disk.uuid);
-                steps.push(Step::RemoveDisk {
-                    at: subject.place(disk)?,
-                    record: vec![
-                        Change::Instance(left.clone()),
-                        Change::RemoveDisk(disk.uuid.clone()),
-                    ],
-                });
+                let mut halves = subject.halves(disk)?;
+                halves.retain(|half| subject.reach(begun.nodes, &half.node).is_ok());
+                let record = vec![
+                    Change::Instance(left.clone()),
+                    Change::RemoveDisk(disk.uuid.clone()),
+                ];
+                steps.extend(removal(halves, record));
             }
+            warnings = subject.offline_halves("is left there");
             let dirs = match subject.disks.is_empty() {
                 true => default_dirs(&subject),
                 false => storage_dirs(&subject.disks),
@@ -55,7 +63,69 @@ pub async fn remove<N: Nodes>(engine: &Engine<'_, N>, instance: &str) -> Result<
             });
             Ok(steps)
         })
-        .await
+        .await?;
+    report.warnings.append(&mut warnings);
+    Ok(report)
+}
+
+/// The steps that remove a disk on each of its nodes; with the last, the configuration says so.
+pub(crate) fn removal(halves: Vec<Place>, record: Vec<Change>) -> Vec<Step> {
+    let last = halves.len().saturating_sub(1);
+    let remove = |(number, at)| Step::RemoveDisk {
+        at,
+        record: match number == last {
+            true => record.clone(),
+            false => Vec::new(),
+        },
+    };
+    halves.into_iter().enumerate().map(remove).collect()
+}
+
+/// Only what is on a secondary node that is set offline may be left.
+fn ensure_rest_offline<N: Nodes>(subject: &Subject, nodes: &N, within_reach: &[Places]) -> Result<()> {
+    subject.reach(nodes, &subject.node.uuid)?;
+    for at in subject.places()? {
+        if within_reach.iter().any(|there| there.node == at.node) {
+            continue;
+        }
+        match subject.reach(nodes, &at.node) {
+            Ok(_) | Err(Error::NodeOffline { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The disks in the order in which they can be removed: the last first, but what has snapshots that are disks of the instance too after those.
+async fn removable<'s, N: Nodes>(subject: &'s Subject, nodes: &N) -> Result<Vec<&'s Disk>> {
+    let (mut first, mut after_snapshots) = (Vec::new(), Vec::new());
+    for disk in subject.disks.iter().rev() {
+        let mut order = &mut first;
+        for half in subject.halves(disk)? {
+            let Ok(node) = subject.reach(nodes, &half.node) else {
+                continue;
+            };
+            for device in half.disk.walk() {
+                match node.check(device, &half.instance, Operation::Remove).await {
+                    Ok(()) => {}
+                    Err(error) if has_only_snapshots(&error, &subject.disks) => order = &mut after_snapshots,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        order.push(disk);
+    }
+    first.append(&mut after_snapshots);
+    Ok(first)
+}
+
+/// Whether all that is in the way of a volume's removal are snapshots that are among `disks`.
+fn has_only_snapshots(error: &NodeError, disks: &[Disk]) -> bool {
+    let is_a_disk = |snapshot: &String| {
+        let mut devices = disks.iter().flat_map(Disk::walk);
+        devices.any(|disk| disk.logical_id.volume() == snapshot.as_str())
+    };
+    matches!(error, NodeError::Storage(error) if error.snapshots().is_some_and(|all| all.iter().all(is_a_disk)))
 }
 
 /// Where an instance that has no disks any more may have had some, if its removal was broken off.

@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::ids::Ids;
 use crate::kind::Kind;
 use crate::node::Node;
-use crate::ops::convert::removal;
 use crate::ops::modify::find_detached;
+use crate::ops::remove::removal;
 use crate::ops::{Subject, ids, name_of};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::{Pace, Step, Transfer};
@@ -107,8 +107,11 @@ pub async fn restore<N: Nodes>(
                         needs: snapshot.size.bytes(),
                     });
                 }
-                let home = subject.homes(&snapshot).pop().unwrap_or(&subject.node.uuid);
-                let (from, to) = (subject.place_on(home, &snapshot)?, subject.place(disk)?);
+                let Some(from) = subject.homes(&snapshot)?.pop() else {
+                    continue;
+                };
+                subject.reach(begun.nodes, &from.node)?;
+                let to = subject.place(disk)?;
                 let mut uses = subject.places()?;
                 uses.push(from.clone().alone());
                 let transfer = Transfer {
@@ -136,10 +139,11 @@ pub async fn remove_snapshot<N: Nodes>(
         .run(Kind::RemoveSnapshot, &[instance], async |begun| {
             let subject = Subject::load(engine.store, instance)?;
             let snapshot = find_detached(engine.store, snapshot)?;
-            for node in subject.homes(&snapshot) {
-                begun.nodes.node(node)?;
+            let homes = subject.homes(&snapshot)?;
+            for at in &homes {
+                subject.reach(begun.nodes, &at.node)?;
             }
-            removal(&subject, &snapshot)
+            Ok(removal(homes, vec![Change::RemoveDisk(snapshot.uuid.clone())]))
         })
         .await
 }

@@ -1,16 +1,32 @@
 //! What a step does, and what can be seen of it.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
-use gnt_bdev::LocalDiskStatus;
+use gnt_bdev::{Layer, LocalDiskStatus, Status, SyncProgress, Target};
 use gnt_config::{LogicalId, Mebibytes};
 
 use crate::error::{Error, Result};
-use crate::node::Node;
+use crate::node::{Node, Role};
 use crate::saga::{AssembledDisk, Nodes};
 use crate::step::{Place, Places, Step, Transfer};
 
-/// Does what the step says. A change of the configuration is made when the step is recorded.
-pub(super) async fn act<N: Nodes>(nodes: &N, step: &Step) -> Result<Vec<AssembledDisk>> {
+/// Between two looks at a synchronisation.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often in a row mirrors may be seen incomplete with nothing being synchronised: that may be about to begin (`WaitForSync`).
+const PATIENCE: u32 = 10;
+
+/// Does what the step says. A change of the configuration is made when the step is recorded. `syncing` is told how far a synchronisation is
+/// that is waited for.
+pub(super) async fn act<N: Nodes>(
+    nodes: &N,
+    step: &Step,
+    syncing: &dyn Fn(SyncProgress),
+) -> Result<Vec<AssembledDisk>> {
+    let mut step = step;
+    while let Step::Try { attempt, .. } = step {
+        step = attempt;
+    }
     match step {
         Step::CreateStorageDir { node, path } => {
             nodes.node(node)?.create_storage_dir(path).await.map(drop)?
@@ -51,12 +67,8 @@ pub(super) async fn act<N: Nodes>(nodes: &N, step: &Step) -> Result<Vec<Assemble
             })
             .await?;
         }
-        Step::AddChildren { at } => at
-            .on(nodes)?
-            .add_children(&at.disk, &at.instance)
-            .await
-            .map(drop)?,
-        Step::RemoveChildren { at } => at
+        Step::AddChildren { at } => add_children(nodes, at).await?,
+        Step::RemoveChildren { at, .. } => at
             .on(nodes)?
             .remove_children(&at.disk, &at.instance)
             .await
@@ -108,14 +120,109 @@ pub(super) async fn act<N: Nodes>(nodes: &N, step: &Step) -> Result<Vec<Assemble
             .create(&at.disk, &at.instance, info)
             .await
             .map(drop)?,
-        Step::CheckData { at } => check_data(nodes, at).await?,
         // What comes before has a course of its own.
         Step::CopyDisk { transfer, .. }
         | Step::WipeDisk { transfer, .. }
         | Step::ImageDisk { transfer, .. } => release(nodes, transfer).await?,
-        Step::Configure { .. } => {}
+        Step::ChangePeer { at, .. } => assemble_halves(nodes, at).await?,
+        Step::CheckData { at, mirrored } => check_data(nodes, at, *mirrored).await?,
+        Step::AwaitPeers { at } => nodes.node(&at.node)?.wait_sync(&at.targets()).await.map(drop)?,
+        Step::AwaitSync { at } => await_sync(nodes, at, syncing).await?,
+        Step::Configure { .. } | Step::Try { .. } => {}
     }
     Ok(Vec::new())
+}
+
+/// The volumes may be inactive, where the node was started anew.
+async fn add_children<N: Nodes>(nodes: &N, at: &Place) -> Result<()> {
+    let node = at.on(nodes)?;
+    let volumes = at.disk.children.iter();
+    let volumes: Vec<_> = volumes.map(|volume| Target::new(volume, &at.instance)).collect();
+    for assembled in node.assemble_all(&volumes, Role::Secondary).await? {
+        assembled?;
+    }
+    node.add_children(&at.disk, &at.instance).await?;
+    Ok(())
+}
+
+/// Assembles disks without opening them; those that are assembled get what they lack.
+async fn assemble_halves<N: Nodes>(nodes: &N, at: &Places) -> Result<()> {
+    let assembled = nodes
+        .node(&at.node)?
+        .assemble_all(&at.targets(), Role::Secondary)
+        .await?;
+    for disk in assembled {
+        disk?;
+    }
+    Ok(())
+}
+
+/// The disks as they are on a node, each of which must be there.
+async fn find_all<N: Nodes>(nodes: &N, at: &Places) -> Result<Vec<Status>> {
+    let found = nodes.node(&at.node)?.find_all(&at.targets()).await?;
+    let status = |(disk, found): (&gnt_config::Disk, crate::node::NodeResult<Option<Status>>)| {
+        found?.ok_or_else(|| Error::Gone {
+            disk: disk.to_string(),
+            instance: at.instance.clone(),
+        })
+    };
+    at.disks.iter().zip(found).map(status).collect()
+}
+
+async fn check_data<N: Nodes>(nodes: &N, at: &Places, mirrored: bool) -> Result<()> {
+    let found = find_all(nodes, at).await?;
+    for (disk, status) in at.disks.iter().zip(found) {
+        let is_good = status.sync.ldisk_status == LocalDiskStatus::Okay;
+        if !is_good || (mirrored && status.sync.is_degraded) {
+            return Err(Error::NoGoodData {
+                disk: disk.to_string(),
+                node: nodes.node(&at.node)?.name().to_owned(),
+                sync: status.sync,
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn await_sync<N: Nodes>(nodes: &N, all: &[Places], syncing: &dyn Fn(SyncProgress)) -> Result<()> {
+    for at in all {
+        assemble_halves(nodes, at).await?;
+    }
+    let Some(good) = all.last() else {
+        return Ok(());
+    };
+    let mut patience = PATIENCE;
+    loop {
+        let progress = nodes.node(&good.node)?.wait_sync(&good.targets()).await?;
+        syncing(progress);
+        let degraded = match progress.done {
+            true => degraded(nodes, all).await?,
+            false => None,
+        };
+        match (progress.done, degraded) {
+            (true, None) => return Ok(()),
+            (true, Some(error)) if patience == 1 => return Err(error),
+            (true, Some(_)) => patience -= 1,
+            (false, _) => patience = PATIENCE,
+        }
+        nodes.pause(LOOK_EVERY).await;
+    }
+}
+
+/// The error for the first disk that is not mirrored as it should be.
+async fn degraded<N: Nodes>(nodes: &N, all: &[Places]) -> Result<Option<Error>> {
+    for at in all {
+        for (disk, status) in at.disks.iter().zip(find_all(nodes, at).await?) {
+            if status.sync.is_degraded {
+                return Ok(Some(Error::NoGoodData {
+                    disk: disk.to_string(),
+                    node: nodes.node(&at.node)?.name().to_owned(),
+                    sync: status.sync,
+                }));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Asks several nodes at the same time; the first error is told when all have answered.
@@ -147,27 +254,6 @@ async fn release<N: Nodes>(nodes: &N, transfer: &Transfer) -> Result<()> {
     Ok(())
 }
 
-async fn check_data<N: Nodes>(nodes: &N, at: &Places) -> Result<()> {
-    let node = nodes.node(&at.node)?;
-    let found = node.find_all(&at.targets()).await?;
-    for (disk, found) in at.disks.iter().zip(found) {
-        let (disk, instance) = (disk.to_string(), at.instance.clone());
-        match found? {
-            None => return Err(Error::Gone { disk, instance }),
-            Some(status) if status.sync.ldisk_status != LocalDiskStatus::Okay => {
-                return Err(Error::OutOfDate {
-                    disk,
-                    instance,
-                    node: node.name().to_owned(),
-                    status: status.sync.ldisk_status,
-                });
-            }
-            Some(_) => {}
-        }
-    }
-    Ok(())
-}
-
 async fn shutdown<N: Nodes>(nodes: &N, at: &Place) -> Result<()> {
     at.on(nodes)?.shutdown(&at.disk, &at.instance).await?;
     Ok(())
@@ -184,6 +270,10 @@ pub(super) enum Trace {
 
 /// Looks at what the step would have changed.
 pub(super) async fn look<N: Nodes>(nodes: &N, step: &Step) -> Trace {
+    let mut step = step;
+    while let Step::Try { attempt, .. } = step {
+        step = attempt;
+    }
     match step {
         Step::CreateDisk { at, .. } => match size_of(nodes, at).await {
             Ok(None) => Trace::Nothing,
@@ -206,13 +296,16 @@ pub(super) async fn look<N: Nodes>(nodes: &N, step: &Step) -> Trace {
             Ok(Some(_)) => Trace::Part(format!("{at} is still there, but its data may be damaged")),
             Err(_) => Trace::Unknown,
         },
-        Step::GrowDisk { at, to, idle, .. } => {
+        Step::GrowDisk {
+            at, to, layer, idle, ..
+        } => {
             let left = *idle && shutdown(nodes, at).await.is_err();
-            match size_of(nodes, at).await {
+            let (grown, to) = grown_device(at, *to, *layer);
+            match size_of(nodes, &grown).await {
                 _ if left => Trace::Part(format!("{at} may be attached")),
-                Ok(Some(Some(size))) if size >= *to => Trace::All,
-                Ok(Some(Some(size))) if size <= at.disk.size => Trace::Nothing,
-                Ok(Some(Some(size))) => Trace::Part(format!("{at} has {size}")),
+                Ok(Some(Some(size))) if size >= to => Trace::All,
+                Ok(Some(Some(size))) if size <= grown.disk.size => Trace::Nothing,
+                Ok(Some(Some(size))) => Trace::Part(format!("{grown} has {size}")),
                 _ => Trace::Unknown,
             }
         }
@@ -224,6 +317,18 @@ pub(super) async fn look<N: Nodes>(nodes: &N, step: &Step) -> Trace {
             Trace::Part(format!("a part of what was on {at} may be overwritten{left}"))
         }
         _ => Trace::Unknown,
+    }
+}
+
+/// What really grows when a layer of a disk does, and the size that it gets.
+fn grown_device(at: &Place, to: Mebibytes, layer: Layer) -> (Place, Mebibytes) {
+    match (at.disk.children.first(), layer) {
+        (Some(data), Layer::BackingStore) => {
+            let to = Mebibytes(data.size.0 + to.0.saturating_sub(at.disk.size.0));
+            let disk = Box::new(data.clone());
+            (Place { disk, ..at.clone() }, to)
+        }
+        _ => (at.clone(), to),
     }
 }
 

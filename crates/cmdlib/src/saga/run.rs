@@ -74,7 +74,7 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
         let before = before.skip_while(|step| step.transfer().is_some());
         let uses = before.take_while(|step| matches!(step, Step::AssembleDisks { .. }));
         for step in uses.collect::<Vec<_>>().into_iter().rev() {
-            act(&self.held.nodes, step).await?;
+            act(&self.held.nodes, step, &|_| {}).await?;
         }
         Ok(())
     }
@@ -83,7 +83,8 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
     async fn act(&self, index: usize, begun: u64) -> Result<Vec<AssembledDisk>> {
         let step = &self.steps[index];
         let Some(total) = step.transfer().map(|transfer| transfer.bytes) else {
-            return act(&self.held.nodes, step).await;
+            let syncing = |progress| self.tell(Event::Syncing(step, progress));
+            return act(&self.held.nodes, step, &syncing).await;
         };
         let mut course = Course::new(begun, |done| {
             self.store().step_progress(&self.held.id, index, &done.into())?;
@@ -91,7 +92,7 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
             Ok(())
         });
         transfer(&self.held.nodes, step, &mut course).await?;
-        act(&self.held.nodes, step).await
+        act(&self.held.nodes, step, &|_| {}).await
     }
 
     async fn forward_resumed(&self, from: usize, begun: u64, resumed: bool) -> Result<Report> {
@@ -103,8 +104,8 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
         for (index, step) in self.steps.iter().enumerate().skip(from) {
             self.tell(Event::Starting(step));
             match self.act(index, std::mem::take(&mut done)).await {
-                Ok(assembled) => report.assembled.extend(assembled),
-                Err(error) if step.is_optional() => report.warnings.push(chain(&error)),
+                Ok(assembled) => report.note(assembled),
+                Err(error) if step.is_optional() => report.warnings.push(step.do_without(&error)),
                 Err(error) => {
                     // What another process may have begun to make is ours.
                     let others = error.is_already_exists() && !(resumed && index == from);
@@ -202,10 +203,11 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
         match step.undo() {
             Undo::Never => Ok(Undone::Not),
             Undo::Nothing => Ok(Undone::Entirely(None)),
-            Undo::Step(undo) => {
-                self.act_undo(&undo).await?;
-                Ok(Undone::Entirely(Some(undo)))
-            }
+            Undo::Step(undo) => match self.act_undo(&undo).await {
+                Ok(()) => Ok(Undone::Entirely(Some(undo))),
+                Err(error) if undo.is_attempt() => Ok(Undone::Partly(undo.do_without(&error))),
+                Err(error) => Err(error),
+            },
         }
     }
 
@@ -223,6 +225,7 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
             None => None,
             Some(undo) => match self.act_undo(undo).await {
                 Ok(()) => return Ok(Undone::Entirely(Some(undo.clone()))),
+                Err(error) if undo.is_attempt() => return Ok(Undone::Partly(undo.do_without(&error))),
                 Err(error) => Some(error),
             },
         };
@@ -245,7 +248,7 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
 
     async fn act_undo(&self, undo: &Step) -> Result<()> {
         self.tell(Event::Undoing(undo));
-        act(&self.held.nodes, undo).await?;
+        act(&self.held.nodes, undo, &|_| {}).await?;
         self.tell(Event::Acted(undo));
         Ok(())
     }

@@ -7,23 +7,23 @@ use gnt_bdev::transfer::{Content, Piece};
 
 /// The bytes of a volume that are not zero, in pieces by their offsets: a sparse file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Bytes(BTreeMap<u64, Vec<u8>>);
+pub struct Bytes(BTreeMap<u64, Vec<u8>>);
 
 impl Bytes {
     /// A volume that begins with this number, which is how tests tell volumes apart.
-    pub(crate) fn marked(mark: u64) -> Self {
+    pub fn marked(mark: u64) -> Self {
         let mut bytes = Self::default();
         bytes.write(0, &mark.to_le_bytes());
         bytes
     }
 
     /// The number that the volume begins with.
-    pub(crate) fn mark(&self) -> u64 {
+    pub fn mark(&self) -> u64 {
         self.number(0)
     }
 
     /// The number at an offset.
-    pub(crate) fn number(&self, offset: u64) -> u64 {
+    pub fn number(&self, offset: u64) -> u64 {
         let mut number = [0; 8];
         for (at, data) in self.range(offset, 8) {
             let at = (at - offset) as usize;
@@ -32,7 +32,8 @@ impl Bytes {
         u64::from_le_bytes(number)
     }
 
-    pub(crate) fn write(&mut self, offset: u64, data: &[u8]) {
+    /// Writes bytes at an offset.
+    pub fn write(&mut self, offset: u64, data: &[u8]) {
         self.clear(offset, data.len() as u64);
         if data.iter().any(|byte| *byte != 0) {
             self.0.insert(offset, data.to_vec());
@@ -40,7 +41,7 @@ impl Bytes {
     }
 
     /// Zeros from `offset` on.
-    pub(crate) fn clear(&mut self, offset: u64, length: u64) {
+    pub fn clear(&mut self, offset: u64, length: u64) {
         let end = offset.saturating_add(length);
         let before = self.0.range(..offset).next_back();
         let touched: Vec<u64> = before
@@ -76,7 +77,7 @@ impl Bytes {
     }
 
     /// A range as [`crate::Node::read`] tells it.
-    pub(crate) fn read(&self, offset: u64, length: u64) -> Vec<Piece> {
+    pub fn read(&self, offset: u64, length: u64) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut next = offset;
         let zeros = |from: u64, to: u64| {
@@ -97,7 +98,8 @@ impl Bytes {
         pieces
     }
 
-    pub(crate) fn put(&mut self, piece: &Piece) {
+    /// Writes a piece where it belongs.
+    pub fn put(&mut self, piece: &Piece) {
         match &piece.content {
             Content::Zeros(length) => self.clear(piece.offset, *length),
             Content::Data(data) => self.write(piece.offset, data),
@@ -105,7 +107,7 @@ impl Bytes {
     }
 
     /// Equal for ranges with the same bytes, and for others not; not SHA-256, which the callers do not notice.
-    pub(crate) fn checksum(&self, offset: u64, length: u64) -> [u8; 32] {
+    pub fn checksum(&self, offset: u64, length: u64) -> [u8; 32] {
         let mut sum = [0; 32];
         for (salt, part) in (0u8..).zip(sum.chunks_mut(8)) {
             let mut hasher = DefaultHasher::new();

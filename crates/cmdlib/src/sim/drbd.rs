@@ -2,26 +2,28 @@
 //! without fencing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use gnt_bdev::drbd::Verdict;
-use gnt_bdev::{DrbdError, LocalDiskStatus, SyncStatus, ToolError};
+use gnt_bdev::{DrbdError, DrbdMinor, LocalDiskStatus, SyncStatus, ToolError};
 use gnt_config::{Disk, LogicalId, Mebibytes, Secret};
 use tokio::time::Instant;
 
 use crate::sim::World;
 use crate::sim::content::Bytes;
-use crate::sim::world::key;
+use crate::sim::world::{device_path, key};
 
 /// What all of it has in common.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Drbd {
+pub struct Drbd {
     /// Mebibytes a second with which mirrors are synchronised; none if that takes no time.
-    pub(crate) rate: Option<u64>,
+    pub rate: Option<u64>,
     /// Synchronisations under way, by node and minor of the one that gets data.
     resyncs: BTreeMap<(String, u32), Resync>,
     /// The last generation of data that began.
     generation: Generation,
+    clock: Clock,
 }
 
 /// What names a generation of data. How many there were is nobody's concern.
@@ -34,50 +36,70 @@ impl PartialEq for Generation {
     }
 }
 
+/// The time, since the first call to a node, when a node was last called. What it is is nobody's concern.
+#[derive(Debug, Clone, Copy, Default)]
+struct Clock {
+    first: Option<Instant>,
+    now: Duration,
+}
+
+impl PartialEq for Clock {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// A synchronisation.
 #[derive(Debug, Clone, PartialEq)]
 struct Resync {
     total: Duration,
     left: Duration,
     /// Since when; none while it is paused.
-    since: Option<Instant>,
+    since: Option<Duration>,
 }
 
 /// A minor as the kernel of a node has it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Minor {
+pub struct Minor {
     /// None while it is diskless.
-    pub(crate) backing: Option<Backing>,
+    pub backing: Option<Backing>,
     /// None while it stands alone.
-    pub(crate) net: Option<Net>,
-    pub(crate) is_primary: bool,
+    pub net: Option<Net>,
+    /// Whether this node may write.
+    pub is_primary: bool,
     /// Otherwise it waits for its peer, if it is on the network.
-    pub(crate) is_connected: bool,
-    pub(crate) size: Mebibytes,
+    pub is_connected: bool,
+    /// Of the device.
+    pub size: Mebibytes,
     /// Why it and its peer parted when they met.
-    pub(crate) verdict: Option<Verdict>,
+    pub verdict: Option<Verdict>,
 }
 
 /// Keys of the volumes that it keeps its data on.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Backing {
-    pub(crate) data: String,
-    pub(crate) meta: String,
+pub struct Backing {
+    /// Of the data.
+    pub data: String,
+    /// Of the metadata.
+    pub meta: String,
 }
 
 /// Its connection.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Net {
+pub struct Net {
     /// UUID of the node and minor there.
-    pub(crate) peer: (String, u32),
+    pub peer: (String, u32),
+    /// Addresses of this end and the other.
+    ends: [Option<SocketAddr>; 2],
     port: u16,
     secret: Secret,
-    pub(crate) multimaster: bool,
+    /// Whether both ends may be primary.
+    pub multimaster: bool,
 }
 
 /// What is kept on the metadata volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Metadata {
+pub struct Metadata {
     /// The generation of the data here; 0 if nothing was ever written.
     current: u64,
     /// The generation that the peer had when it was last seen, if there were others since.
@@ -106,9 +128,12 @@ impl Metadata {
 
 /// The data on one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DiskState {
+pub enum DiskState {
+    /// There is none.
     Diskless,
+    /// It is not all of one time.
     Inconsistent,
+    /// It is good, as far as this node knows.
     UpToDate,
 }
 
@@ -170,6 +195,8 @@ impl Wanted {
             minor: dynamic.local_minor,
             backing,
             net: port.map(|port| Net {
+                ends: [&dynamic.local_ip, &dynamic.remote_ip]
+                    .map(|ip| ip.parse().ok().map(|ip| SocketAddr::new(ip, port))),
                 peer: (nodes[1 - local].clone(), dynamic.remote_minor),
                 port,
                 secret: secret.clone(),
@@ -215,7 +242,7 @@ impl World {
     }
 
     /// The state of the data that a minor has.
-    pub(crate) fn disk_state(&self, node: &str, minor: u32) -> DiskState {
+    pub fn disk_state(&self, node: &str, minor: u32) -> DiskState {
         match self.metadata(node, minor) {
             None => DiskState::Diskless,
             Some(Metadata {
@@ -227,7 +254,7 @@ impl World {
     }
 
     /// Where the peer is that a minor is connected to.
-    pub(crate) fn drbd_peer(&self, node: &str, minor: u32) -> Option<(String, u32)> {
+    pub(super) fn drbd_peer(&self, node: &str, minor: u32) -> Option<(String, u32)> {
         let minor = self.minor(node, minor)?;
         minor
             .net
@@ -261,12 +288,12 @@ impl World {
     }
 
     /// The disk's minor, if it runs.
-    pub(crate) fn running_minor(&self, node: &str, disk: &Disk) -> Option<(u32, &Minor)> {
+    pub(super) fn running_minor(&self, node: &str, disk: &Disk) -> Option<(u32, &Minor)> {
         let (wanted, minor) = self.running(node, disk).ok()?;
         Some((wanted.minor, minor?))
     }
 
-    pub(crate) fn drbd_create(&mut self, node: &str, disk: &Disk) -> Result<bool> {
+    pub(super) fn drbd_create(&mut self, node: &str, disk: &Disk) -> Result<bool> {
         let (wanted, minor) = self.running(node, disk)?;
         if minor.is_some_and(|minor| minor.backing.is_some()) {
             return Ok(false);
@@ -295,7 +322,7 @@ impl World {
         Ok(&mut meta.meta)
     }
 
-    pub(crate) fn drbd_assemble(&mut self, node: &str, disk: &Disk) -> Result<()> {
+    pub(super) fn drbd_assemble(&mut self, node: &str, disk: &Disk) -> Result<()> {
         let (wanted, running) = self.running(node, disk)?;
         let mut minor = running.cloned().unwrap_or(Minor {
             backing: None,
@@ -334,7 +361,7 @@ impl World {
     }
 
     /// Whether there was one.
-    pub(crate) fn drbd_shutdown(&mut self, node: &str, disk: &Disk) -> Result<bool> {
+    pub(super) fn drbd_shutdown(&mut self, node: &str, disk: &Disk) -> Result<bool> {
         let wanted = Wanted::of(node, disk)?;
         let is_it = self
             .minor(node, wanted.minor)
@@ -345,12 +372,12 @@ impl World {
         Ok(is_it)
     }
 
-    pub(crate) fn drop_minor(&mut self, node: &str, minor: u32) {
+    pub(super) fn drop_minor(&mut self, node: &str, minor: u32) {
         self.part(node, minor);
         self.machine(node).minors.remove(&minor);
     }
 
-    pub(crate) fn drbd_open(&mut self, node: &str, disk: &Disk) -> Result<()> {
+    pub(super) fn drbd_open(&mut self, node: &str, disk: &Disk) -> Result<()> {
         let (Wanted { minor: number, .. }, minor) = self.active(node, disk)?;
         if minor.is_primary {
             return Ok(());
@@ -400,7 +427,7 @@ impl World {
         self.metadata(node, minor) == Some(&Metadata::just_created())
     }
 
-    pub(crate) fn drbd_close(&mut self, node: &str, disk: &Disk) {
+    pub(super) fn drbd_close(&mut self, node: &str, disk: &Disk) {
         let Some((number, _)) = self.running_minor(node, disk) else {
             return;
         };
@@ -409,7 +436,7 @@ impl World {
         }
     }
 
-    pub(crate) fn drbd_disconnect(&mut self, node: &str, disk: &Disk) -> Result<bool> {
+    pub(super) fn drbd_disconnect(&mut self, node: &str, disk: &Disk) -> Result<bool> {
         let (Wanted { minor: number, .. }, minor) = self.active(node, disk)?;
         if minor.net.is_none() {
             return Ok(false);
@@ -428,7 +455,7 @@ impl World {
     }
 
     /// Puts a disk on the network; whether it and its peer have met is seen later.
-    pub(crate) fn drbd_attach_net(&mut self, node: &str, disk: &Disk, multimaster: bool) -> Result<bool> {
+    pub(super) fn drbd_attach_net(&mut self, node: &str, disk: &Disk, multimaster: bool) -> Result<bool> {
         let (wanted, minor) = self.active(node, disk)?;
         if let Some(net) = &minor.net {
             return match net.multimaster == multimaster {
@@ -448,7 +475,7 @@ impl World {
     }
 
     /// Whether a disk is connected as it should be; an error if it will not be.
-    pub(crate) fn drbd_is_connected(&self, node: &str, disk: &Disk, two_primaries: bool) -> Result<bool> {
+    pub(super) fn drbd_is_connected(&self, node: &str, disk: &Disk, two_primaries: bool) -> Result<bool> {
         let (Wanted { minor: number, .. }, minor) = self.active(node, disk)?;
         if let Some(verdict) = &minor.verdict {
             return Err(self.apart(node, number, verdict.clone()));
@@ -459,7 +486,7 @@ impl World {
     }
 
     /// What is told of a disk that did not meet its peer.
-    pub(crate) fn drbd_not_connected(&self, node: &str, disk: &Disk) -> DrbdError {
+    pub(super) fn drbd_not_connected(&self, node: &str, disk: &Disk) -> DrbdError {
         match self.active(node, disk) {
             Err(error) => error,
             Ok((
@@ -496,7 +523,7 @@ impl World {
         }
     }
 
-    pub(crate) fn drbd_add_children(&mut self, node: &str, disk: &Disk) -> Result<bool> {
+    pub(super) fn drbd_add_children(&mut self, node: &str, disk: &Disk) -> Result<bool> {
         let (wanted, minor) = self.active(node, disk)?;
         if minor.backing.is_some() {
             return Ok(false);
@@ -514,7 +541,7 @@ impl World {
         Ok(true)
     }
 
-    pub(crate) fn drbd_remove_children(&mut self, node: &str, disk: &Disk) -> Result<bool> {
+    pub(super) fn drbd_remove_children(&mut self, node: &str, disk: &Disk) -> Result<bool> {
         let (Wanted { minor: number, .. }, minor) = self.active(node, disk)?;
         if minor.backing.is_none() {
             return Ok(false);
@@ -536,7 +563,7 @@ impl World {
     }
 
     /// The volumes below must have grown on both nodes.
-    pub(crate) fn drbd_grow(
+    pub(super) fn drbd_grow(
         &mut self,
         node: &str,
         disk: &Disk,
@@ -579,12 +606,12 @@ impl World {
         Ok(true)
     }
 
-    pub(crate) fn drbd_pause(&mut self, node: &str, disk: &Disk, pause: bool) -> Result<()> {
+    pub(super) fn drbd_pause(&mut self, node: &str, disk: &Disk, pause: bool) -> Result<()> {
         let (Wanted { minor: number, .. }, _) = self.active(node, disk)?;
         let ends = [Some((node.to_owned(), number)), self.drbd_peer(node, number)];
+        let now = self.drbd.clock.now;
         for end in ends.into_iter().flatten() {
             if let Some(resync) = self.drbd.resyncs.get_mut(&end) {
-                let now = Instant::now();
                 match (pause, resync.since) {
                     (true, Some(since)) => {
                         (resync.left, resync.since) = (resync.left.saturating_sub(now - since), None);
@@ -597,8 +624,32 @@ impl World {
         Ok(())
     }
 
+    /// The minors of a node as [`gnt_bdev::drbd::minors`] tells them.
+    pub(super) fn drbd_minors(&self, node: &str) -> Vec<DrbdMinor> {
+        let path = |key: &String| {
+            let volume = self.volumes.get(key)?;
+            Some(device_path(node, volume.device, &volume.logical_id))
+        };
+        let tell = |(number, minor): (&u32, &Minor)| DrbdMinor {
+            minor: *number,
+            ours: true,
+            data: minor.backing.as_ref().and_then(|backing| path(&backing.data)),
+            meta: minor.backing.as_ref().and_then(|backing| path(&backing.meta)),
+            local: minor.net.as_ref().and_then(|net| net.ends[0]),
+            remote: minor.net.as_ref().and_then(|net| net.ends[1]),
+            primary: minor.is_primary,
+            secret: minor.net.as_ref().map(|net| net.secret.clone()),
+        };
+        let minors = self
+            .machines
+            .get(node)
+            .into_iter()
+            .flat_map(|machine| &machine.minors);
+        minors.map(tell).collect()
+    }
+
     /// As the driver tells it.
-    pub(crate) fn drbd_sync_status(&self, node: &str, disk: &Disk) -> SyncStatus {
+    pub(super) fn drbd_sync_status(&self, node: &str, disk: &Disk) -> SyncStatus {
         let Some((number, minor)) = self.running_minor(node, disk) else {
             return SyncStatus {
                 is_degraded: true,
@@ -609,6 +660,7 @@ impl World {
         let state = self.disk_state(node, number);
         let own = self.drbd.resyncs.get(&(node.to_owned(), number));
         let resync = own.or_else(|| self.drbd.resyncs.get(&self.drbd_peer(node, number)?));
+        let now = self.drbd.clock.now;
         let ldisk_status = match (state, resync) {
             (DiskState::Diskless, _) => LocalDiskStatus::Faulty,
             _ if minor.net.is_none() => LocalDiskStatus::Faulty,
@@ -616,9 +668,10 @@ impl World {
             (_, Some(_)) => LocalDiskStatus::Sync,
             _ => LocalDiskStatus::Unknown,
         };
-        let left = resync.map(Resync::left);
+        let left = resync.map(|resync| resync.left(now));
         SyncStatus {
-            sync_percent: resync.map(|resync| 100.0 - 100.0 * resync.left().div_duration_f64(resync.total)),
+            sync_percent: resync
+                .map(|resync| 100.0 - 100.0 * resync.left(now).div_duration_f64(resync.total)),
             estimated_time: left.map(|left| left.as_secs()),
             is_degraded: !minor.is_connected || state != DiskState::UpToDate,
             ldisk_status,
@@ -627,8 +680,9 @@ impl World {
 }
 
 impl Resync {
-    fn left(&self) -> Duration {
-        let gone = self.since.map(|since| Instant::now() - since);
+    /// What is left of it at a time.
+    fn left(&self, now: Duration) -> Duration {
+        let gone = self.since.map(|since| now.saturating_sub(since));
         self.left.saturating_sub(gone.unwrap_or_default())
     }
 }
@@ -641,8 +695,11 @@ impl World {
     }
 
     /// Ends the synchronisations that are over by now.
-    pub(crate) fn settle(&mut self) {
-        let is_over = |resync: &Resync| resync.since.is_some() && resync.left().is_zero();
+    pub(super) fn settle(&mut self, now: Instant) {
+        let clock = &mut self.drbd.clock;
+        clock.now = now.saturating_duration_since(*clock.first.get_or_insert(now));
+        let now = clock.now;
+        let is_over = |resync: &Resync| resync.since.is_some() && resync.left(now).is_zero();
         let resyncs = self.drbd.resyncs.iter();
         let over: Vec<_> = resyncs
             .filter(|(_, resync)| is_over(resync))
@@ -666,7 +723,7 @@ impl World {
             None => self.finish_resync(node, minor),
             Some(rate) => {
                 let total = Duration::from_secs_f64(size as f64 / rate as f64);
-                let since = Some(Instant::now());
+                let since = Some(self.drbd.clock.now);
                 let resync = Resync {
                     total,
                     left: total,
@@ -699,7 +756,7 @@ impl World {
     }
 
     /// Both ends lose the connection, and wait for each other.
-    pub(crate) fn part(&mut self, node: &str, minor: u32) {
+    pub(super) fn part(&mut self, node: &str, minor: u32) {
         let ends = [Some((node.to_owned(), minor)), self.drbd_peer(node, minor)];
         for (node, number) in ends.into_iter().flatten() {
             if let Some(minor) = self.minor_mut(&node, number) {
@@ -710,7 +767,7 @@ impl World {
     }
 
     /// Everything between two nodes parts.
-    pub(crate) fn part_all(&mut self, one: &str, other: &str) {
+    pub(super) fn part_all(&mut self, one: &str, other: &str) {
         let minors: Vec<u32> = self.machine(one).minors.keys().copied().collect();
         for minor in minors {
             if self.drbd_peer(one, minor).is_some_and(|(peer, _)| peer == other) {
@@ -720,7 +777,7 @@ impl World {
     }
 
     /// Everything on a node that waits for its peer looks for it.
-    pub(crate) fn meet_all(&mut self, node: &str) {
+    pub(super) fn meet_all(&mut self, node: &str) {
         let minors: Vec<u32> = self.machine(node).minors.keys().copied().collect();
         for minor in minors {
             self.meet(node, minor);
@@ -739,6 +796,7 @@ impl World {
         };
         let expected = Net {
             peer: (node.to_owned(), minor),
+            ends: [net.ends[1], net.ends[0]],
             ..net.clone()
         };
         if !self.are_connected(node, &peer) || there.net.as_ref() != Some(&expected) {
@@ -823,7 +881,7 @@ impl World {
     }
 
     /// The data that a minor shows: its own, or that of its peer; none if there is none to be had.
-    pub(crate) fn drbd_data(&self, node: &str, minor: u32) -> Option<&Bytes> {
+    pub(super) fn drbd_data(&self, node: &str, minor: u32) -> Option<&Bytes> {
         if self.disk_state(node, minor) == DiskState::UpToDate {
             return self.local_data(node, minor);
         }
@@ -832,7 +890,7 @@ impl World {
     }
 
     /// Writes to a primary: on both nodes, if they are connected. False if no good data can be reached.
-    pub(crate) fn drbd_write(&mut self, node: &str, minor: u32, write: impl Fn(&mut Bytes)) -> bool {
+    pub(super) fn drbd_write(&mut self, node: &str, minor: u32, write: impl Fn(&mut Bytes)) -> bool {
         if self.drbd_data(node, minor).is_none() {
             return false;
         }

@@ -1,17 +1,22 @@
-//! A simulated cluster behind the same traits as a real one: nodes with volumes, devices, links and directories, all in
-//! memory, and faults injected by the number of the call.
+//! A simulated cluster behind the same traits as a real one, for the tests of whoever links this crate: nodes with volumes, devices, mirrors,
+//! links and directories, all in memory. Calls fail by their number or at random from a seed, callers die, nodes lose their power or each
+//! other. Waiting is tokio's: with its clock paused it takes no time. A call that nothing delays is over when it is first polled, unless it
+//! waits for a peer.
 
 mod content;
 mod drbd;
 mod fault;
+mod guest;
 mod network;
 mod node;
+mod random;
 #[cfg(test)]
 mod tests;
 mod world;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gnt_config as config;
 use gnt_store::Store;
@@ -19,14 +24,18 @@ use gnt_store::Store;
 use crate::error::{Error, Result};
 use crate::saga::Nodes;
 
-pub(crate) use content::Bytes;
-pub(crate) use fault::{Crash, Extent, Fault, Then, crash};
-pub(crate) use node::SimNode;
-pub(crate) use world::{Machine, Volume, World, device_path, key};
+pub use content::Bytes;
+pub use drbd::{Backing, DiskState, Drbd, Metadata, Minor, Net};
+pub use fault::{Crash, Extent, Fault, Storm, Then, crash};
+pub use guest::Guest;
+pub use network::Network;
+pub use node::SimNode;
+pub use random::Random;
+pub use world::{Machine, Volume, World, device_path, key};
 
 /// The simulated nodes of a cluster.
 #[derive(Debug, Clone)]
-pub(crate) struct SimCluster {
+pub struct SimCluster {
     nodes: BTreeMap<String, SimNode>,
     shared: Shared,
 }
@@ -39,7 +48,16 @@ struct Shared(Arc<Mutex<State>>);
 struct State {
     world: World,
     fault: Option<Fault>,
+    storm: Option<Storm>,
+    latency: Option<Latency>,
     calls: Vec<String>,
+}
+
+/// How long calls take.
+#[derive(Debug)]
+struct Latency {
+    random: Random,
+    most: Duration,
 }
 
 impl Shared {
@@ -47,11 +65,19 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// How long the next call takes.
+    fn delay(&self) -> Duration {
+        match &mut self.lock().latency {
+            Some(Latency { random, most }) => most.mul_f64(random.below(1000) as f64 / 1000.0),
+            None => Duration::ZERO,
+        }
+    }
 }
 
 impl SimCluster {
     /// The nodes that the configuration has, with nothing on them.
-    pub(crate) fn new(nodes: &[config::Node]) -> Self {
+    pub fn new(nodes: &[config::Node]) -> Self {
         let shared = Shared::default();
         let mut simulated = BTreeMap::new();
         for config::Node { uuid, name, .. } in nodes {
@@ -69,7 +95,7 @@ impl SimCluster {
     }
 
     /// The nodes that the store has, and the directory that it says all of them see.
-    pub(crate) fn of(store: &Store) -> Result<Self> {
+    pub fn of(store: &Store) -> Result<Self> {
         let cluster = Self::new(&store.nodes()?);
         let root = store.cluster()?.shared_file_storage_dir;
         cluster.with_world(|world| world.shared_root = Some(root).filter(|root| !root.is_empty()));
@@ -77,24 +103,35 @@ impl SimCluster {
     }
 
     /// Everything as it is now.
-    pub(crate) fn world(&self) -> World {
+    pub fn world(&self) -> World {
         self.shared.lock().world.clone()
     }
 
     /// Changes something behind the operations' back.
-    pub(crate) fn with_world(&self, change: impl FnOnce(&mut World)) {
+    pub fn with_world(&self, change: impl FnOnce(&mut World)) {
         change(&mut self.shared.lock().world);
     }
 
     /// From now on calls are counted anew, and `fault` happens. None mends everything.
-    pub(crate) fn inject(&self, fault: Option<Fault>) {
+    pub fn inject(&self, fault: Option<Fault>) {
         let mut state = self.shared.lock();
         state.fault = fault;
         state.calls.clear();
     }
 
+    /// Faults at random, besides; none ends them.
+    pub fn brew(&self, storm: Option<Storm>) {
+        self.shared.lock().storm = storm;
+    }
+
+    /// From now on each call takes up to this long, in tokio's time.
+    pub fn set_latency(&self, seed: u64, most: Duration) {
+        let random = Random::new(seed);
+        self.shared.lock().latency = Some(Latency { random, most });
+    }
+
     /// The calls since the last injection.
-    pub(crate) fn calls(&self) -> Vec<String> {
+    pub fn calls(&self) -> Vec<String> {
         self.shared.lock().calls.clone()
     }
 }

@@ -6,7 +6,7 @@ use crate::sim::World;
 
 /// The links that are cut.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Network {
+pub struct Network {
     /// UUIDs of the nodes that the manager cannot reach.
     unreachable: BTreeSet<String>,
     /// Pairs of nodes that cannot reach each other to replicate, the lesser UUID first.
@@ -19,19 +19,19 @@ fn pair(one: &str, other: &str) -> (String, String) {
 
 impl World {
     /// Whether the manager can ask a node.
-    pub(crate) fn is_reachable(&self, node: &str) -> bool {
+    pub fn is_reachable(&self, node: &str) -> bool {
         self.machines.get(node).is_some_and(|machine| !machine.is_dead)
             && !self.network.unreachable.contains(node)
     }
 
     /// Whether two nodes can replicate.
-    pub(crate) fn are_connected(&self, one: &str, other: &str) -> bool {
+    pub fn are_connected(&self, one: &str, other: &str) -> bool {
         let is_up = |node| self.machines.get(node).is_some_and(|machine| !machine.is_dead);
         is_up(one) && is_up(other) && !self.network.apart.contains(&pair(one, other))
     }
 
     /// Takes a node from the manager, or gives it back.
-    pub(crate) fn set_reachable(&mut self, node: &str, reachable: bool) {
+    pub fn set_reachable(&mut self, node: &str, reachable: bool) {
         match reachable {
             true => self.network.unreachable.remove(node),
             false => self.network.unreachable.insert(node.to_owned()),
@@ -39,13 +39,13 @@ impl World {
     }
 
     /// Cuts the link between two nodes. What was connected over it waits for its peer from then on.
-    pub(crate) fn cut(&mut self, one: &str, other: &str) {
+    pub fn cut(&mut self, one: &str, other: &str) {
         self.network.apart.insert(pair(one, other));
         self.part_all(one, other);
     }
 
     /// Mends the link.
-    pub(crate) fn mend(&mut self, one: &str, other: &str) {
+    pub fn mend(&mut self, one: &str, other: &str) {
         self.network.apart.remove(&pair(one, other));
         self.meet_all(one);
     }

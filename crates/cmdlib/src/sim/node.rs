@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use gnt_bdev::transfer::Piece;
 use gnt_bdev::{
-    Assembled, BlockDevice, Cause, Change, DrbdError, FileStorageError, FoundVolume, Layer, Link,
+    Assembled, BlockDevice, Cause, Change, DrbdError, DrbdMinor, FileStorageError, FoundVolume, Layer, Link,
     LocalDiskStatus, Operation, Owner, Space, Status, SyncProgress, Target,
 };
 use gnt_config::template::{
     BLOCK, HAVE_PROVIDER, HAVE_SNAPSHOTS, LVM, MUST_ADOPT, ON_SECONDARY, OPEN_ON_SECONDARY,
 };
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
+use tokio::time::Instant;
 
 use crate::node::{Node, NodeError, NodeResult, Role};
 use crate::sim::content::Bytes;
-use crate::sim::fault::{Extent, Then, crash};
+use crate::sim::fault::{Extent, Storm, Then, crash};
+use crate::sim::guest::Device;
 use crate::sim::world::{Machine, Volume, World, device_path, home, key};
 use crate::sim::{Shared, State};
 
@@ -27,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// One node of a simulated cluster.
 #[derive(Debug, Clone)]
-pub(crate) struct SimNode {
+pub struct SimNode {
     uuid: String,
     name: String,
     shared: Shared,
@@ -43,16 +45,34 @@ impl SimNode {
     }
 
     /// One call, with the fault that is to strike it. `act` does as much as it is told.
-    fn call<T>(
+    async fn call<T>(
+        &self,
+        what: String,
+        act: impl FnOnce(&mut View<'_>, Extent) -> NodeResult<T>,
+    ) -> NodeResult<T> {
+        let delay = self.shared.delay();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        self.act(what, act)
+    }
+
+    fn act<T>(
         &self,
         what: String,
         act: impl FnOnce(&mut View<'_>, Extent) -> NodeResult<T>,
     ) -> NodeResult<T> {
         let mut state = self.shared.lock();
-        let State { world, fault, calls } = &mut *state;
+        let State {
+            world,
+            fault,
+            storm,
+            calls,
+            ..
+        } = &mut *state;
         let number = calls.len();
         calls.push(what);
-        world.settle();
+        world.settle(Instant::now());
         if !world.is_reachable(&self.uuid) {
             return Err(unreachable(&self.name));
         }
@@ -61,19 +81,30 @@ impl SimNode {
             name: &self.name,
             world,
         };
-        match *fault {
-            Some(fault) if fault.call == number => {
-                if fault.extent != Extent::None {
-                    act(&mut view, fault.extent)?;
-                }
-                if fault.then == Then::Crash {
-                    drop(state);
-                    crash();
-                }
-                Err(injected())
+        let strike = match *fault {
+            Some(fault) if fault.call == number => Some((fault.extent, fault.then)),
+            Some(fault) if fault.then == Then::FailOn && fault.call < number => {
+                Some((Extent::None, Then::Fail))
             }
-            Some(fault) if fault.then == Then::FailOn && fault.call < number => Err(injected()),
-            _ => act(&mut view, Extent::Whole),
+            _ => storm.as_mut().and_then(Storm::strike),
+        };
+        let Some((extent, then)) = strike else {
+            return act(&mut view, Extent::Whole);
+        };
+        let acted = match extent {
+            Extent::None => Ok(()),
+            extent => act(&mut view, extent).map(drop),
+        };
+        match then {
+            Then::Crash => {
+                drop(state);
+                crash();
+            }
+            Then::PowerCut => {
+                world.kill(&self.uuid);
+                Err(unreachable(&self.name))
+            }
+            Then::Fail | Then::FailOn => acted.and(Err(injected())),
         }
     }
 
@@ -81,7 +112,7 @@ impl SimNode {
     fn look<T>(&self, look: impl FnOnce(&View<'_>) -> NodeResult<T>) -> NodeResult<T> {
         let mut state = self.shared.lock();
         let world = &mut state.world;
-        world.settle();
+        world.settle(Instant::now());
         if !world.is_reachable(&self.uuid) {
             return Err(unreachable(&self.name));
         }
@@ -92,17 +123,17 @@ impl SimNode {
         })
     }
 
-    fn on_disk<T>(
+    async fn on_disk<T>(
         &self,
         what: &str,
         disk: &Disk,
         act: impl FnOnce(&mut View<'_>, Extent) -> NodeResult<T>,
     ) -> NodeResult<T> {
-        self.call(format!("{what} {disk}"), act)
+        self.call(format!("{what} {disk}"), act).await
     }
 
     /// One call for several disks; half of it is for half of them.
-    fn on_disks(
+    async fn on_disks(
         &self,
         what: &str,
         targets: &[Target<'_>],
@@ -120,6 +151,7 @@ impl SimNode {
             }
             Ok(change)
         })
+        .await
     }
 }
 
@@ -140,9 +172,9 @@ impl View<'_> {
     }
 
     fn volume(&mut self, disk: &Disk) -> NodeResult<&mut Volume> {
-        let key = self.key(disk);
-        let missing = not_found(&disk.logical_id);
-        self.world.volumes.get_mut(&key).ok_or(missing)
+        let missing = || not_found(&disk.logical_id);
+        let key = self.key_of_volume(disk).ok_or_else(missing)?;
+        self.world.volumes.get_mut(&key).ok_or_else(missing)
     }
 
     fn drbd<T>(
@@ -325,8 +357,8 @@ impl View<'_> {
             return Err(is_open_on(disk, &other));
         }
         if HAVE_PROVIDER.contains(disk.dev_type.template()) {
-            let node = self.node.to_owned();
-            self.volume(disk)?.open.insert(node, exclusive);
+            let name = self.name.to_owned();
+            self.volume(disk)?.open.insert(name, exclusive);
         }
         self.machine().open.insert(key, exclusive);
         Ok(())
@@ -335,7 +367,7 @@ impl View<'_> {
     /// A node that keeps this one from using the disk, alone or together with others, as our provider records it.
     fn open_elsewhere(&mut self, disk: &Disk, exclusive: bool) -> Option<String> {
         let volume = self.world.volumes.get(&self.key_of_volume(disk)?)?;
-        let mut others = volume.open.iter().filter(|(other, _)| *other != self.node);
+        let mut others = volume.open.iter().filter(|(other, _)| *other != self.name);
         let (other, _) = others.find(|(_, alone)| exclusive || **alone)?;
         Some(other.clone())
     }
@@ -351,9 +383,25 @@ impl View<'_> {
         }
         let key = self.key(disk);
         self.machine().open.remove(&key);
-        let node = self.node;
+        let name = self.name;
         if let Ok(volume) = self.volume(disk) {
-            volume.open.remove(node);
+            volume.open.remove(name);
+        }
+    }
+
+    /// What an instance uses cannot be taken from it.
+    fn check_idle(&mut self, disk: &Disk) -> NodeResult<()> {
+        let device = match self.world.running_minor(self.node, disk) {
+            Some((minor, _)) => Device::Minor(minor),
+            None if is_mirror(disk) => return Ok(()),
+            None => Device::Volume(self.key(disk)),
+        };
+        match self.world.is_used(self.node, &device) {
+            true => Err(io_error(
+                &disk.logical_id.volume(),
+                io::ErrorKind::ResourceBusy.into(),
+            )),
+            false => Ok(()),
         }
     }
 
@@ -525,6 +573,7 @@ impl Node for SimNode {
             }
             Ok(changed(!made.is_empty()))
         })
+        .await
     }
 
     async fn assemble(&self, disk: &Disk, instance: &str, role: Role) -> NodeResult<Assembled> {
@@ -540,6 +589,7 @@ impl Node for SimNode {
                 ..Assembled::default()
             })
         })
+        .await
     }
 
     async fn open(&self, targets: &[Target<'_>], exclusive: bool) -> NodeResult<()> {
@@ -548,21 +598,37 @@ impl Node for SimNode {
             view.link(target.disk, target.instance);
             Ok(Change::Made)
         })
+        .await
+        .map(drop)
+    }
+
+    async fn take_over(&self, targets: &[Target<'_>], from: &str) -> NodeResult<()> {
+        self.on_disks("take over", targets, |view, target| {
+            if let Ok(volume) = view.volume(target.disk) {
+                volume.open.remove(from);
+            }
+            view.assemble(target.disk, Role::Primary, Extent::Whole, &mut Vec::new())?;
+            Ok(Change::Made)
+        })
+        .await
         .map(drop)
     }
 
     async fn close(&self, targets: &[Target<'_>]) -> NodeResult<()> {
         self.on_disks("close", targets, |view, target| {
+            view.check_idle(target.disk)?;
             view.close(target.disk);
             view.unlink(target.disk, target.instance, None);
             Ok(Change::Made)
         })
+        .await
         .map(drop)
     }
 
     /// Half of it leaves what is below, or the link.
     async fn shutdown(&self, disk: &Disk, instance: &str) -> NodeResult<Change> {
         self.on_disk("shutdown", disk, |view, extent| {
+            view.check_idle(disk)?;
             let path = view.path(disk);
             view.shut_down(disk)?;
             if extent == Extent::Whole {
@@ -573,11 +639,13 @@ impl Node for SimNode {
             }
             Ok(Change::Made)
         })
+        .await
     }
 
     /// Half of it takes the data and leaves the volumes.
     async fn remove(&self, disk: &Disk, instance: &str) -> NodeResult<Change> {
         self.on_disk("remove", disk, |view, extent| {
+            view.check_idle(disk)?;
             let path = view.path(disk);
             if let Some(other) = view.open_elsewhere(disk, true) {
                 return Err(is_open_on(disk, &other));
@@ -603,6 +671,7 @@ impl Node for SimNode {
             }
             Ok(Change::Made)
         })
+        .await
     }
 
     async fn find(&self, disk: &Disk, _instance: &str) -> NodeResult<Option<Status>> {
@@ -613,6 +682,7 @@ impl Node for SimNode {
             };
             Ok(view.find(disk).map(|device| Status { device, sync }))
         })
+        .await
     }
 
     async fn disconnect_net(&self, targets: &[Target<'_>]) -> NodeResult<Change> {
@@ -624,13 +694,16 @@ impl Node for SimNode {
                 disconnected,
             )?))
         })
+        .await
     }
 
     async fn attach_net(&self, targets: &[Target<'_>], multimaster: bool) -> NodeResult<Change> {
-        let change = self.on_disks("connect", targets, |view, target| {
-            let attached = view.world.drbd_attach_net(view.node, target.disk, multimaster);
-            Ok(changed(view.drbd(Operation::AttachNet, target.disk, attached)?))
-        })?;
+        let change = self
+            .on_disks("connect", targets, |view, target| {
+                let attached = view.world.drbd_attach_net(view.node, target.disk, multimaster);
+                Ok(changed(view.drbd(Operation::AttachNet, target.disk, attached)?))
+            })
+            .await?;
         let mut waited = Duration::ZERO;
         for target in targets {
             loop {
@@ -671,7 +744,8 @@ impl Node for SimNode {
                 progress.percent = progress.percent.min(percent);
             }
             Ok(Change::AlreadyThere)
-        })?;
+        })
+        .await?;
         Ok(progress)
     }
 
@@ -690,7 +764,8 @@ impl Node for SimNode {
                 uuids.push(disk.uuid.clone());
             }
             Ok(Change::AlreadyThere)
-        })?;
+        })
+        .await?;
         Ok(uuids)
     }
 
@@ -700,6 +775,7 @@ impl Node for SimNode {
             view.drbd(Operation::PauseSync, target.disk, paused)?;
             Ok(Change::Made)
         })
+        .await
         .map(drop)
     }
 
@@ -711,6 +787,7 @@ impl Node for SimNode {
             let added = view.world.drbd_add_children(view.node, disk);
             Ok(changed(view.drbd(Operation::AddChildren, disk, added)?))
         })
+        .await
     }
 
     async fn remove_children(&self, disk: &Disk, _instance: &str) -> NodeResult<Change> {
@@ -721,10 +798,24 @@ impl Node for SimNode {
             let removed = view.world.drbd_remove_children(view.node, disk);
             Ok(changed(view.drbd(Operation::RemoveChildren, disk, removed)?))
         })
+        .await
+    }
+
+    async fn drbd_minors(&self) -> NodeResult<Vec<DrbdMinor>> {
+        self.call("minors".to_owned(), |view, _| {
+            Ok(view.world.drbd_minors(view.node))
+        })
+        .await
+    }
+
+    async fn drbd_helper(&self) -> NodeResult<String> {
+        self.call("helper".to_owned(), |_, _| Ok("/bin/true".to_owned()))
+            .await
     }
 
     async fn read(&self, disk: &Disk, _instance: &str, offset: u64, length: u64) -> NodeResult<Vec<Piece>> {
         self.on_disk("read", disk, |view, _| Ok(view.data(disk)?.read(offset, length)))
+            .await
     }
 
     /// Half of it is the first half of the pieces.
@@ -733,6 +824,7 @@ impl Node for SimNode {
             let pieces = &pieces[..half(pieces.len(), extent)];
             view.write(disk, |data| pieces.iter().for_each(|piece| data.put(piece)))
         })
+        .await
     }
 
     async fn copy(&self, from: &Target<'_>, to: &Target<'_>, offset: u64, length: u64) -> NodeResult<()> {
@@ -741,6 +833,7 @@ impl Node for SimNode {
             let pieces = &pieces[..half(pieces.len(), extent)];
             view.write(to.disk, |data| pieces.iter().for_each(|piece| data.put(piece)))
         })
+        .await
     }
 
     async fn wipe(&self, disk: &Disk, _instance: &str, offset: u64, length: u64) -> NodeResult<()> {
@@ -751,22 +844,26 @@ impl Node for SimNode {
             };
             view.write(disk, |data| data.clear(offset, length))
         })
+        .await
     }
 
     async fn checksum(&self, disk: &Disk, _instance: &str, offset: u64, length: u64) -> NodeResult<[u8; 32]> {
         self.on_disk("checksum", disk, |view, _| {
             Ok(view.data(disk)?.checksum(offset, length))
         })
+        .await
     }
 
     async fn image_size(&self, path: &str) -> NodeResult<u64> {
         self.call(format!("size of image {path}"), |view, _| Ok(view.image(path)?.1))
+            .await
     }
 
     async fn read_image(&self, path: &str, offset: u64, length: u64) -> NodeResult<Vec<Piece>> {
         self.call(format!("read image {path}"), |view, _| {
             Ok(view.image(path)?.0.read(offset, length))
         })
+        .await
     }
 
     async fn grow(
@@ -781,6 +878,7 @@ impl Node for SimNode {
         self.on_disk(what, disk, |view, extent| {
             view.grow(disk, to, layer, dry_run, extent)
         })
+        .await
     }
 
     async fn rename(&self, disk: &Disk, _instance: &str, to: &LogicalId) -> NodeResult<Change> {
@@ -808,10 +906,12 @@ impl Node for SimNode {
             }
             Ok(Change::Made)
         })
+        .await
     }
 
     async fn set_info(&self, disk: &Disk, instance: &str, info: &str) -> NodeResult<()> {
         self.on_disk("set info of", disk, |view, _| view.set_info(disk, instance, info))
+            .await
     }
 
     async fn snapshot(
@@ -824,6 +924,7 @@ impl Node for SimNode {
         self.on_disk("snapshot", disk, |view, extent| {
             view.snapshot(disk, name, size, extent)
         })
+        .await
     }
 
     async fn create_storage_dir(&self, path: &str) -> NodeResult<Change> {
@@ -831,6 +932,7 @@ impl Node for SimNode {
             let directories = view.world.directories(view.node, path);
             Ok(changed(directories.insert(path.to_owned())))
         })
+        .await
     }
 
     async fn remove_storage_dir(&self, path: &str) -> NodeResult<Change> {
@@ -839,7 +941,7 @@ impl Node for SimNode {
             let in_it = |volume: &&Volume| matches!(&volume.logical_id, LogicalId::File { path: file, .. } if is_in(file, path));
             let left = view.world.volumes.values().filter(visible).filter(in_it).count();
             Ok(changed(left == 0 && view.world.directories(view.node, path).remove(path)))
-        })
+        }).await
     }
 
     async fn rename_storage_dir(&self, from: &str, to: &str) -> NodeResult<Change> {
@@ -870,6 +972,7 @@ impl Node for SimNode {
             }
             Ok(Change::Made)
         })
+        .await
     }
 
     async fn device_size(&self, path: &str) -> NodeResult<Mebibytes> {
@@ -880,6 +983,7 @@ impl Node for SimNode {
             let disk = Disk::new(LogicalDevice::Blockdev, id, Mebibytes(0));
             Ok(view.volume(&disk)?.size)
         })
+        .await
     }
 
     async fn volumes(&self, device: LogicalDevice, _params: &Object) -> NodeResult<Vec<FoundVolume>> {
@@ -898,6 +1002,7 @@ impl Node for SimNode {
             });
             Ok(found.collect())
         })
+        .await
     }
 
     async fn space(&self, device: LogicalDevice, params: &Object) -> NodeResult<Vec<Space>> {
@@ -913,6 +1018,7 @@ impl Node for SimNode {
                 total,
             }])
         })
+        .await
     }
 
     async fn attached(&self, device: LogicalDevice, _params: &Object) -> NodeResult<Vec<LogicalId>> {
@@ -927,6 +1033,7 @@ impl Node for SimNode {
                 .map(|(_, volume)| volume.logical_id.clone());
             Ok(found.collect())
         })
+        .await
     }
 
     async fn links(&self) -> NodeResult<Vec<Link>> {
@@ -940,6 +1047,7 @@ impl Node for SimNode {
             });
             Ok(links.collect())
         })
+        .await
     }
 
     async fn move_link(&self, instance: &str, from: u32, to: u32) -> NodeResult<Change> {
@@ -951,6 +1059,7 @@ impl Node for SimNode {
             links.insert((instance.to_owned(), to), target);
             Ok(Change::Made)
         })
+        .await
     }
 }
 
@@ -1001,7 +1110,10 @@ fn injected() -> NodeError {
 
 /// A node that does not answer.
 fn unreachable(node: &str) -> NodeError {
-    io_error(node, io::ErrorKind::HostUnreachable.into())
+    NodeError::Unreachable {
+        node: node.to_owned(),
+        source: Box::new(io::Error::from(io::ErrorKind::HostUnreachable)),
+    }
 }
 
 fn io_error(what: &str, source: io::Error) -> NodeError {

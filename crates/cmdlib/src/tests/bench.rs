@@ -55,18 +55,26 @@ pub(super) struct Picture {
 }
 
 impl Bench {
-    /// With what the row needs: an instance with three disks, a detached disk, a bystander, and something written to every volume.
-    pub(super) fn new(row: &Row) -> Self {
+    /// With nothing on it.
+    pub(super) fn empty() -> Self {
         let store = Store::in_memory().unwrap();
         crate::init::init(&store, Path::new("/state"), "cluster", NODES[0]).unwrap();
         add_nodes(&store);
         let cluster = SimCluster::of(&store).unwrap();
-        let mut bench = Self {
+        Self {
             store,
             cluster,
-            deed: row.deed.clone(),
+            deed: Deed::Add,
             written: Vec::new(),
             overwritten: BTreeSet::new(),
+        }
+    }
+
+    /// With what the row needs: an instance with three disks, a detached disk, a bystander, and something written to every volume.
+    pub(super) fn new(row: &Row) -> Self {
+        let mut bench = Self {
+            deed: row.deed.clone(),
+            ..Self::empty()
         };
         bench
             .cluster
@@ -98,6 +106,9 @@ impl Bench {
         }
         if row.active {
             now(activate(&engine, INSTANCE)).unwrap();
+        }
+        if let Deed::Recover = row.deed {
+            bench.lose_configuration();
         }
         bench.cluster.with_world(|world| {
             let labels: BTreeSet<_> = world.volumes.values().map(label).collect();
@@ -218,6 +229,22 @@ impl Bench {
         let add = DiskChange::Add { at: None, wish };
         let disk = LOOSE.to_owned();
         now(modify(engine, INSTANCE, &[add, DiskChange::Detach { disk }])).unwrap();
+    }
+
+    /// The instance and the detached disk are forgotten.
+    fn lose_configuration(&self) {
+        let instance = self.store.instance(INSTANCE).unwrap().unwrap();
+        let disks = self.store.disks_of(&instance).unwrap();
+        let loose = self.store.detached_disks().unwrap();
+        let forgotten = disks
+            .into_iter()
+            .chain(loose)
+            .map(|disk| Change::RemoveDisk(disk.uuid));
+        let changes: Vec<_> = [Change::RemoveInstance(instance.uuid)]
+            .into_iter()
+            .chain(forgotten)
+            .collect();
+        self.store.commit(&changes).unwrap();
     }
 
     pub(super) fn engine<'a>(&'a self, observer: &'a Observer<'a>) -> Engine<'a, SimCluster> {
@@ -486,7 +513,7 @@ fn label(volume: &Volume) -> String {
     name.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-fn is_adopted_device(volume: &Volume) -> bool {
+pub(super) fn is_adopted_device(volume: &Volume) -> bool {
     MUST_ADOPT.contains(volume.device.template())
 }
 
@@ -513,7 +540,11 @@ fn add_nodes(store: &Store) {
 impl Row {
     fn needs_loose(&self) -> bool {
         let attaches = |edits: &Vec<Edit>| edits.iter().any(|edit| matches!(edit, Edit::Attach(_)));
-        matches!(&self.deed, Deed::Modify(edits) if attaches(edits))
+        match &self.deed {
+            Deed::Modify(edits) => attaches(edits),
+            Deed::Recover => true,
+            _ => false,
+        }
     }
 }
 
@@ -565,6 +596,7 @@ pub(super) fn crash_at(number: usize, events: &Mutex<Vec<String>>) -> impl Fn(Ev
 fn describe(event: Event<'_>) -> String {
     match event {
         Event::Starting(step) => format!("start: {step}"),
+        Event::Syncing(step, progress) => format!("{step}: {}%", progress.percent),
         Event::Acted(step) => format!("acted: {step}"),
         Event::Progress { step, done, .. } => format!("{done} bytes: {step}"),
         Event::Recorded(step) => format!("recorded: {step}"),

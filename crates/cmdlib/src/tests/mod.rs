@@ -5,6 +5,8 @@ mod bench;
 mod conversions;
 mod crashes;
 mod faults;
+mod machine;
 mod rows;
+mod twice;
 
 pub(crate) use bench::now;

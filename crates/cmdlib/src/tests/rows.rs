@@ -19,6 +19,7 @@ use crate::ops::remove::remove;
 use crate::ops::rename::rename;
 use crate::ops::snapshot::{SnapshotRequest, remove_snapshot, restore, snapshot};
 use crate::ops::wipe::wipe;
+use crate::recover::{import, propose};
 use crate::saga::{Engine, Report};
 use crate::sim::SimCluster;
 use crate::step::Pace;
@@ -75,6 +76,8 @@ pub(super) enum Deed {
     Convert(DiskTemplate),
     Wipe,
     Image,
+    /// Recover what the configuration has lost.
+    Recover,
 }
 
 /// What [`DiskChange`]s are made of.
@@ -103,11 +106,10 @@ impl Deed {
             Self::Convert(_) => Kind::Convert,
             Self::Wipe => Kind::Wipe,
             Self::Image => Kind::Image,
+            Self::Recover => Kind::Recover,
         }
     }
-}
 
-impl Deed {
     /// Indexes of the disks that have other data afterwards.
     pub(super) fn overwritten(&self) -> &'static [usize] {
         match self {
@@ -152,6 +154,10 @@ pub(super) fn rows() -> Vec<Row> {
                 if !active {
                     deeds.push((active, Deed::Restore));
                 }
+            }
+            // Devices that are there without us say nothing of their owners.
+            if !MUST_ADOPT.contains(template) {
+                deeds.push((active, Deed::Recover));
             }
         }
         rows.extend(deeds.into_iter().map(|(active, deed)| Row {
@@ -253,7 +259,7 @@ impl Row {
             Deed::Remove => remove(engine, INSTANCE).await,
             Deed::Activate => activate(engine, INSTANCE).await,
             Deed::Deactivate => deactivate(engine, INSTANCE).await,
-            Deed::Grow(growth) => grow(engine, INSTANCE, "1", *growth).await,
+            Deed::Grow(growth) => grow(engine, INSTANCE, "1", *growth, true).await,
             Deed::Modify(edits) => {
                 let changes: Vec<_> = edits.iter().map(|edit| self.change(*edit)).collect();
                 modify(engine, INSTANCE, &changes).await
@@ -288,6 +294,10 @@ impl Row {
                 image(engine, INSTANCE, &request).await
             }
             Deed::Rename => rename(engine, INSTANCE, "renamed").await,
+            Deed::Recover => {
+                let proposal = propose(engine.store, engine.nodes).await?;
+                import(engine, &proposal).await
+            }
         }
     }
 

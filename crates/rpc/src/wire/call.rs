@@ -267,7 +267,7 @@ pub enum Call {
         /// The disk to read.
         from: DiskOf,
         /// The disk to write.
-        to: DiskOf,
+        to: Box<DiskOf>,
         /// Where to begin, in bytes.
         offset: u64,
         /// How many bytes.
@@ -296,6 +296,15 @@ pub enum Call {
         /// Parameters that tell where to look.
         params: Object,
     },
+    /// Volumes that are attached.
+    GntAttached {
+        /// Their type.
+        device: LogicalDevice,
+        /// Parameters that tell where to look.
+        params: Object,
+    },
+    /// Minors that are set up.
+    GntDrbdMinors,
     /// Links to active disks.
     GntLinks,
     /// Renames a link.
@@ -514,7 +523,7 @@ impl Call {
             },
             Procedure::GntCopy => Self::GntCopy {
                 from: disk_of(args, "from")?,
-                to: disk_of(args, "to")?,
+                to: Box::new(disk_of(args, "to")?),
                 offset: args.take("offset")?,
                 length: args.take("length")?,
             },
@@ -531,6 +540,11 @@ impl Call {
                 device: args.take("device")?,
                 params: args.take("params")?,
             },
+            Procedure::GntAttached => Self::GntAttached {
+                device: args.take("device")?,
+                params: args.take("params")?,
+            },
+            Procedure::GntDrbdMinors => Self::GntDrbdMinors,
             Procedure::GntLinks => Self::GntLinks,
             Procedure::GntMoveLink => Self::GntMoveLink {
                 instance: args.take("instance")?,
@@ -567,9 +581,12 @@ impl Call {
 
     fn arguments(&self) -> Vec<Value> {
         match self {
-            Self::Version | Self::VgList | Self::ExtstorageDiagnose | Self::DrbdHelper | Self::GntLinks => {
-                Vec::new()
-            }
+            Self::Version
+            | Self::VgList
+            | Self::ExtstorageDiagnose
+            | Self::DrbdHelper
+            | Self::GntDrbdMinors
+            | Self::GntLinks => Vec::new(),
             Self::BdevSizes { paths } => vec![json!(paths)],
             Self::LvList { groups } => vec![json!(groups)],
             Self::FileStorageDirCreate { path } | Self::FileStorageDirRemove { path } => vec![json!(path)],
@@ -655,7 +672,9 @@ impl Call {
             } => {
                 vec![json!(from.disk), json!(to.disk), json!(offset), json!(length)]
             }
-            Self::GntVolumes { device, params } | Self::GntSpace { device, params } => {
+            Self::GntVolumes { device, params }
+            | Self::GntSpace { device, params }
+            | Self::GntAttached { device, params } => {
                 vec![json!(device), json!(params)]
             }
             Self::GntMoveLink { instance, from, to } => vec![json!(instance), json!(from), json!(to)],
@@ -730,6 +749,8 @@ impl Call {
             | Self::FileStorageDirRename { .. }
             | Self::GntVolumes { .. }
             | Self::GntSpace { .. }
+            | Self::GntAttached { .. }
+            | Self::GntDrbdMinors
             | Self::GntLinks
             | Self::GntMoveLink { .. }
             | Self::GntEndOperation { .. }

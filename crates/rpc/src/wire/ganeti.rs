@@ -55,12 +55,14 @@ pub fn payload(reply: &Reply) -> Value {
         | Reply::Checksum(_)
         | Reply::Volumes(_)
         | Reply::Space(_)
+        | Reply::Ids(..)
+        | Reply::Minors(_)
         | Reply::Links(_) => Value::Null,
     }
 }
 
 /// The whole story in one line.
-pub(crate) fn message(told: &Told) -> String {
+pub fn message(told: &Told) -> String {
     gnt_cmdlib::error::chain(told)
 }
 

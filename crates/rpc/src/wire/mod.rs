@@ -13,11 +13,13 @@ mod reply;
 
 pub use arguments::BadCall;
 pub use call::{Call, DiskOf, Procedure};
-pub use ganeti::payload as ganeti_payload;
+pub use ganeti::{message as ganeti_message, payload as ganeti_payload};
 pub use pieces::{BadPieces, join, split};
 pub use reply::{AssembledForm, IdForm, LogicalVolume, Provider, Reply, Version, VolumeForm};
 
 use std::time::Duration;
+
+use serde_json::Value;
 
 /// Set by a client of ours, to the version of the protocol.
 pub const HEADER: &str = "gnt-disk";
@@ -68,8 +70,38 @@ impl Procedure {
         })
     }
 
+    /// Whether Ganeti has no such procedure.
+    pub fn is_ours(self) -> bool {
+        self.name().starts_with("gnt_")
+    }
+
     /// Its name in a request.
     pub fn name(self) -> &'static str {
         self.into()
     }
+}
+
+/// The arguments in a body, and the bytes after them.
+pub fn read_body(body: &[u8]) -> Result<(Vec<Value>, &[u8]), BadCall> {
+    let (json, data) = split_body::<Vec<Value>>(body).map_err(|error| BadCall::Json {
+        problem: match error.classify() {
+            serde_json::error::Category::Data => "it is something else",
+            serde_json::error::Category::Eof => "it breaks off",
+            _ => "it is malformed",
+        },
+        line: error.line(),
+        column: error.column(),
+    })?;
+    Ok((json, data))
+}
+
+/// The JSON at the beginning of a body, and the bytes after it and a newline.
+pub fn split_body<T: serde::de::DeserializeOwned>(body: &[u8]) -> serde_json::Result<(T, &[u8])> {
+    let mut values = serde_json::Deserializer::from_slice(&body[..body.len().min(MAX_JSON)]).into_iter();
+    let json = match values.next() {
+        Some(json) => json?,
+        None => T::deserialize(Value::Null)?,
+    };
+    let rest = &body[values.byte_offset()..];
+    Ok((json, rest.strip_prefix(b"\n").unwrap_or(rest)))
 }

@@ -31,12 +31,18 @@ pub fn split(pieces: &[Piece]) -> (Vec<(u64, u64, bool)>, Vec<u8>) {
     (pieces.iter().map(extent).collect(), bytes)
 }
 
-/// The pieces that were [split]. Nothing is made that is larger than `bytes`.
+/// The pieces that were [split]. Nothing is made that is larger than `bytes`, and all ends before the largest number.
 pub fn join(extents: &[(u64, u64, bool)], bytes: &[u8]) -> Result<Vec<Piece>, BadPieces> {
+    let total = extents
+        .iter()
+        .try_fold(0_u64, |sum, (_, length, _)| sum.checked_add(*length));
+    let ends = extents
+        .iter()
+        .all(|(offset, length, _)| offset.checked_add(*length).is_some());
     let with_bytes = extents.iter().filter(|(_, _, has_bytes)| *has_bytes);
     let told = with_bytes.fold(0_u64, |sum, (_, length, _)| sum.saturating_add(*length));
     let came = bytes.len() as u64;
-    if told != came {
+    if told != came || total.is_none() || !ends {
         return Err(BadPieces { told, came });
     }
     let mut rest = bytes;
@@ -81,6 +87,7 @@ mod tests {
         assert_eq!(bytes, [1, 2, 3]);
         assert_eq!(join(&extents, &bytes).unwrap(), pieces);
         assert_eq!(join(&extents, &bytes[1..]), Err(BadPieces { told: 3, came: 2 }));
+        assert!(join(&[(1, u64::MAX, false)], &[]).is_err());
         let huge = [(0, u64::MAX, true), (0, u64::MAX, true)];
         assert!(join(&huge, &bytes).is_err());
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use gnt_bdev::drbd::DrbdMinor;
 use gnt_bdev::transfer::Piece;
 use gnt_bdev::{
     Assembled, BlockDevice, Change, Error, FoundVolume, Link, Owner, Space, Status, SyncProgress, Told,
@@ -61,6 +62,10 @@ pub enum Reply {
     Volumes(Vec<FoundVolume>),
     /// Room for volumes.
     Space(Vec<Space>),
+    /// What names volumes.
+    Ids(LogicalDevice, Vec<LogicalId>),
+    /// Minors of drbd.
+    Minors(Vec<DrbdMinor>),
     /// Links.
     Links(Vec<Link>),
 }
@@ -161,6 +166,10 @@ impl Reply {
             Self::Checksum(sum) => to_value(sum)?,
             Self::Volumes(volumes) => to_value(volumes.iter().map(VolumeForm::from).collect::<Vec<_>>())?,
             Self::Space(space) => to_value(space)?,
+            Self::Ids(device, ids) => {
+                to_value(ids.iter().map(|id| IdForm::new(*device, id)).collect::<Vec<_>>())?
+            }
+            Self::Minors(minors) => to_value(minors)?,
             Self::Links(links) => to_value(links)?,
         };
         Ok((payload, Vec::new()))

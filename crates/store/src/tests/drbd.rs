@@ -74,7 +74,7 @@ fn a_reservation_becomes_the_disks_or_ends_with_the_operation() {
         name: "put".into(),
         data: json!(null),
     };
-    store.plan(&operation, &[step]).unwrap();
+    store.plan(&operation, &[step], &[]).unwrap();
     store
         .step_done(&operation, 0, &[Change::Disk(drbd("x", 11000, [0, 0]))])
         .unwrap();

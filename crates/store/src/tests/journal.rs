@@ -31,7 +31,7 @@ fn steps(count: usize) -> Vec<PlannedStep> {
 /// A running operation of this process, with `count` steps.
 fn running(store: &Store, count: usize) -> String {
     let operation = begin(store, &Owner::current());
-    store.plan(&operation, &steps(count)).unwrap();
+    store.plan(&operation, &steps(count), &[]).unwrap();
     operation
 }
 
@@ -45,6 +45,73 @@ fn is_free(store: &Store) -> bool {
     }
 }
 
+/// Takes a lock as a plan does.
+fn share(store: &Store, owner: &Owner, lock: &str) -> Result<String, StoreError> {
+    let operation = store.begin("grow", "inst2", &[], owner)?;
+    let shared = store.plan(&operation, &steps(1), &[lock.to_owned()]);
+    if shared.is_err() {
+        assert_eq!(store.operation(&operation)?.state, State::Planning);
+        assert_eq!(store.operation(&operation)?.steps, []);
+        store.finish(&operation, &Outcome::Undone)?;
+    }
+    shared.map(|()| operation)
+}
+
+fn alone(store: &Store, lock: &str) -> Result<String, StoreError> {
+    store.begin("remove", "b", &[lock.to_owned()], &Owner::current())
+}
+
+fn end(store: &Store, operation: &str) {
+    store
+        .finish(operation, &Outcome::Failed("given up".into()))
+        .unwrap();
+}
+
+#[test]
+fn a_lock_is_held_by_one_operation_or_by_several_that_share_it() {
+    let store = store();
+    let first = share(&store, &Owner::current(), "node/b").unwrap();
+    let second = share(&store, &Owner::current(), "node/b").unwrap();
+    assert!(matches!(alone(&store, "node/b"), Err(StoreError::Locked { .. })));
+    end(&store, &first);
+    match alone(&store, "node/b") {
+        Err(StoreError::Locked { lock, holder }) => {
+            assert_eq!((lock.as_str(), &holder.operation), ("node/b", &second));
+        }
+        other => panic!("{other:?}"),
+    }
+    end(&store, &second);
+
+    let remover = alone(&store, "node/b").unwrap();
+    match share(&store, &Owner::current(), "node/b") {
+        Err(StoreError::Locked { holder, .. }) => assert_eq!(holder.operation, remover),
+        other => panic!("{other:?}"),
+    }
+    share(&store, &Owner::current(), "node/c").unwrap();
+    // What it has for itself it has still when its steps touch it.
+    store.plan(&remover, &steps(1), &["node/b".into()]).unwrap();
+    assert!(share(&store, &Owner::current(), "node/b").is_err());
+    end(&store, &remover);
+    share(&store, &Owner::current(), "node/b").unwrap();
+    store.check().unwrap();
+}
+
+#[test]
+fn of_those_that_share_a_lock_the_running_ones_are_told_first() {
+    let store = store();
+    let left = share(&store, &dead(), "node/b").unwrap();
+    let running = share(&store, &Owner::current(), "node/b").unwrap();
+    match alone(&store, "node/b") {
+        Err(StoreError::Locked { holder, .. }) => assert_eq!(holder.operation, running),
+        other => panic!("{other:?}"),
+    }
+    end(&store, &running);
+    match alone(&store, "node/b") {
+        Err(StoreError::Interrupted { operation, .. }) => assert_eq!(operation.operation, left),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn how_far_a_step_came_is_known_to_whoever_goes_on_with_it() {
     let store = Store::in_memory().unwrap();
@@ -53,7 +120,7 @@ fn how_far_a_step_came_is_known_to_whoever_goes_on_with_it() {
         name: name.into(),
         data: serde_json::json!({}),
     };
-    store.plan(&id, &[step("copy"), step("record")]).unwrap();
+    store.plan(&id, &[step("copy"), step("record")], &[]).unwrap();
     let progress = || -> Vec<_> {
         let steps = store.operation(&id).unwrap().steps;
         steps.into_iter().map(|step| step.progress).collect()
@@ -80,7 +147,7 @@ fn an_operation_runs_to_its_end() {
     let store = store();
     let operation = begin(&store, &Owner::current());
     assert_eq!(store.operation(&operation).unwrap().state, State::Planning);
-    store.plan(&operation, &steps(2)).unwrap();
+    store.plan(&operation, &steps(2), &[]).unwrap();
     store
         .step_done(&operation, 0, &[Change::Disk(ext("d0", "v0"))])
         .unwrap();
@@ -205,7 +272,7 @@ fn steps_go_one_after_the_other_and_with_their_changes() {
             .step_done(&operation, 0, &[Change::Disk(ext("d0", "v0"))])
             .unwrap();
     }
-    let error = store.plan(&operation, &steps(1)).unwrap_err();
+    let error = store.plan(&operation, &steps(1), &[]).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("operation {operation} is running: cannot plan it")
@@ -303,7 +370,7 @@ fn a_lock_names_who_holds_it() {
 fn an_interrupted_operation_is_adopted_once() {
     let store = store();
     let operation = begin(&store, &dead());
-    store.plan(&operation, &steps(2)).unwrap();
+    store.plan(&operation, &steps(2), &[]).unwrap();
     assert!(store.operation(&operation).unwrap().interrupted);
     let locks = ["instance/inst1".into()];
     let error = store
@@ -362,7 +429,7 @@ fn an_operation_is_found_by_the_beginning_of_its_id() {
     }
     for result in [
         store.step_done("x", 0, &[]),
-        store.plan("x", &[]),
+        store.plan("x", &[], &[]),
         store.finish("x", &Outcome::Done),
     ] {
         assert!(matches!(result, Err(StoreError::UnknownOperation(_))));
@@ -377,7 +444,7 @@ fn only_the_last_of_history_are_kept() {
     let ids: Vec<_> = (0..HISTORY + 5)
         .map(|_| {
             let operation = store.begin("list", "", &[], &Owner::current()).unwrap();
-            store.plan(&operation, &[]).unwrap();
+            store.plan(&operation, &[], &[]).unwrap();
             operation
         })
         .collect();
@@ -495,7 +562,7 @@ proptest! {
         let mut expected = Expected { state: State::Planning, steps: vec![], abandoned: false };
         for call in [Call::Plan(count)].into_iter().chain(calls) {
             let result = match &call {
-                Call::Plan(count) => store.plan(&id, &steps(*count)),
+                Call::Plan(count) => store.plan(&id, &steps(*count), &[]),
                 Call::Done(index) => store.step_done(&id, *index, &[]),
                 Call::StartUndo => store.start_undo(&id, "it went wrong"),
                 Call::Undone(index) => store.step_undone(&id, *index, &[]),

@@ -54,16 +54,17 @@ fn write_the_fixture() {
     store.commit(&changes).unwrap();
     let locks = ["instance/inst3".into(), "node/a".into()];
     let done = store.begin("grow", "inst1", &[], &author()).unwrap();
-    store.plan(&done, &[step("grow")]).unwrap();
+    store.plan(&done, &[step("grow")], &[]).unwrap();
     store.step_done(&done, 0, &[]).unwrap();
     let operation = store.begin("add", "inst3", &locks, &author()).unwrap();
     store
         .reserve_drbd(&operation, "d3", ["node-a", "node-b"])
         .unwrap();
-    store.plan(&operation, &[step("create"), step("record")]).unwrap();
+    let steps = [step("create"), step("record")];
+    store.plan(&operation, &steps, &["node/b".into()]).unwrap();
     store.step_done(&operation, 0, &[]).unwrap();
     let stuck = store.begin("remove", "inst4", &[], &author()).unwrap();
-    store.plan(&stuck, &[step("remove")]).unwrap();
+    store.plan(&stuck, &[step("remove")], &[]).unwrap();
     store.start_undo(&stuck, "no space").unwrap();
     store.fail(&stuck, "device is busy").unwrap();
     drop(store);
@@ -108,6 +109,10 @@ fn stores_of_every_schema_version_are_read() {
         assert!(!interrupted.interrupted);
         let locked = store.begin("grow", "inst3", &["instance/inst3".into()], &Owner::current());
         assert!(matches!(locked, Err(StoreError::Locked { .. })), "{locked:?}");
+        let other = store.begin("grow", "inst1", &[], &Owner::current()).unwrap();
+        let locked = store.plan(&other, &[step("grow")], &["node/a".into()]);
+        assert!(matches!(locked, Err(StoreError::Locked { .. })), "{locked:?}");
+        store.plan(&other, &[step("grow")], &["node/b".into()]).unwrap();
         store.abandon(&interrupted.id).unwrap();
         store.adopt(&interrupted.id, &Owner::current()).unwrap();
         let reserved = store

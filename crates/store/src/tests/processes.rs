@@ -31,7 +31,7 @@ fn add_disk(store: &Store, name: &str, index: usize) -> Result<String> {
         name: step.into(),
         data: json!(index),
     });
-    store.plan(&operation, &steps)?;
+    store.plan(&operation, &steps, &[])?;
     store.step_done(&operation, 0, &[])?;
     let mut disks = store.instance(name)?.map_or_else(Vec::new, |found| found.disks);
     disks.push(uuid.clone());

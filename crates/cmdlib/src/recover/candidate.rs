@@ -1,0 +1,277 @@
+//! From volumes to disks.
+
+use std::collections::BTreeMap;
+
+use gnt_bdev::{FoundVolume, Owner};
+use gnt_config::{AccessMode, Disk, LogicalDevice, LogicalId, Mebibytes, Part};
+
+use super::known::Known;
+use super::{Remark, RemarkKind};
+use crate::compute::disk_name;
+use crate::survey::{Survey, is_shared};
+
+/// By how much a volume may be larger than its disk: storage rounds sizes up.
+const ROUNDING: Mebibytes = Mebibytes(128);
+
+/// A volume that is no disk of the configuration and may be one.
+#[derive(Debug, Clone)]
+pub(super) struct Claim {
+    /// UUID of the node that has it; of a volume that all nodes see, one that does.
+    pub(super) node: String,
+    pub(super) volume: FoundVolume,
+    /// What its name says.
+    pub(super) name: Option<Name>,
+}
+
+/// What `GenerateDiskTemplate` puts into the name of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Name {
+    /// Without what is behind the index.
+    pub(super) base: String,
+    pub(super) index: u32,
+    /// What is behind it: `_data`, `_meta`, or what somebody added.
+    pub(super) rest: String,
+}
+
+/// A disk, and what there is to say about whose it is.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    pub(super) disk: Disk,
+    pub(super) instance: Option<String>,
+    pub(super) instance_uuid: Option<String>,
+    /// None for one that no instance has.
+    pub(super) index: Option<u32>,
+    /// UUID of the node that alone has its data.
+    pub(super) only_on: Option<String>,
+    /// UUID of the node that it is in use on.
+    pub(super) in_use_on: Option<String>,
+    /// UUID of the node that was primary when the volume was told.
+    pub(super) hint: Option<String>,
+}
+
+impl Candidate {
+    /// What `owner` says of `disk`, which has everything else.
+    pub(super) fn new(disk: Disk, owner: &Owner, index: Option<u32>, known: &Known) -> Self {
+        let hint = owner.kept.primary.as_deref();
+        Self {
+            disk,
+            instance: owner.instance.clone().filter(|name| !name.is_empty()),
+            instance_uuid: owner.kept.instance_uuid.clone(),
+            index: index.filter(|_| !owner.kept.detached),
+            only_on: None,
+            in_use_on: None,
+            hint: hint
+                .and_then(|name| known.node_called(name))
+                .map(|node| node.uuid.clone()),
+        }
+    }
+}
+
+impl Claim {
+    /// Which part of a drbd disk it is.
+    pub(super) fn part(&self) -> Option<Part> {
+        let kept = self.volume.owner.kept.mirror.as_ref();
+        let named = || match self.name.as_ref()?.rest.as_str() {
+            "_data" => Some(Part::Data),
+            "_meta" => Some(Part::Meta),
+            _ => None,
+        };
+        kept.map(|mirror| mirror.part)
+            .or_else(|| named().filter(|_| self.volume.device == LogicalDevice::Plain))
+    }
+
+    /// Index of the disk: what the volume says, or its name if it says nothing.
+    pub(super) fn index(&self) -> Option<u32> {
+        let named = || self.name.as_ref().map(|name| name.index);
+        let owner = &self.volume.owner;
+        match owner.uuid {
+            Some(_) => owner.index,
+            None => owner.index.or_else(named),
+        }
+    }
+
+    fn key(&self) -> String {
+        key(&self.node, &self.volume)
+    }
+}
+
+fn key(node: &str, volume: &FoundVolume) -> String {
+    let mut disk = Disk::new(volume.device, volume.logical_id.clone(), Mebibytes(0));
+    disk.nodes = vec![node.to_owned()];
+    disk.volume_keys().concat()
+}
+
+/// The volumes that are no disk's yet, each once, and have an owner or a name that one of ours has.
+pub(super) fn claims(survey: &Survey, known: &Known) -> Vec<Claim> {
+    let mut claims = BTreeMap::new();
+    for seen in &survey.seen {
+        for volume in seen
+            .volumes
+            .iter()
+            .filter_map(|(_, found)| found.as_ref().ok())
+            .flatten()
+        {
+            let name = Name::of(volume.device, &volume.logical_id);
+            let owner = &volume.owner;
+            let is_ours = owner.uuid.is_some() || owner.instance.is_some() || name.is_some();
+            let claim = Claim {
+                node: seen.node.uuid.clone(),
+                volume: volume.clone(),
+                name,
+            };
+            let key = claim.key();
+            if is_ours && !known.has_volume(&key) {
+                claims.entry(key).or_insert(claim);
+            }
+        }
+    }
+    claims.into_values().collect()
+}
+
+/// What volumes say, by their keys.
+pub(super) fn told(claims: &[Claim]) -> BTreeMap<String, Owner> {
+    let told = claims
+        .iter()
+        .map(|claim| (claim.key(), claim.volume.owner.clone()));
+    told.collect()
+}
+
+/// The disks that are one volume each.
+pub(super) fn single(claims: Vec<Claim>, known: &Known, remarks: &mut Vec<Remark>) -> Vec<Candidate> {
+    let disks = claims.into_iter().map(|claim| {
+        let owner = &claim.volume.owner;
+        let (device, id) = (claim.volume.device, claim.volume.logical_id.clone());
+        let mut disk = described(device, id, &claim.volume, remarks);
+        let shared = is_shared(device);
+        if !shared {
+            disk.nodes = vec![claim.node.clone()];
+        }
+        // A copy of a disk has its name and something more.
+        let is_copy = owner.uuid.is_none() && claim.name.as_ref().is_none_or(|name| !name.rest.is_empty());
+        let index = claim.index().filter(|_| !is_copy);
+        if owner.instance.is_none() && owner.kept.instance_uuid.is_none() {
+            let message = format!("the {device} volume {} does not say whose it is", disk.logical_id);
+            let mend = "gnt-disk modify INSTANCE --disk attach:UUID, with the UUID that the disk has then";
+            remarks.push(Remark {
+                node: Some(known.name_of(&claim.node).to_owned()).filter(|_| !shared),
+                ..Remark::new(RemarkKind::Unowned, message).mended_by(mend)
+            });
+        }
+        Candidate {
+            only_on: (!shared).then(|| claim.node.clone()),
+            ..Candidate::new(disk, owner, index, known)
+        }
+    });
+    disks.collect()
+}
+
+/// The disk that a volume is, as the volume describes it.
+pub(super) fn described(
+    device: LogicalDevice,
+    mut id: LogicalId,
+    volume: &FoundVolume,
+    remarks: &mut Vec<Remark>,
+) -> Disk {
+    let owner = &volume.owner;
+    if let (LogicalId::File { driver, .. } | LogicalId::Gluster { driver, .. }, Some(kept)) =
+        (&mut id, owner.kept.driver)
+    {
+        *driver = kept;
+    }
+    let mut disk = Disk::new(device, id, size(volume, remarks));
+    disk.uuid = owner.uuid.clone().unwrap_or_default();
+    disk.name = owner.name.clone().filter(|name| disk_name(name).is_ok());
+    disk.mode = Some(owner.kept.mode.unwrap_or(AccessMode::Rw));
+    disk.spindles = owner.kept.spindles;
+    let params = owner.kept.params.clone();
+    if gnt_config::params::check_device(device, &params).is_ok() {
+        disk.params = params;
+    }
+    disk
+}
+
+/// The size as it was configured, if the volume still has it, give or take what storage rounds up; else its own.
+pub(super) fn size(volume: &FoundVolume, remarks: &mut Vec<Remark>) -> Mebibytes {
+    let real = volume.bytes.map(Mebibytes::from_bytes);
+    match (volume.owner.kept.size, real) {
+        (Some(kept), Some(real)) if kept > real => {
+            let message = format!(
+                "{} has {real}, and says that it should have {kept}",
+                volume.logical_id
+            );
+            remarks.push(Remark::new(RemarkKind::WrongSize, message).of(volume.owner.instance.as_deref()));
+            real
+        }
+        (Some(kept), Some(real)) if real > kept + ROUNDING && real.0 > kept.0 + kept.0 / 16 => real,
+        (Some(kept), _) => kept,
+        (None, Some(real)) => real,
+        (None, None) => Mebibytes(0),
+    }
+}
+
+impl Name {
+    /// The parts of `UUID.diskN…`, `UUID.rbd.diskN…` and `ganeti/UUID.N`.
+    pub(super) fn of(device: LogicalDevice, id: &LogicalId) -> Option<Self> {
+        let volume = id.volume();
+        let name = volume.rsplit('/').next()?;
+        let (uuid, rest) = name.split_once('.')?;
+        let of_a_uuid = |c: char| c == '-' || (c.is_ascii_hexdigit() && !c.is_ascii_uppercase());
+        if uuid.len() != 36 || !uuid.chars().all(of_a_uuid) {
+            return None;
+        }
+        let typed = || rest.strip_prefix(<&str>::from(device))?.strip_prefix(".disk");
+        let number = match device {
+            LogicalDevice::Plain => rest.strip_prefix("disk"),
+            LogicalDevice::Gluster => Some(rest),
+            _ => typed(),
+        }?;
+        let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+        let (digits, rest) = number.split_at(end);
+        let base = name.strip_suffix(rest)?;
+        Some(Self {
+            base: base.to_owned(),
+            index: digits.parse().ok()?,
+            rest: rest.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UUID: &str = "01234567-89ab-cdef-0123-456789abcdef";
+
+    #[test]
+    fn names_that_disks_get_are_told_from_others() {
+        let lv = |lv: &str| LogicalId::Lv {
+            vg: "xenvg".to_owned(),
+            lv: lv.to_owned(),
+        };
+        let name = |lv_name: &str| {
+            let name = Name::of(LogicalDevice::Plain, &lv(lv_name))?;
+            Some((name.index, name.rest))
+        };
+        assert_eq!(name(&format!("{UUID}.disk0")), Some((0, String::new())));
+        assert_eq!(
+            name(&format!("{UUID}.disk12_data")),
+            Some((12, "_data".to_owned()))
+        );
+        assert_eq!(
+            name(&format!("{UUID}.disk1.snap-1")),
+            Some((1, ".snap-1".to_owned()))
+        );
+        for other in [
+            "root",
+            "x.disk0",
+            &format!("{UUID}.disk"),
+            &format!("{UUID}.rbd.disk0"),
+        ] {
+            assert_eq!(name(other), None, "{other}");
+        }
+        let path = format!("ganeti/{UUID}.3");
+        let gluster = LogicalId::Rbd { volume: path };
+        let name = Name::of(LogicalDevice::Gluster, &gluster).unwrap();
+        assert_eq!((name.base, name.index), (format!("{UUID}.3"), 3));
+    }
+}

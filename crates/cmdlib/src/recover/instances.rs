@@ -1,0 +1,330 @@
+//! From disks to instances.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gnt_config::{Disk, Instance, names};
+use uuid::Uuid;
+
+use super::candidate::Candidate;
+use super::known::Known;
+use super::{Loose, Proposal, Recovered, Remark, RemarkKind};
+use crate::error::Result;
+use crate::ops::MAX_DISKS;
+use crate::ops::add::new_instance;
+use crate::survey::Survey;
+
+/// Puts the disks together to instances; those that have no place in one become detached.
+pub(super) fn assemble(
+    candidates: Vec<Candidate>,
+    survey: &Survey,
+    known: &Known,
+    proposal: &mut Proposal,
+) -> Result<()> {
+    let mut assembly = Assembly {
+        linked: linked(survey),
+        known,
+        proposal,
+    };
+    let candidates = assembly.one_of_each(candidates);
+    let (owned, loose): (Vec<_>, Vec<_>) = candidates
+        .into_iter()
+        .partition(|candidate| candidate.index.is_some() && owner_of(candidate).is_some());
+    loose.into_iter().for_each(|candidate| assembly.loosen(candidate));
+    for group in assembly.groups(owned) {
+        assembly.instance(group)?;
+    }
+    let Proposal {
+        instances, detached, ..
+    } = assembly.proposal;
+    instances.sort_by(|a, b| a.instance.name.cmp(&b.instance.name));
+    detached.sort_by(|a, b| a.disk.uuid.cmp(&b.disk.uuid));
+    Ok(())
+}
+
+/// UUIDs of the nodes that have links to disks of an instance.
+fn linked(survey: &Survey) -> BTreeMap<String, BTreeSet<String>> {
+    let mut linked: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for seen in &survey.seen {
+        for link in seen.links.as_ref().ok().into_iter().flatten() {
+            let nodes = linked.entry(link.instance.clone()).or_default();
+            nodes.insert(seen.node.uuid.clone());
+        }
+    }
+    linked
+}
+
+fn owner_of(candidate: &Candidate) -> Option<&String> {
+    candidate.instance.as_ref().or(candidate.instance_uuid.as_ref())
+}
+
+struct Assembly<'a> {
+    linked: BTreeMap<String, BTreeSet<String>>,
+    known: &'a Known,
+    proposal: &'a mut Proposal,
+}
+
+/// Disks of one instance.
+struct Group {
+    name: String,
+    uuid: Option<String>,
+    disks: Vec<Candidate>,
+}
+
+impl Assembly<'_> {
+    fn remark(&mut self, kind: RemarkKind, instance: Option<&str>, message: String, mend: Option<String>) {
+        self.proposal.remarks.push(Remark {
+            mend,
+            ..Remark::new(kind, message).of(instance)
+        });
+    }
+
+    /// Leaves out what claims to be the same disk, in the configuration or twice here. What does not know its UUID gets one.
+    fn one_of_each(&mut self, candidates: Vec<Candidate>) -> Vec<Candidate> {
+        let mut by_uuid: BTreeMap<String, Vec<Candidate>> = BTreeMap::new();
+        for mut candidate in candidates {
+            for disk in std::iter::once(&mut candidate.disk.uuid)
+                .chain(candidate.disk.children.iter_mut().map(|child| &mut child.uuid))
+            {
+                if disk.is_empty() {
+                    *disk = Uuid::new_v4().to_string();
+                }
+            }
+            by_uuid
+                .entry(candidate.disk.uuid.clone())
+                .or_default()
+                .push(candidate);
+        }
+        let mut single = Vec::new();
+        for (uuid, mut claimed) in by_uuid {
+            let instance = claimed[0].instance.clone();
+            let names: Vec<_> = claimed.iter().map(|claim| self.place_of(&claim.disk)).collect();
+            match self.known.disks.get(&uuid) {
+                Some(disk) => self.remark(
+                    RemarkKind::Conflict,
+                    instance.as_deref(),
+                    format!(
+                        "{} says that it is the disk {uuid}, which is {} in the configuration",
+                        names.join(", "),
+                        disk.logical_id
+                    ),
+                    Some("look which of them has the data, and remove the other".to_owned()),
+                ),
+                None if claimed.len() > 1 => self.remark(
+                    RemarkKind::Conflict,
+                    instance.as_deref(),
+                    format!("{} say that they are the same disk, {uuid}", names.join(" and ")),
+                    Some("look which of them has the data, remove the others, and recover again".to_owned()),
+                ),
+                None => single.append(&mut claimed),
+            }
+        }
+        single
+    }
+
+    fn place_of(&self, disk: &Disk) -> String {
+        let nodes: Vec<_> = disk.nodes.iter().map(|uuid| self.known.name_of(uuid)).collect();
+        match nodes.is_empty() {
+            true => disk.logical_id.to_string(),
+            false => format!("{} on {}", disk.logical_id, nodes.join(" and ")),
+        }
+    }
+
+    fn loosen(&mut self, candidate: Candidate) {
+        self.proposal.detached.push(Loose {
+            last: candidate.instance,
+            last_uuid: candidate.instance_uuid,
+            disk: Disk {
+                iv_name: None,
+                ..candidate.disk
+            },
+        });
+    }
+
+    /// The disks of each instance, which is known by its UUID, or by its name where a volume tells nothing else.
+    fn groups(&mut self, candidates: Vec<Candidate>) -> Vec<Group> {
+        let mut uuids: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for candidate in &candidates {
+            if let (Some(name), Some(uuid)) = (&candidate.instance, &candidate.instance_uuid) {
+                uuids.entry(name.clone()).or_default().insert(uuid.clone());
+            }
+        }
+        let only_uuid = |name: &String| match uuids.get(name) {
+            Some(uuids) if uuids.len() == 1 => uuids.first().cloned(),
+            _ => None,
+        };
+        let mut by_owner: BTreeMap<(Option<String>, Option<String>), Vec<Candidate>> = BTreeMap::new();
+        for candidate in candidates {
+            let uuid = candidate.instance_uuid.clone();
+            let uuid = uuid.or_else(|| only_uuid(candidate.instance.as_ref()?));
+            let name = candidate.instance.clone().filter(|_| uuid.is_none());
+            by_owner.entry((uuid, name)).or_default().push(candidate);
+        }
+        let mut groups = Vec::new();
+        for ((uuid, _), disks) in by_owner {
+            match self.name(&disks) {
+                Some(name) => groups.push(Group { name, uuid, disks }),
+                None => {
+                    let owner = uuid.unwrap_or_default();
+                    let message = format!(
+                        "{} disks are of an instance with UUID {owner}, whose name none of them tells",
+                        disks.len()
+                    );
+                    self.remark(RemarkKind::Unowned, None, message, None);
+                    disks.into_iter().for_each(|disk| self.loosen(disk));
+                }
+            }
+        }
+        // Of several with one name the one that is in use, or has most disks, is it.
+        groups.sort_by_key(|group| std::cmp::Reverse(group.disks.len()));
+        let mut taken = BTreeSet::new();
+        let (first, others): (Vec<_>, Vec<_>) = groups
+            .into_iter()
+            .partition(|group| taken.insert(group.name.clone()));
+        for group in others {
+            let message = format!(
+                "another instance had this name too: its {} disks stay detached",
+                group.disks.len()
+            );
+            self.remark(RemarkKind::Conflict, Some(&group.name), message, None);
+            group.disks.into_iter().for_each(|disk| self.loosen(disk));
+        }
+        first
+    }
+
+    /// What the instance of these disks is called: when a rename was broken off, as most of them say.
+    fn name(&mut self, disks: &[Candidate]) -> Option<String> {
+        let mut counts: BTreeMap<&String, usize> = BTreeMap::new();
+        for name in disks.iter().filter_map(|disk| disk.instance.as_ref()) {
+            *counts.entry(name).or_default() += 1;
+        }
+        let (name, _) = counts.iter().max_by_key(|(_, count)| **count)?;
+        let name = (*name).clone();
+        if counts.len() > 1 {
+            let others: Vec<_> = counts.keys().filter(|other| ***other != name).collect();
+            let message = format!("some of its disks say that it is called {others:?}");
+            self.remark(RemarkKind::Conflict, Some(&name), message, None);
+        }
+        Some(name)
+    }
+
+    fn instance(&mut self, group: Group) -> Result<()> {
+        let Group { name, uuid, disks } = group;
+        let refusal = match self.known.instance(&name, uuid.as_deref().unwrap_or_default()) {
+            Some(_) => Some((
+                "the configuration has this instance without them".to_owned(),
+                Some(format!("gnt-disk modify {name} --disk attach:UUID")),
+            )),
+            None => match names::instance(&name) {
+                Err(error) => Some((error.to_string(), None)),
+                Ok(()) => self.two_homes(&disks).map(|why| (why, None)),
+            },
+        };
+        if let Some((why, mend)) = refusal {
+            let message = format!("{} disks stay detached: {why}", disks.len());
+            self.remark(RemarkKind::Conflict, Some(&name), message, mend);
+            disks.into_iter().for_each(|disk| self.loosen(disk));
+            return Ok(());
+        }
+        let placed = self.placed(&name, disks);
+        if placed.is_empty() {
+            return Ok(());
+        }
+        let primary = self.primary(&name, placed.values());
+        let last = placed.keys().next_back().copied().unwrap_or_default();
+        let missing: Vec<u32> = (0..last).filter(|index| !placed.contains_key(index)).collect();
+        for index in &missing {
+            let message = format!("no volume was found that says that it is disk/{index}");
+            let mend = "gnt-disk recover --incomplete puts those behind it in its place".to_owned();
+            self.remark(RemarkKind::Missing, Some(&name), message, Some(mend));
+        }
+        let linked = self.linked.get(&name);
+        let disks = (0..).zip(placed.into_values()).map(|(position, candidate)| Disk {
+            iv_name: Some(format!("disk/{position}")),
+            ..candidate.disk
+        });
+        let disks: Vec<Disk> = disks.collect();
+        let mut instance = Instance {
+            disks: disks.iter().map(|disk| disk.uuid.clone()).collect(),
+            disks_active: linked.is_some_and(|nodes| nodes.contains(&primary)),
+            ..new_instance(&name, &primary)?
+        };
+        if let Some(uuid) = uuid {
+            instance.uuid = uuid;
+        }
+        self.proposal.instances.push(Recovered {
+            instance,
+            disks,
+            missing,
+        });
+        Ok(())
+    }
+
+    /// Why disks cannot be one instance's: those that only one node has must be on the same.
+    fn two_homes(&self, disks: &[Candidate]) -> Option<String> {
+        let homes: BTreeSet<&str> = disks.iter().filter_map(|disk| disk.only_on.as_deref()).collect();
+        let names: Vec<_> = homes.into_iter().map(|node| self.known.name_of(node)).collect();
+        (names.len() > 1).then(|| format!("they are on the nodes {}", names.join(" and ")))
+    }
+
+    /// The disks by index; of two with the same, neither has it.
+    fn placed(&mut self, name: &str, disks: Vec<Candidate>) -> BTreeMap<u32, Candidate> {
+        let mut by_index: BTreeMap<u32, Vec<Candidate>> = BTreeMap::new();
+        for disk in disks {
+            by_index
+                .entry(disk.index.unwrap_or_default())
+                .or_default()
+                .push(disk);
+        }
+        let mut placed = BTreeMap::new();
+        for (index, mut disks) in by_index {
+            if disks.len() == 1 && (index as usize) < MAX_DISKS {
+                placed.extend(disks.pop().map(|disk| (index, disk)));
+                continue;
+            }
+            let names: Vec<_> = disks.iter().map(|disk| self.place_of(&disk.disk)).collect();
+            let message = format!(
+                "disk/{index} cannot be {}: it stays detached",
+                names.join(" and ")
+            );
+            let mend = format!("gnt-disk modify {name} --disk attach:UUID, with the right one");
+            self.remark(RemarkKind::Conflict, Some(name), message, Some(mend));
+            disks.into_iter().for_each(|disk| self.loosen(disk));
+        }
+        placed
+    }
+
+    /// The instance's primary node: where its disks are, or are in use; where they were when their volumes were told; else a guess.
+    fn primary<'c>(&mut self, name: &str, disks: impl Iterator<Item = &'c Candidate> + Clone) -> String {
+        let mirrored = disks
+            .clone()
+            .find(|candidate| !candidate.disk.children.is_empty());
+        let pair = mirrored.map(|candidate| candidate.disk.nodes.as_slice());
+        let possible = |node: &&String| pair.is_none_or(|pair| pair.contains(*node));
+        let only = |nodes: BTreeSet<&String>| match nodes.len() {
+            1 => nodes.first().map(|node| (*node).clone()),
+            _ => None,
+        };
+        let home = disks
+            .clone()
+            .filter_map(|candidate| candidate.only_on.as_ref())
+            .collect();
+        let in_use = disks.clone().filter_map(|candidate| candidate.in_use_on.as_ref());
+        let linked = self.linked.get(name).into_iter().flatten();
+        let hints = disks.clone().filter_map(|candidate| candidate.hint.as_ref());
+        let told = only(home)
+            .or_else(|| only(in_use.filter(possible).collect()))
+            .or_else(|| only(linked.filter(possible).collect()))
+            .or_else(|| hints.clone().find(possible).cloned());
+        if let Some(node) = told {
+            return node;
+        }
+        let first = pair.and_then(|pair| pair.first());
+        let chosen = first.unwrap_or(&self.known.cluster.master_node).clone();
+        let message = format!(
+            "nothing tells on which node it ran: {} was chosen",
+            self.known.name_of(&chosen)
+        );
+        self.remark(RemarkKind::Chosen, Some(name), message, None);
+        chosen
+    }
+}

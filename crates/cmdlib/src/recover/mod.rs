@@ -1,0 +1,182 @@
+//! Rebuilding the configuration from what is on the nodes, in two steps: [`propose`] looks and says what it would do and what is missing,
+//! [`import`] does it.
+//!
+//! Nothing that the configuration has is ever changed: what is proposed is added to it. The nodes must be in it before.
+
+mod candidate;
+mod import;
+mod instances;
+mod known;
+mod mirrors;
+mod running;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use gnt_bdev::Owner;
+use gnt_config::{Disk, Instance};
+use gnt_store::Store;
+use serde::Serialize;
+use strum::Display;
+
+use crate::error::{Result, chain};
+use crate::saga::Nodes;
+use crate::survey::{Survey, is_absent, survey};
+pub use import::{Selection, import};
+use known::Known;
+
+/// What can be rebuilt, and what is to be said of it.
+#[derive(Debug, Clone, Default)]
+pub struct Proposal {
+    /// The instances with their disks.
+    pub instances: Vec<Recovered>,
+    /// Disks that no instance has.
+    pub detached: Vec<Loose>,
+    /// What is missing, contradicts itself, or will not be as it was.
+    pub remarks: Vec<Remark>,
+    /// What volumes say, by their keys.
+    told: BTreeMap<String, Owner>,
+}
+
+/// An instance as it would be.
+#[derive(Debug, Clone)]
+pub struct Recovered {
+    /// The instance.
+    pub instance: Instance,
+    /// Its disks, in order.
+    pub disks: Vec<Disk>,
+    /// Indexes of which nothing was found. Those behind them move up.
+    pub missing: Vec<u32>,
+}
+
+/// A disk that no instance has.
+#[derive(Debug, Clone)]
+pub struct Loose {
+    /// The disk.
+    pub disk: Disk,
+    /// Name of the instance that had it last.
+    pub last: Option<String>,
+    /// UUID of that instance, where it is known.
+    last_uuid: Option<String>,
+}
+
+/// Something to know before a proposal is accepted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Remark {
+    /// What kind it is.
+    pub kind: RemarkKind,
+    /// Name of the instance that it concerns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// Name of the node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// What was found.
+    pub message: String,
+    /// What can be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mend: Option<String>,
+}
+
+/// What kind of thing is to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum RemarkKind {
+    /// A node could not be asked, or one of its storage systems.
+    Unasked,
+    /// A volume names a node that the configuration does not have.
+    UnknownNode,
+    /// An instance has no disk of some index.
+    Missing,
+    /// Of a mirror one half was found.
+    HalfMirror,
+    /// Two volumes, or a volume and the configuration, claim the same.
+    Conflict,
+    /// A volume has another size than it should.
+    WrongSize,
+    /// No instance is named by a volume that has a disk's name.
+    Unowned,
+    /// It is not known and was chosen: a node, a number, a secret.
+    Chosen,
+}
+
+/// Looks at all nodes, and says what the configuration could be rebuilt to.
+///
+/// Volumes that a disk of the configuration has already are passed over. What volumes say is believed in this order: what runs on a
+/// node, where a volume is found, what it says of itself. Lost are what no volume has: hardware, network cards and tags of
+/// instances, blockdev disks, parameters that are secret.
+pub async fn propose<N: Nodes>(store: &Store, nodes: &N) -> Result<Proposal> {
+    let survey = survey(store, nodes).await?;
+    from_survey(&survey, &Known::read(store)?)
+}
+
+fn from_survey(survey: &Survey, known: &Known) -> Result<Proposal> {
+    let mut proposal = Proposal {
+        remarks: unasked(survey),
+        ..Proposal::default()
+    };
+    let mut claims = candidate::claims(survey, known);
+    proposal.told = candidate::told(&claims);
+    let mut candidates = mirrors::mirrors(&mut claims, survey, known, &mut proposal.remarks);
+    candidates.extend(candidate::single(claims, known, &mut proposal.remarks));
+    instances::assemble(candidates, survey, known, &mut proposal)?;
+    proposal.remarks.sort();
+    proposal.remarks.dedup();
+    Ok(proposal)
+}
+
+fn unasked(survey: &Survey) -> Vec<Remark> {
+    let silent = survey.silent.iter().map(|(node, error)| {
+        let (message, mend) = match error {
+            None => ("the node is offline".to_owned(), None),
+            Some(error) => (chain(error), error.hint()),
+        };
+        Remark {
+            node: Some(node.name.clone()),
+            mend,
+            ..Remark::new(RemarkKind::Unasked, message)
+        }
+    });
+    let failed = survey.seen.iter().flat_map(|seen| {
+        let volumes = seen
+            .volumes
+            .iter()
+            .filter_map(|(_, volumes)| volumes.as_ref().err());
+        let others = [seen.links.as_ref().err(), seen.minors.as_ref().err()];
+        let errors = volumes.chain(others.into_iter().flatten());
+        errors.filter(|error| !is_absent(error)).map(|error| Remark {
+            node: Some(seen.node.name.clone()),
+            mend: error.hint(),
+            ..Remark::new(RemarkKind::Unasked, chain(error))
+        })
+    });
+    silent.chain(failed).collect()
+}
+
+impl Remark {
+    fn new(kind: RemarkKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            instance: None,
+            node: None,
+            message: message.into(),
+            mend: None,
+        }
+    }
+
+    fn of(self, instance: Option<&str>) -> Self {
+        Self {
+            instance: instance.map(str::to_owned),
+            ..self
+        }
+    }
+
+    fn mended_by(self, mend: impl Into<String>) -> Self {
+        Self {
+            mend: Some(mend.into()),
+            ..self
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! Random operations, with calls that fail, processes that die, nodes that lose their power and links that are cut, one after the
+//! other and at once. After each step nothing may have happened that must never happen; when all is mended, everything must be in order.
+//!
+//! `SEED=N cargo test -p gnt-cmdlib machine` does again what a failure told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gnt_config::{Disk, DiskTemplate, Instance};
+use gnt_store::State;
+use serde_json::json;
+
+use super::bench::{Bench, Case, NODES, catch_crash, is_adopted_device, now, quiet};
+use super::rows::SIZE;
+use crate::error::{Error, Result, chain};
+use crate::node::Node as _;
+use crate::ops::Subject;
+use crate::ops::activate::{activate, deactivate};
+use crate::ops::add::{AddRequest, add};
+use crate::ops::grow::{Growth, grow};
+use crate::ops::modify::{DiskChange, modify};
+use crate::ops::remove::remove;
+use crate::ops::rename::rename;
+use crate::ops::snapshot::{SnapshotRequest, snapshot};
+use crate::saga::{Nodes, Report};
+use crate::sim::{Random, Storm, Then};
+
+/// How many clusters are tried, and how many steps each is put through.
+const CLUSTERS: u64 = 200;
+const STEPS: usize = 120;
+
+const NAMES: [&str; 4] = ["web", "mail", "news", "db"];
+const TEMPLATES: [DiskTemplate; 6] = [
+    DiskTemplate::Plain,
+    DiskTemplate::File,
+    DiskTemplate::SharedFile,
+    DiskTemplate::Rbd,
+    DiskTemplate::Gluster,
+    DiskTemplate::Ext,
+];
+/// Where an instance writes on its disks.
+const OFFSET: u64 = 4096;
+
+/// One step.
+#[derive(Debug, Clone)]
+enum Action {
+    Add {
+        instance: String,
+        template: DiskTemplate,
+        primary: &'static str,
+        secondary: &'static str,
+    },
+    Remove(String),
+    Activate(String),
+    Deactivate(String),
+    Grow(String),
+    Modify(String, Vec<DiskChange>),
+    Snapshot(String),
+    Rename(String, String),
+    /// The instance begins to use its disks, and ends to.
+    Start(String),
+    Stop(String),
+    /// It writes to all of them.
+    Write(String),
+    Kill(&'static str),
+    Boot(&'static str),
+    Cut(&'static str, &'static str),
+    Mend(&'static str, &'static str),
+    Lose(&'static str),
+    Find(&'static str),
+    /// Operations that died are gone on with.
+    HealAll,
+    /// Everything works again, and is looked at.
+    MendAll,
+}
+
+/// A cluster that is put through all this.
+struct Machine {
+    bench: Bench,
+    random: Random,
+    /// What instances were told is on their disks, by the UUID of the disk.
+    acknowledged: BTreeMap<String, u64>,
+    written: u64,
+    /// UUIDs of the disks of the instances that run, in order.
+    running: BTreeMap<String, Vec<String>>,
+    /// What operations said is left, or lost, since all was last in order.
+    told: Vec<String>,
+    trace: Vec<String>,
+}
+
+impl Machine {
+    fn new(seed: u64) -> Self {
+        Self {
+            bench: Bench::empty(),
+            random: Random::new(seed),
+            acknowledged: BTreeMap::new(),
+            written: 0,
+            running: BTreeMap::new(),
+            told: Vec::new(),
+            trace: Vec::new(),
+        }
+    }
+
+    fn run(&mut self) {
+        for _ in 0..STEPS {
+            let action = self.next();
+            self.trace.push(format!("{action:?}"));
+            self.act(action);
+            self.check();
+        }
+        self.act(Action::MendAll);
+    }
+
+    fn instances(&self) -> Vec<Instance> {
+        self.bench.store.instances().unwrap()
+    }
+
+    /// What is done next.
+    fn next(&mut self) -> Action {
+        let names: Vec<String> = self
+            .instances()
+            .into_iter()
+            .map(|instance| instance.name)
+            .collect();
+        let free: Vec<_> = NAMES
+            .into_iter()
+            .filter(|name| names.iter().all(|other| other != name))
+            .collect();
+        let random = &mut self.random;
+        let nodes = [random.below(3), random.below(2)];
+        let (node, other) = (NODES[nodes[0]], NODES[(nodes[0] + 1 + nodes[1]) % 3]);
+        let Some(name) = random.pick(&names).filter(|_| names.len() > 1).cloned() else {
+            return Action::Add {
+                instance: (*random.pick(&free).unwrap()).to_owned(),
+                template: *random.pick(&TEMPLATES).unwrap(),
+                primary: node,
+                secondary: other,
+            };
+        };
+        match random.below(40) {
+            0..=2 => match random.pick(&free) {
+                Some(instance) => Action::Add {
+                    instance: (*instance).to_owned(),
+                    template: *random.pick(&TEMPLATES).unwrap(),
+                    primary: node,
+                    secondary: other,
+                },
+                None => Action::Remove(name),
+            },
+            3 => Action::Remove(name),
+            4..=7 => Action::Activate(name),
+            8..=9 => Action::Deactivate(name),
+            10..=11 => Action::Grow(name),
+            12..=15 => Action::Modify(name, changes(random)),
+            16 => Action::Snapshot(name),
+            17 => match random.pick(&free) {
+                Some(to) => Action::Rename(name, (*to).to_owned()),
+                None => Action::Stop(name),
+            },
+            18..=21 => Action::Start(name),
+            22 => Action::Stop(name),
+            23..=28 => Action::Write(name),
+            29 => Action::Kill(node),
+            30..=31 => Action::Boot(node),
+            32 => Action::Cut(node, other),
+            33 => Action::Mend(node, other),
+            34 => Action::Lose(node),
+            35..=36 => Action::Find(node),
+            37 => Action::HealAll,
+            _ => Action::MendAll,
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let uuid = |name: &str| self.bench.uuid(name);
+        let cluster = self.bench.cluster.clone();
+        match action {
+            Action::Start(name) => self.start(&name),
+            Action::Stop(name) => cluster.with_world(|world| world.stop_guest(&name)),
+            Action::Write(name) => self.write(&name),
+            Action::Kill(node) => cluster.with_world(|world| world.kill(&uuid(node))),
+            Action::Boot(node) => cluster.with_world(|world| world.boot(&uuid(node))),
+            Action::Cut(one, other) => cluster.with_world(|world| world.cut(&uuid(one), &uuid(other))),
+            Action::Mend(one, other) => cluster.with_world(|world| world.mend(&uuid(one), &uuid(other))),
+            Action::Lose(node) => cluster.with_world(|world| world.set_reachable(&uuid(node), false)),
+            Action::Find(node) => cluster.with_world(|world| world.set_reachable(&uuid(node), true)),
+            Action::MendAll => self.mend_all(),
+            operation => self.operate(&operation),
+        }
+    }
+
+    /// Runs an operation in bad weather, or in good.
+    fn operate(&mut self, action: &Action) {
+        let seed = self.random.next();
+        let storm = match self.random.below(4) {
+            0 => None,
+            1 => Some(Storm::new(seed, 8, &[Then::Fail])),
+            2 => Some(Storm::new(seed, 12, &[Then::Crash])),
+            _ => Some(Storm::new(seed, 12, &[Then::Fail, Then::Crash, Then::PowerCut])),
+        };
+        let bench = &self.bench;
+        bench.cluster.brew(storm);
+        let outcome = catch_crash(|| now(operation(bench, action)));
+        bench.cluster.brew(None);
+        match outcome {
+            None => {
+                bench.bury();
+                self.trace.push("  crashed".to_owned());
+            }
+            Some(outcome) => self.note(outcome),
+        }
+    }
+
+    /// Remembers what an operation says is not as one would wish.
+    fn note(&mut self, outcome: Result<Report>) {
+        let told = match outcome {
+            Ok(report) => report.warnings,
+            Err(error @ (Error::Leftover { .. } | Error::Partial { .. } | Error::NotHealed { .. })) => {
+                vec![chain(&error)]
+            }
+            Err(error) => {
+                self.trace.push(format!("  {}", chain(&error)));
+                return;
+            }
+        };
+        if told.iter().any(|told| told.contains("damaged")) {
+            self.acknowledged.clear();
+        }
+        self.trace.extend(told.iter().map(|told| format!("  {told}")));
+        self.told.extend(told);
+    }
+
+    fn start(&mut self, name: &str) {
+        let subject = Subject::load(&self.bench.store, name).unwrap();
+        if !subject.instance.disks_active || !self.is_idle(name) {
+            return;
+        }
+        self.bench.cluster.with_world(|world| {
+            let machine = &world.machines[&subject.node.uuid];
+            let is_linked = |index| machine.links.contains_key(&(name.to_owned(), index));
+            if !machine.is_dead && (0..subject.disks.len() as u32).all(is_linked) {
+                world.start_guest(name, &subject.node.uuid);
+                let uuids = subject.disks.iter().map(|disk| disk.uuid.clone());
+                self.running.insert(name.to_owned(), uuids.collect());
+            }
+        });
+    }
+
+    /// No operation is under way on the instance: links and configuration are of the same time.
+    fn is_idle(&self, name: &str) -> bool {
+        let unfinished = self.bench.unfinished();
+        unfinished.iter().all(|record| record.instance != name)
+    }
+
+    fn write(&mut self, name: &str) {
+        for (index, uuid) in (0..).zip(self.running.get(name).into_iter().flatten()) {
+            self.written += 1;
+            let number = self.written;
+            self.bench.cluster.with_world(|world| {
+                if world.guest_write(name, index, OFFSET, number) {
+                    self.acknowledged.insert(uuid.clone(), number);
+                }
+            });
+        }
+    }
+
+    /// What must hold at any time.
+    fn check(&self) {
+        let world = self.bench.cluster.world();
+        assert_eq!(world.violations, [""; 0]);
+        let mut open: BTreeMap<&String, Vec<bool>> = BTreeMap::new();
+        for machine in world.machines.values() {
+            for (key, exclusive) in machine.open.iter().filter(|(key, _)| !key.starts_with("plain:")) {
+                open.entry(key).or_default().push(*exclusive);
+            }
+        }
+        for (key, nodes) in open {
+            assert!(
+                nodes.len() == 1 || !nodes.contains(&true),
+                "{key} is open on {} nodes, for one alone",
+                nodes.len()
+            );
+        }
+        for (name, disks) in &self.running {
+            for (index, uuid) in (0..).zip(disks) {
+                let read = world.guest_read(name, index, OFFSET);
+                if let (Some(read), Some(written)) = (read, self.acknowledged.get(uuid)) {
+                    assert_eq!(read, *written, "disk {uuid} of {name}");
+                }
+            }
+        }
+    }
+
+    /// Everything has power and is connected; operations that were broken off are gone on with, and instances have their disks again.
+    fn mend_all(&mut self) {
+        let bench = &self.bench;
+        bench.cluster.with_world(|world| {
+            let nodes: Vec<String> = world.machines.keys().cloned().collect();
+            for (number, node) in nodes.iter().enumerate() {
+                world.boot(node);
+                world.set_reachable(node, true);
+                nodes[..number].iter().for_each(|other| world.mend(node, other));
+            }
+        });
+        let engine = bench.engine(&quiet);
+        let healed = now(engine.heal_all());
+        let stuck: Vec<_> = bench
+            .unfinished()
+            .into_iter()
+            .filter(|record| record.state == State::Stuck)
+            .collect();
+        let mended: Vec<_> = stuck.iter().map(|record| now(engine.resume(record))).collect();
+        self.note(healed);
+        for mended in mended {
+            assert!(
+                mended.is_ok() || matches!(mended, Err(Error::AbortedLate { .. })),
+                "{}",
+                chain(&mended.unwrap_err())
+            );
+            self.note(mended);
+        }
+        assert_eq!(self.bench.unfinished(), []);
+        for instance in self.instances() {
+            let name = &instance.name;
+            let engine = self.bench.engine(&quiet);
+            let outcome = now(activate(&engine, name));
+            let data = match outcome {
+                Ok(_) => self.read(name),
+                Err(error) => panic!("{name}: {}", chain(&error)),
+            };
+            if !instance.disks_active {
+                now(deactivate(&self.bench.engine(&quiet), name)).unwrap();
+            }
+            for (uuid, read) in data {
+                if let Some(written) = self.acknowledged.get(&uuid) {
+                    assert_eq!(read, *written, "disk {uuid} of {name}");
+                }
+            }
+        }
+        if !std::mem::take(&mut self.told).is_empty() {
+            self.sweep();
+        }
+        self.bench.assert_consistent();
+    }
+
+    fn read(&self, name: &str) -> BTreeMap<String, u64> {
+        let subject = Subject::load(&self.bench.store, name).unwrap();
+        let node = self.bench.cluster.node(&subject.node.uuid).unwrap();
+        let number = |disk: &Disk| {
+            let at = subject.place(disk).unwrap();
+            let pieces = now(node.read(&at.disk, name, OFFSET, 8)).unwrap();
+            let mut bytes = crate::sim::Bytes::default();
+            pieces.iter().for_each(|piece| bytes.put(piece));
+            bytes.number(OFFSET)
+        };
+        subject
+            .disks
+            .iter()
+            .map(|disk| (disk.uuid.clone(), number(disk)))
+            .collect()
+    }
+
+    /// What an administrator does who was told that something is left: what no disk is goes.
+    fn sweep(&mut self) {
+        let disks = self.bench.store.disks().unwrap();
+        let known: BTreeSet<String> = disks.iter().flat_map(Disk::volume_keys).collect();
+        self.bench.cluster.with_world(|world| {
+            world
+                .volumes
+                .retain(|key, volume| known.contains(key) || is_adopted_device(volume));
+            let there: BTreeSet<String> = world.volumes.keys().cloned().collect();
+            for machine in world.machines.values_mut() {
+                machine.attached.retain(|key| there.contains(key));
+                machine.open.retain(|key, _| there.contains(key));
+            }
+        });
+    }
+}
+
+async fn operation(bench: &Bench, action: &Action) -> Result<Report> {
+    let engine = &bench.engine(&quiet);
+    match action {
+        Action::Add {
+            instance,
+            template,
+            primary,
+            secondary,
+        } => {
+            let disk = json!({"size": SIZE.0}).as_object().cloned().unwrap_or_default();
+            let request = AddRequest {
+                instance: instance.clone(),
+                template: *template,
+                disks: vec![disk.clone(), disk],
+                primary: Some((*primary).to_owned()),
+                secondary: Some((*secondary).to_owned())
+                    .filter(|_| gnt_config::template::NEEDS_SECONDARY.contains(*template)),
+                file_driver: gnt_config::FileDriver::Loop,
+                file_storage_dir: None,
+            };
+            add(engine, &request).await
+        }
+        Action::Remove(name) => remove(engine, name).await,
+        Action::Activate(name) => activate(engine, name).await,
+        Action::Deactivate(name) => deactivate(engine, name).await,
+        Action::Grow(name) => grow(engine, name, "0", Growth::By(SIZE), true).await,
+        Action::Modify(name, changes) => modify(engine, name, changes).await,
+        Action::Snapshot(name) => {
+            let request = SnapshotRequest {
+                disk: "0".to_owned(),
+                name: None,
+                size: None,
+            };
+            snapshot(engine, name, &[request]).await
+        }
+        Action::Rename(name, to) => rename(engine, name, to).await,
+        Action::HealAll => engine.heal_all().await,
+        _ => Ok(Report::default()),
+    }
+}
+
+fn changes(random: &mut Random) -> Vec<DiskChange> {
+    let change = |random: &mut Random| {
+        let disk = random.below(3).to_string();
+        match random.below(4) {
+            0 => DiskChange::Remove { disk },
+            1 => DiskChange::Set {
+                disk,
+                name: Some(Some(format!("name{}", random.below(9)))),
+                mode: None,
+            },
+            _ => DiskChange::Add {
+                at: Some(random.below(2)),
+                wish: json!({"size": SIZE.0}).as_object().cloned().unwrap_or_default(),
+            },
+        }
+    };
+    let count = 1 + random.below(3);
+    (0..count).map(|_| change(random)).collect()
+}
+
+#[test]
+fn random_operations_and_faults_leave_everything_in_order() {
+    let given = std::env::var("SEED").ok().map(|seed| seed.parse().unwrap());
+    let seeds = given.map_or(0..CLUSTERS, |seed: u64| seed..seed + 1);
+    for seed in seeds {
+        let mut machine = Machine::new(seed);
+        let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| machine.run()));
+        let _case = Case(format!("SEED={seed}\n{}", machine.trace.join("\n")));
+        if let Err(panic) = failed {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Steps and undos that are done twice, because the process died before it could note that they were done.
+
+use std::sync::Mutex;
+
+use super::bench::{Bench, Case, Observer, catch_crash, now};
+use super::crashes::last_step;
+use super::rows::rows;
+use crate::saga::Event;
+use crate::sim::{Extent, Fault, Then, crash};
+
+/// Crashes when a step or undo has acted, leaving out the first so many; with `undo` those that failed are left out as well.
+fn crash_after(skipped: usize, undo: bool, acted: &Mutex<Vec<String>>) -> impl Fn(Event<'_>) + Sync {
+    let (count, failed) = (Mutex::new(0), Mutex::new(!undo));
+    move |event| match event {
+        Event::Failed(..) => *failed.lock().unwrap() = true,
+        Event::Acted(step) if *failed.lock().unwrap() => {
+            acted.lock().unwrap().push(step.name().to_owned());
+            *count.lock().unwrap() += 1;
+            if *count.lock().unwrap() > skipped {
+                crash();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Goes on with what is left until nothing is; each process dies when it has done again what the one before did, and one thing more.
+fn go_on(bench: &Bench, acted: &Mutex<Vec<String>>, resume: bool) {
+    while let Some(record) = bench.unfinished().pop() {
+        let observer = crash_after(1, false, acted);
+        let observer: &Observer<'_> = &observer;
+        let engine = bench.engine(observer);
+        let done = catch_crash(|| match resume {
+            true => now(engine.resume(&record)).map(drop),
+            false => now(engine.abort(&record)).map(drop),
+        });
+        match done {
+            Some(done) => return done.unwrap(),
+            None => bench.bury(),
+        }
+    }
+}
+
+#[test]
+fn every_step_can_be_done_twice() {
+    for row in rows() {
+        let (bench, acted) = (Bench::new(&row), Mutex::default());
+        let before = bench.picture();
+        if bench.run(&row, &crash_after(0, false, &acted)).is_none() {
+            go_on(&bench, &acted, true);
+        }
+        let _case = Case(format!("{row:?}\n{:#?}", acted.lock().unwrap()));
+        bench.assert_consistent();
+        bench.assert_free();
+        bench.assert_data_kept(&before);
+    }
+}
+
+#[test]
+fn every_undo_can_be_done_twice() {
+    for row in rows() {
+        let Some(call) = last_step(&row) else { continue };
+        let (bench, acted) = (Bench::new(&row), Mutex::default());
+        let before = bench.picture();
+        let (extent, then) = (Extent::Whole, Then::Fail);
+        bench.cluster.inject(Some(Fault { call, extent, then }));
+        let outcome = bench.run(&row, &crash_after(0, true, &acted));
+        bench.cluster.inject(None);
+        let _case = Case(format!("{row:?}\n{:#?}", acted.lock().unwrap()));
+        match outcome {
+            // What failed had nothing to undo before it, or cannot be undone.
+            Some(_) => continue,
+            None => go_on(&bench, &acted, false),
+        }
+        bench.assert_as(&before);
+        bench.assert_free();
+    }
+}
+
+#[test]
+fn a_process_that_dies_after_each_step_dies_once_for_each() {
+    let row = rows().swap_remove(0);
+    let (whole, acted) = (Mutex::default(), Mutex::default());
+    let bench = Bench::new(&row);
+    bench
+        .run(&row, &crash_after(usize::MAX, false, &whole))
+        .unwrap()
+        .unwrap();
+    let bench = Bench::new(&row);
+    assert!(bench.run(&row, &crash_after(0, false, &acted)).is_none());
+    go_on(&bench, &acted, true);
+    let twice: Vec<_> = whole
+        .lock()
+        .unwrap()
+        .iter()
+        .flat_map(|step: &String| [step.clone(), step.clone()])
+        .collect();
+    assert_eq!(*acted.lock().unwrap(), twice);
+}

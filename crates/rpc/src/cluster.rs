@@ -1,0 +1,192 @@
+//! The nodes of a cluster as its manager sees them: this machine in process, all others across the network.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gnt_bdev::drbd::DrbdMinor;
+use gnt_bdev::transfer::Piece;
+use gnt_bdev::{
+    Assembled, Change, FoundVolume, Host, Layer, Link, Operation, Space, Status, SyncProgress, Target,
+};
+use gnt_cmdlib::node::{Node, NodeResult, Role};
+use gnt_cmdlib::{Error, LocalNode, Nodes, Result};
+use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
+use gnt_process::DryRun;
+use rustls::ClientConfig;
+
+use crate::client::Client;
+
+/// A node, wherever it is.
+#[derive(Debug, Clone)]
+pub enum AnyNode {
+    /// This machine.
+    Here(LocalNode),
+    /// Another one.
+    There(Client),
+}
+
+/// All nodes of a cluster, by UUID.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    here: String,
+    nodes: Arc<BTreeMap<String, Member>>,
+}
+
+#[derive(Debug, Clone)]
+enum Member {
+    Node(AnyNode),
+    /// It is not to be asked.
+    Offline {
+        name: String,
+    },
+    /// There are no keys to ask it with.
+    Strange {
+        name: String,
+    },
+}
+
+impl Cluster {
+    /// `host` is this machine, which is the node `uuid`, or none of the cluster's if that is empty; `nodes` are all of the cluster's. Others
+    /// are asked with `keys`, if there are any. In a dry run they are asked only what they would do, which `noted` gets.
+    pub fn new(
+        uuid: &str,
+        host: Host,
+        nodes: &[gnt_config::Node],
+        keys: Option<Arc<ClientConfig>>,
+        noted: Option<&Arc<DryRun>>,
+    ) -> Self {
+        let here = host.name.clone();
+        let local = LocalNode::new(host);
+        let member = |node: &gnt_config::Node| {
+            let name = node.name.clone();
+            match &keys {
+                _ if node.uuid == uuid => Member::Node(AnyNode::Here(local.clone())),
+                _ if node.offline => Member::Offline { name },
+                None => Member::Strange { name },
+                Some(keys) => {
+                    let client = Client::new(&name, &node.uuid, &node.primary_ip, Arc::clone(keys));
+                    Member::Node(AnyNode::There(match noted {
+                        Some(noted) => client.with_dry_run(Arc::clone(noted)),
+                        None => client,
+                    }))
+                }
+            }
+        };
+        let nodes = nodes.iter().map(|node| (node.uuid.clone(), member(node)));
+        Self {
+            here,
+            nodes: Arc::new(nodes.collect()),
+        }
+    }
+}
+
+impl Nodes for Cluster {
+    type Node = AnyNode;
+
+    fn node(&self, uuid: &str) -> Result<&AnyNode> {
+        match self.nodes.get(uuid) {
+            Some(Member::Node(node)) => Ok(node),
+            Some(Member::Offline { name }) => Err(Error::NodeOffline { node: name.clone() }),
+            Some(Member::Strange { name }) => Err(Error::Unreachable {
+                node: name.clone(),
+                here: self.here.clone(),
+            }),
+            None => Err(Error::NoNode {
+                node: uuid.to_owned(),
+            }),
+        }
+    }
+
+    fn for_operation(&self, operation: &str) -> Self {
+        let part = |member: &Member| match member {
+            Member::Node(AnyNode::Here(node)) => Member::Node(AnyNode::Here(node.for_operation(operation))),
+            Member::Node(AnyNode::There(node)) => Member::Node(AnyNode::There(node.for_operation(operation))),
+            other => other.clone(),
+        };
+        let nodes = self.nodes.iter();
+        let nodes = nodes.map(|(uuid, member)| (uuid.clone(), part(member)));
+        Self {
+            here: self.here.clone(),
+            nodes: Arc::new(nodes.collect()),
+        }
+    }
+
+    fn end_orphans_here(&self, operation: &str) -> Result<()> {
+        let here = self.nodes.values().find_map(|member| match member {
+            Member::Node(AnyNode::Here(node)) => Some(node),
+            _ => None,
+        });
+        here.map_or(Ok(()), |node| node.end_orphans(operation))
+    }
+
+    async fn end_orphans(&self, operation: &str, nodes: &[String]) -> Result<()> {
+        self.end_orphans_here(operation)?;
+        for uuid in nodes {
+            if let Ok(AnyNode::There(node)) = self.node(uuid) {
+                node.end_operation(operation).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Passes each call on to the node, wherever it is.
+macro_rules! delegate {
+    ($($call:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+        impl Node for AnyNode {
+            fn name(&self) -> &str {
+                match self {
+                    Self::Here(node) => node.name(),
+                    Self::There(node) => node.name(),
+                }
+            }
+
+            $(async fn $call(&self, $($argument: $type),*) -> NodeResult<$result> {
+                match self {
+                    Self::Here(node) => node.$call($($argument),*).await,
+                    Self::There(node) => node.$call($($argument),*).await,
+                }
+            })*
+        }
+    };
+}
+
+delegate! {
+    check(disk: &Disk, instance: &str, operation: Operation) -> ();
+    create(disk: &Disk, instance: &str, info: &str) -> Change;
+    assemble(disk: &Disk, instance: &str, role: Role) -> Assembled;
+    assemble_all(targets: &[Target<'_>], role: Role) -> Vec<NodeResult<Assembled>>;
+    open(targets: &[Target<'_>], exclusive: bool) -> ();
+    close(targets: &[Target<'_>]) -> ();
+    shutdown(disk: &Disk, instance: &str) -> Change;
+    remove(disk: &Disk, instance: &str) -> Change;
+    find(disk: &Disk, instance: &str) -> Option<Status>;
+    find_all(targets: &[Target<'_>]) -> Vec<NodeResult<Option<Status>>>;
+    disconnect_net(targets: &[Target<'_>]) -> Change;
+    attach_net(targets: &[Target<'_>], multimaster: bool) -> Change;
+    wait_sync(targets: &[Target<'_>]) -> SyncProgress;
+    needs_activation(targets: &[Target<'_>]) -> Vec<String>;
+    pause_resume_sync(targets: &[Target<'_>], pause: bool) -> ();
+    add_children(disk: &Disk, instance: &str) -> Change;
+    remove_children(disk: &Disk, instance: &str) -> Change;
+    read(disk: &Disk, instance: &str, offset: u64, length: u64) -> Vec<Piece>;
+    write(disk: &Disk, instance: &str, pieces: &[Piece]) -> ();
+    copy(from: &Target<'_>, to: &Target<'_>, offset: u64, length: u64) -> ();
+    wipe(disk: &Disk, instance: &str, offset: u64, length: u64) -> ();
+    checksum(disk: &Disk, instance: &str, offset: u64, length: u64) -> [u8; 32];
+    grow(disk: &Disk, instance: &str, to: Mebibytes, layer: Layer, dry_run: bool) -> Change;
+    rename(disk: &Disk, instance: &str, to: &LogicalId) -> Change;
+    set_info(disk: &Disk, instance: &str, info: &str) -> ();
+    snapshot(disk: &Disk, instance: &str, name: &str, size: Mebibytes) -> LogicalId;
+    create_storage_dir(path: &str) -> Change;
+    remove_storage_dir(path: &str) -> Change;
+    rename_storage_dir(from: &str, to: &str) -> Change;
+    device_size(path: &str) -> Mebibytes;
+    volumes(device: LogicalDevice, params: &Object) -> Vec<FoundVolume>;
+    space(device: LogicalDevice, params: &Object) -> Vec<Space>;
+    attached(device: LogicalDevice, params: &Object) -> Vec<LogicalId>;
+    drbd_minors() -> Vec<DrbdMinor>;
+    drbd_helper() -> String;
+    links() -> Vec<Link>;
+    move_link(instance: &str, from: u32, to: u32) -> Change;
+}

@@ -1,0 +1,4 @@
+//! A manager asks a node over real connections.
+
+mod life;
+mod world;
