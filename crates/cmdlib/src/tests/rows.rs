@@ -16,10 +16,12 @@ use crate::ops::modify::{DiskChange, modify};
 use crate::ops::node::{self, NodeChanges};
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
-use crate::ops::snapshot::{SnapshotRequest, snapshot};
+use crate::ops::snapshot::{SnapshotRequest, remove_snapshot, restore, snapshot};
+use crate::ops::wipe::wipe;
 use crate::recover::{import, propose};
 use crate::saga::{Engine, Report};
 use crate::sim::SimCluster;
+use crate::step::Pace;
 use crate::tests::bench::NODES;
 use crate::verify::{repair, verify};
 
@@ -29,6 +31,10 @@ pub(super) const INSTANCE: &str = "inst1";
 pub(super) const BYSTANDER: &str = "inst2";
 /// Name of a detached disk.
 pub(super) const LOOSE: &str = "loose";
+/// Name of a snapshot.
+pub(super) const SNAPSHOT: &str = "before";
+/// Path of an image.
+pub(super) const IMAGE: &str = "/images/one";
 /// Size of every disk.
 pub(super) const SIZE: Mebibytes = Mebibytes(64);
 
@@ -64,6 +70,8 @@ pub(super) enum Deed {
     /// Changes of the disks, made one after the other.
     Modify(Vec<Edit>),
     Snapshot,
+    Restore,
+    RemoveSnapshot,
     Rename,
     /// To the second node.
     Prepare,
@@ -99,6 +107,8 @@ impl Deed {
             Self::Grow(_) => Kind::Grow,
             Self::Modify(_) => Kind::Modify,
             Self::Snapshot => Kind::Snapshot,
+            Self::Restore => Kind::RestoreSnapshot,
+            Self::RemoveSnapshot => Kind::RemoveSnapshot,
             Self::Rename => Kind::Rename,
             Self::Prepare => Kind::MigratePrepare,
             Self::Finish => Kind::MigrateFinish,
@@ -108,6 +118,15 @@ impl Deed {
             Self::Recover => Kind::Recover,
             Self::NodeModify => Kind::NodeModify,
             Self::NodeRemove => Kind::NodeRemove,
+        }
+    }
+
+    /// Indexes of the disks that have other data afterwards.
+    pub(super) fn overwritten(&self) -> &'static [usize] {
+        match self {
+            Self::Wipe => &[0, 2],
+            Self::Image | Self::Restore => &[1],
+            _ => &[],
         }
     }
 }
@@ -126,6 +145,9 @@ pub(super) fn rows() -> Vec<Row> {
             (false, Deed::Rename),
             (true, Deed::Activate),
         ];
+        deeds.extend([(false, Deed::Wipe), (false, Deed::Image)]);
+        let convertible = conversions().into_iter().filter(|row| row.template == template);
+        deeds.extend(convertible.take(1).map(|row| (false, row.deed)));
         for active in [false, true] {
             deeds.extend([(active, Deed::Remove), (active, Deed::Deactivate)]);
             deeds.extend(edits().into_iter().map(|edits| (active, Deed::Modify(edits))));
@@ -138,6 +160,10 @@ pub(super) fn rows() -> Vec<Row> {
             }
             if HAVE_SNAPSHOTS.contains(template) {
                 deeds.push((active, Deed::Snapshot));
+                deeds.push((active, Deed::RemoveSnapshot));
+                if !active {
+                    deeds.push((active, Deed::Restore));
+                }
             }
             if EXT_MIRROR.contains(template) {
                 deeds.push((active, Deed::Failover));
@@ -174,6 +200,24 @@ pub(super) fn rows() -> Vec<Row> {
         troubles: &[Trouble::Dead(NODES[1]), Trouble::Offline(NODES[2])],
     });
     rows
+}
+
+/// Every conversion that copies on one node.
+pub(super) fn conversions() -> Vec<Row> {
+    let templates = || gnt_bdev::DEV_MAP.iter().map(|driver| driver.device().template());
+    let fit = |from: &DiskTemplate, to: &DiskTemplate| {
+        let known = !NEEDS_SECONDARY.contains(*from) && !NEEDS_SECONDARY.contains(*to);
+        let other = from != to || HAVE_PROVIDER.contains(*to);
+        known && other && !NOT_CONVERTIBLE_TO.contains(*to)
+    };
+    let pairs = templates().flat_map(|from| templates().map(move |to| (from, to)));
+    let row = |(template, to)| Row {
+        template,
+        active: false,
+        deed: Deed::Convert(to),
+        troubles: &[],
+    };
+    pairs.filter(|(from, to)| fit(from, to)).map(row).collect()
 }
 
 /// Those that differ to the engine: there are disks with a directory, and disks that have a device only while they are in use.
@@ -251,6 +295,27 @@ impl Row {
                 };
                 snapshot(engine, INSTANCE, &[wish("0"), wish("2")]).await
             }
+            Deed::Restore => restore(engine, INSTANCE, "1", SNAPSHOT, Pace::default()).await,
+            Deed::RemoveSnapshot => remove_snapshot(engine, INSTANCE, SNAPSHOT).await,
+            Deed::Convert(to) => convert(engine, INSTANCE, &conversion(*to)).await,
+            Deed::Wipe => {
+                wipe(
+                    engine,
+                    INSTANCE,
+                    &["0".to_owned(), "2".to_owned()],
+                    Pace::default(),
+                )
+                .await
+            }
+            Deed::Image => {
+                let request = ImageRequest {
+                    disk: "1".to_owned(),
+                    path: IMAGE.to_owned(),
+                    node: None,
+                    pace: Pace::default(),
+                };
+                image(engine, INSTANCE, &request).await
+            }
             Deed::Rename => rename(engine, INSTANCE, "renamed").await,
             Deed::Prepare => Ok(prepare(engine, INSTANCE, Some(NODES[1])).await?.report),
             Deed::Finish => finish(engine, INSTANCE).await,
@@ -301,6 +366,26 @@ impl Row {
                 mode: Some(AccessMode::Ro),
             },
         }
+    }
+}
+
+/// A wish for disks of another template, or of another provider.
+pub(super) fn conversion(to: DiskTemplate) -> ConvertRequest {
+    let params = match HAVE_PROVIDER.contains(to) {
+        true => json!({"provider": "other"}),
+        false => json!({}),
+    };
+    ConvertRequest {
+        template: to,
+        secondary: None,
+        params: params.as_object().cloned().unwrap_or_default(),
+        disks: Vec::new(),
+        file_driver: FileDriver::Loop,
+        file_storage_dir: None,
+        pace: Pace {
+            verify: true,
+            ..Pace::default()
+        },
     }
 }
 
