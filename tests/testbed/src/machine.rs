@@ -2,7 +2,7 @@
 //! acknowledged. Its memory, which a migration moves, is the number of the last one.
 //!
 //! Each node has a process for it, which waits until the machine is to run there. They meet in a directory outside the guests, in which
-//! `to-run.NODE` says where it is to run, `running.NODE` where it does, and `acked.NODE` what the disk acknowledged there last.
+//! `ready.NODE` says that there is one, `to-run.NODE` where it is to run, `running.NODE` where it does, and `acked.NODE` what the disk acknowledged there last.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -43,6 +43,8 @@ impl Machine {
     /// # Errors
     /// When its disk fails, or its directory.
     pub fn run(&self, node: &str, device: &Path) -> Result<(), Error> {
+        let ready = self.file("ready", node);
+        fs::write(&ready, "").map_err(Error::file(&ready))?;
         loop {
             if self.file("to-run", node).exists() {
                 self.run_here(node, device)?;

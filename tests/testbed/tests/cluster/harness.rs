@@ -133,11 +133,13 @@ impl Cluster {
                 node.name(),
                 addresses(node)
             ))?;
+            if node.is_serving()? {
+                // It was in the cluster that is lost.
+                node.kill_service()?;
+                node.ok(&format!("rm {STATE}/node.json"))?;
+            }
             node.disk(&format!("node join {bundle}"))?;
             node.ok(&format!("rm {bundle}"))?;
-            if node.is_serving()? {
-                node.kill_service()?;
-            }
             node.serve()?;
         }
         Ok(())
@@ -263,6 +265,14 @@ impl Drop for Cluster {
             let log = fs::read_to_string(path).unwrap_or_default();
             eprintln!("{} served:\n{log}", node.name());
         }
+        for entry in fs::read_dir(self.testbed.dir().join("machines"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let log = fs::read_to_string(entry.path()).unwrap_or_default();
+            eprintln!("{}:\n{log}", entry.file_name().display());
+        }
     }
 }
 
@@ -386,13 +396,17 @@ pub(crate) fn link(instance: &str, index: usize) -> String {
 impl Running<'_> {
     /// Gives it a process on a node, also after a boot.
     pub(crate) fn spawn(&self, node: Node<'_>) -> Done {
-        let log = self.dir.join(format!("log-{}", node.name()));
+        let log = self.cluster.testbed.dir().join("machines");
+        fs::create_dir_all(&log).unwrap();
+        let log = log.join(format!("{}-{}", self.instance, node.name()));
         node.ok(&format!(
-            "setsid gnt-testbed machine {} {} {} >>{} 2>&1 </dev/null &",
-            self.inside(),
-            node.name(),
+            "rm -f {dir}/ready.{node}
+             setsid gnt-testbed machine {dir} {node} {} >>{} 2>&1 </dev/null &
+             until [ -e {dir}/ready.{node} ]; do sleep 0.05; done",
             link(&self.instance, 0),
             self.cluster.testbed.inside(&log).display(),
+            dir = self.inside(),
+            node = node.name(),
         ))?;
         Ok(())
     }
