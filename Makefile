@@ -48,6 +48,9 @@ install:
 	install -d $(PROVIDERS)/ext
 	install -m 755 $(filter-out $(TEXTS),$(wildcard providers/ext/*)) $(PROVIDERS)/ext
 	install -m 644 $(TEXTS) $(PROVIDERS)/ext
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|@SBIN@|$(PREFIX)/sbin|' dist/gnt-disk.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/gnt-disk.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/gnt-disk.service
 	$(DESTDIR)$(PREFIX)/sbin/gnt-disk man $(DESTDIR)$(PREFIX)/share/man/man8
 
 packages:

@@ -189,7 +189,8 @@ impl Client {
         let answer = answer
             .unwrap_or(Err(Problem::Late(patience)))
             .map_err(unanswered)?;
-        let (json, data) = split_body::<Vec<Value>>(&answer).map_err(|error| unanswered(nonsense(error)))?;
+        let (json, data) =
+            split_body::<Vec<Value>>(&answer, MAX_ANSWER).map_err(|error| unanswered(nonsense(error)))?;
         let mut json = json.into_iter();
         match (json.next(), json.next()) {
             (Some(Value::Bool(true)), Some(payload)) => {
@@ -407,8 +408,15 @@ impl Node for Client {
     }
 
     async fn needs_activation(&self, targets: &[Target<'_>]) -> NodeResult<Vec<String>> {
-        let disks = disks_of(targets);
-        self.ask(Call::DrbdNeedsActivation { disks }).await
+        let mut uuids = Vec::new();
+        for some in targets.chunks(MAX_DISKS) {
+            let disks = disks_of(some);
+            uuids.extend(
+                self.ask::<Vec<String>>(Call::DrbdNeedsActivation { disks })
+                    .await?,
+            );
+        }
+        Ok(uuids)
     }
 
     async fn pause_resume_sync(&self, targets: &[Target<'_>], pause: bool) -> NodeResult<()> {

@@ -9,7 +9,7 @@ use gnt_cmdlib::node::{Node, NodeError, NodeResult};
 use gnt_config::{Disk, Mebibytes, template};
 use gnt_extstorage::diagnose;
 
-use crate::wire::{Call, Dialect, DiskOf, LogicalVolume, MAX_DATA, PROTOCOL, Provider, Reply, Version};
+use crate::wire::{Call, Dialect, DiskOf, LogicalVolume, MAX_DATA, Provider, Reply};
 
 /// What Ganeti appends to a volume's name for its snapshot.
 const SNAPSHOT: &str = ".snap";
@@ -17,11 +17,6 @@ const SNAPSHOT: &str = ".snap";
 /// Does what `call` asks for. Those that concern the server itself are not for here.
 pub(super) async fn dispatch(node: &LocalNode, call: Call, dialect: Dialect) -> NodeResult<Reply> {
     Ok(match call {
-        Call::Version => Reply::Version(Version {
-            protocol: PROTOCOL,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            node: node.name().to_owned(),
-        }),
         Call::BdevSizes { paths } => Reply::Sizes(match dialect {
             Dialect::Ours => sizes(node, paths).await?,
             Dialect::Ganeti => known_sizes(node, paths).await,
@@ -152,7 +147,7 @@ pub(super) async fn dispatch(node: &LocalNode, call: Call, dialect: Dialect) -> 
         Call::GntDrbdMinors => Reply::Minors(node.drbd_minors().await?),
         Call::GntLinks => Reply::Links(node.links().await?),
         Call::GntMoveLink { instance, from, to } => Reply::Change(node.move_link(&instance, from, to).await?),
-        Call::GntEndOperation { .. } | Call::GntConfigure { .. } => Reply::Nothing,
+        Call::Version | Call::GntEndOperation { .. } | Call::GntConfigure { .. } => Reply::Nothing,
     })
 }
 

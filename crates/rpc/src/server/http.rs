@@ -20,10 +20,12 @@ use super::Shared;
 use super::disks;
 use super::dispatch::{dispatch, told};
 use crate::wire::{
-    BadCall, Call, DRY_RUN_HEADER, Dialect, HEADER, MAX_DATA, MAX_JSON, OPERATION_HEADER, Procedure, Reply,
-    ganeti_message, ganeti_payload, read_body,
+    BadCall, Call, DRY_RUN_HEADER, Dialect, HEADER, MAX_DATA, MAX_JSON, OPERATION_HEADER, PROTOCOL,
+    Procedure, Reply, Version, ganeti_message, ganeti_payload, read_body,
 };
 
+/// Bodies up to this size, in bytes, find room always: what ends an operation must not wait for what the operation does.
+const SMALL: usize = 64 << 10;
 /// Longest id of an operation.
 const MAX_OPERATION: usize = 64;
 
@@ -70,6 +72,8 @@ struct Story {
 struct Envelope {
     procedure: Procedure,
     dialect: Dialect,
+    /// Whether the caller speaks our version of the protocol, if it speaks ours at all.
+    understood: bool,
     operation: Option<String>,
     dry_run: bool,
     length: usize,
@@ -100,9 +104,11 @@ impl Envelope {
         if !operation.as_deref().is_none_or(is_operation) {
             return Err(StatusCode::BAD_REQUEST);
         }
+        let protocol = header(headers, HEADER).map(str::parse::<u32>);
         Ok(Self {
             procedure,
             dialect,
+            understood: protocol.is_none_or(|protocol| protocol == Ok(PROTOCOL)),
             operation,
             dry_run: headers.contains_key(DRY_RUN_HEADER),
             length,
@@ -130,11 +136,16 @@ async fn take(
 ) -> Result<Answer, StatusCode> {
     story.procedure = envelope.procedure.name();
     story.operation = envelope.operation.clone().unwrap_or_default();
-    let kib = u32::try_from(envelope.length >> 10)
-        .unwrap_or(u32::MAX)
-        .saturating_add(1);
-    let room = shared.bodies.acquire_many(kib).await;
-    let room = room.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    let room = match envelope.length {
+        ..=SMALL => None,
+        length => {
+            let kib = (length.min(shared.limits.body_bytes) >> 10)
+                .try_into()
+                .unwrap_or(u32::MAX);
+            let room = shared.bodies.acquire_many(kib).await;
+            Some(room.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?)
+        }
+    };
     let body = Limited::new(request.into_body(), envelope.length).collect();
     let body = timeout(shared.limits.body, body)
         .await
@@ -165,6 +176,9 @@ async fn take(
 }
 
 fn read_call(envelope: &Envelope, body: &[u8]) -> Result<Call, BadCall> {
+    if !envelope.understood {
+        return Err(BadCall::Protocol);
+    }
     let (arguments, data) = read_body(body)?;
     let data = match envelope.dialect {
         Dialect::Ours => data,
@@ -225,6 +239,11 @@ async fn perform(shared: &Arc<Shared>, envelope: &Envelope, call: Call) -> Resul
 /// Does what concerns the server itself, or gives the call back.
 async fn administer(shared: &Arc<Shared>, call: Call, dry_run: bool) -> Result<Result<Reply, Call>, Told> {
     match call {
+        Call::Version => Ok(Ok(Reply::Version(Version {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: shared.current().bundle.config.name,
+        }))),
         Call::GntEndOperation { .. } | Call::GntConfigure { .. } if dry_run => Ok(Ok(Reply::Nothing)),
         Call::GntEndOperation { operation } => {
             let operations = Arc::clone(&shared.operations);

@@ -10,9 +10,12 @@ use super::Dialect;
 /// A call that makes no sense. What it says of arguments never quotes them: they may be secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadCall {
-    /// There is no such procedure.
-    #[error("there is no procedure of that name")]
-    Procedure,
+    /// The caller is of another time.
+    #[error(
+        "this node speaks version {} of the protocol, and the caller another: install the same gnt-disk on all nodes",
+        super::PROTOCOL
+    )]
+    Protocol,
     /// The body is no JSON array of arguments.
     #[error("the arguments are no JSON array: {problem} at line {line} column {column}")]
     Json {

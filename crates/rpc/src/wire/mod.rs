@@ -83,7 +83,7 @@ impl Procedure {
 
 /// The arguments in a body, and the bytes after them.
 pub fn read_body(body: &[u8]) -> Result<(Vec<Value>, &[u8]), BadCall> {
-    let (json, data) = split_body::<Vec<Value>>(body).map_err(|error| BadCall::Json {
+    let (json, data) = split_body::<Vec<Value>>(body, MAX_JSON).map_err(|error| BadCall::Json {
         problem: match error.classify() {
             serde_json::error::Category::Data => "it is something else",
             serde_json::error::Category::Eof => "it breaks off",
@@ -95,9 +95,12 @@ pub fn read_body(body: &[u8]) -> Result<(Vec<Value>, &[u8]), BadCall> {
     Ok((json, data))
 }
 
-/// The JSON at the beginning of a body, and the bytes after it and a newline.
-pub fn split_body<T: serde::de::DeserializeOwned>(body: &[u8]) -> serde_json::Result<(T, &[u8])> {
-    let mut values = serde_json::Deserializer::from_slice(&body[..body.len().min(MAX_JSON)]).into_iter();
+/// The JSON at the beginning of a body, in its first `limit` bytes, and the bytes after it and a newline.
+pub fn split_body<T: serde::de::DeserializeOwned>(
+    body: &[u8],
+    limit: usize,
+) -> serde_json::Result<(T, &[u8])> {
+    let mut values = serde_json::Deserializer::from_slice(&body[..body.len().min(limit)]).into_iter();
     let json = match values.next() {
         Some(json) => json?,
         None => T::deserialize(Value::Null)?,

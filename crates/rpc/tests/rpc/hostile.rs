@@ -92,6 +92,18 @@ async fn bodies_that_are_too_large_are_refused_before_they_are_read() {
         world.raw().await.post("version", &many, b"[]").await.unwrap().0,
         431
     );
+    let other = world
+        .raw()
+        .await
+        .post("version", "gnt-disk: 2\r\n", b"[{}]")
+        .await
+        .unwrap()
+        .1;
+    assert!(
+        String::from_utf8(other)
+            .unwrap()
+            .contains("install the same gnt-disk")
+    );
     let operation = "gnt-disk-operation: a b\r\n";
     assert_eq!(
         world

@@ -1,0 +1,179 @@
+//! Two nodes on this machine: the manager's commands, and the daemon that does what they ask.
+
+#![cfg(test)]
+
+mod support;
+
+use std::fs::File;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use support::{PATIENCE, Sandbox};
+
+/// A manager, and a node that joined. All addresses of 127/8 are this machine's, so that each test has one for itself.
+struct Pair {
+    sandbox: Sandbox,
+    address: String,
+    daemon: Option<Child>,
+}
+
+impl Pair {
+    fn new(test: u8) -> Self {
+        let pid = std::process::id();
+        let address = format!("127.{}.{}.{test}", 1 + (pid >> 8) % 250, pid % 256);
+        let sandbox = Sandbox::new();
+        sandbox.ok("cluster init --name lab --node node1");
+        let bundle = sandbox.path("bundle").display().to_string();
+        let add = format!("node add node2 --primary-ip {address} --secondary-ip {address} --bundle {bundle}");
+        // It warns of the manager's own address.
+        assert_eq!(sandbox.run(&add).status, 3);
+        let mut pair = Self {
+            sandbox,
+            address,
+            daemon: None,
+        };
+        let join = pair.node().args(["node", "join", &bundle]).output().unwrap();
+        assert!(join.status.success(), "{join:?}");
+        pair.serve();
+        pair
+    }
+
+    /// The program on the node.
+    fn node(&self) -> Command {
+        let mut command = self.sandbox.command();
+        command.env("GNT_DISK_STATE", self.sandbox.path("node2"));
+        command
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.sandbox.path("log")).unwrap()
+    }
+
+    /// Starts the daemon, and waits until it listens.
+    fn serve(&mut self) {
+        let log = File::create(self.sandbox.path("log")).unwrap();
+        let daemon = self.node().arg("serve").stderr(log).stdout(Stdio::null()).spawn();
+        self.daemon = Some(daemon.unwrap());
+        let begun = Instant::now();
+        while !self.log().contains("listening") {
+            assert!(begun.elapsed() < PATIENCE, "{}", self.log());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
+    fn stop(&mut self) -> i32 {
+        let mut daemon = self.daemon.take().unwrap();
+        kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
+        daemon.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+}
+
+#[test]
+fn an_instances_disks_live_on_another_node() {
+    let mut pair = Pair::new(1);
+    let sandbox = &pair.sandbox;
+    sandbox.ok("add web -t file --disk 0:size=8M -n node2");
+    let before = sandbox.json("list");
+    assert_eq!(before[0]["pnode"], json!("node2"));
+    let active = sandbox.json("activate web");
+    let device = active["disks"][0]["path"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{active}"))
+        .to_owned();
+    assert_eq!(std::fs::metadata(&device).unwrap().len(), 8 << 20);
+    sandbox.ok("grow web 0 4M");
+    assert_eq!(std::fs::metadata(&device).unwrap().len(), 12 << 20);
+    let rehearsal = sandbox.ok("--dry-run remove web").stdout;
+    assert!(rehearsal.contains("# on node node2: "), "{rehearsal}");
+    assert!(std::fs::exists(&device).unwrap());
+    sandbox.ok("verify");
+    sandbox.ok("deactivate web");
+    sandbox.ok("remove web");
+    assert!(!std::fs::exists(&device).unwrap());
+
+    let log = pair.log();
+    let create = log
+        .lines()
+        .find(|line| line.contains("procedure=\"blockdev_create\""))
+        .unwrap();
+    for part in [
+        "instance=\"web\"",
+        "operation=",
+        "milliseconds=",
+        "outcome=\"ok\"",
+        "disk=\"disk/0 ",
+    ] {
+        assert!(create.contains(part), "{create}");
+    }
+    assert_eq!(pair.stop(), 0);
+    assert!(pair.log().contains("stopped"), "{}", pair.log());
+    let error = pair.sandbox.fails(1, "add web -t file --disk 0:size=8M -n node2");
+    assert!(error.contains("node node2 cannot be reached"), "{error}");
+    assert!(error.contains("systemctl status gnt-disk"), "{error}");
+    assert_eq!(pair.sandbox.json("list"), json!([]));
+}
+
+#[test]
+fn a_node_hears_of_changed_settings_also_when_it_was_down() {
+    let mut pair = Pair::new(2);
+    let kept = |pair: &Pair| std::fs::read_to_string(pair.sandbox.path("node2/node.json")).unwrap();
+    pair.sandbox
+        .ok("cluster modify --add-file-storage-path /srv/first");
+    assert!(kept(&pair).contains("/srv/first"));
+    pair.stop();
+    let missed = pair
+        .sandbox
+        .run("cluster modify --add-file-storage-path /srv/second");
+    assert_eq!(missed.status, 3, "{missed:?}");
+    assert!(
+        missed
+            .stderr
+            .contains("node node2 works by the settings that it had"),
+        "{missed:?}"
+    );
+    pair.serve();
+    pair.sandbox.ok("node modify node2 --offline no");
+    assert!(kept(&pair).contains("/srv/second"));
+}
+
+#[test]
+fn only_a_node_serves_and_only_at_an_address_that_it_has() {
+    let mut pair = Pair::new(3);
+    let nowhere = Sandbox::new();
+    let error = nowhere.fails(1, "serve");
+    assert!(
+        error.contains("this machine is a node of no cluster") && error.contains("node join"),
+        "{error}"
+    );
+    nowhere.fails(2, "--dry-run serve");
+    let taken = pair.node().arg("serve").output().unwrap();
+    let error = String::from_utf8(taken.stderr).unwrap();
+    assert!(
+        error.contains(&format!("cannot listen on {}:1811", pair.address)),
+        "{error}"
+    );
+    assert!(error.contains("another gnt-disk serve"), "{error}");
+    let elsewhere = pair
+        .node()
+        .args(["serve", "--listen", "192.0.2.1:1811"])
+        .output()
+        .unwrap();
+    let error = String::from_utf8(elsewhere.stderr).unwrap();
+    assert!(error.contains("does not have that address"), "{error}");
+    // Who manages a cluster is not a node of another.
+    let bundle = pair.sandbox.path("bundle").display().to_string();
+    let error = pair.sandbox.fails(1, &format!("node join {bundle}"));
+    assert!(error.contains("there is a cluster in"), "{error}");
+    pair.stop();
+}
