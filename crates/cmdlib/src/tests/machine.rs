@@ -26,7 +26,7 @@ use crate::ops::remove::remove;
 use crate::ops::rename::rename;
 use crate::ops::snapshot::{SnapshotRequest, snapshot};
 use crate::saga::{Nodes, Report};
-use crate::sim::{Random, Storm, Then};
+use crate::sim::{Random, Storm, Then, World};
 use crate::step::Step;
 
 /// How many clusters are tried, and how many steps each is put through.
@@ -438,6 +438,17 @@ impl Machine {
             self.note(mended);
         }
         assert_eq!(self.bench.unfinished(), []);
+        for instance in self
+            .instances()
+            .iter()
+            .filter(|instance| instance.migration.is_some())
+        {
+            let world = self.bench.cluster.world();
+            let node = world.guest(&instance.name).or(instance.primary_node.as_deref());
+            let report = now(cleanup(&self.bench.engine(&quiet), &instance.name, node.unwrap()));
+            self.note(Ok(report.unwrap()));
+        }
+        self.forget_the_dead();
         for name in std::mem::take(&mut self.removing) {
             if self.bench.store.instance(&name).unwrap().is_some() {
                 self.bench.cluster.with_world(|world| world.stop_guest(&name));
@@ -448,11 +459,6 @@ impl Machine {
         for instance in self.instances() {
             let name = &instance.name;
             let engine = self.bench.engine(&quiet);
-            if instance.migration.is_some() {
-                let world = self.bench.cluster.world();
-                let node = world.guest(name).or(instance.primary_node.as_deref()).unwrap();
-                now(cleanup(&engine, name, node)).unwrap();
-            }
             self.join(name);
             let outcome = now(activate(&engine, name));
             let data = match outcome {
@@ -472,6 +478,22 @@ impl Machine {
             self.sweep();
         }
         self.bench.assert_consistent();
+    }
+
+    /// What an administrator does when a provider keeps that a node has a volume open, which lost its power meanwhile.
+    fn forget_the_dead(&self) {
+        let nodes = self.bench.store.nodes().unwrap();
+        self.bench.cluster.with_world(|world| {
+            let World {
+                volumes, machines, ..
+            } = world;
+            for (key, volume) in volumes {
+                volume.open.retain(|name, _| {
+                    let node = nodes.iter().find(|node| node.name == *name);
+                    node.is_some_and(|node| machines[&node.uuid].open.contains_key(key))
+                });
+            }
+        });
     }
 
     /// What an administrator does who was told that two halves have parted: that of the secondary node is lost.
@@ -592,7 +614,7 @@ async fn operation(bench: &Bench, action: &Action) -> Result<Report> {
         Action::Remove(name) => remove(engine, name).await,
         Action::Activate(name) => activate(engine, name).await,
         Action::Deactivate(name) => deactivate(engine, name).await,
-        Action::Grow(name) => grow(engine, name, "0", Growth::By(SIZE), true).await,
+        Action::Grow(name) => grow(engine, name, "0", Growth::By(SIZE)).await,
         Action::Modify(name, changes) => modify(engine, name, changes).await,
         Action::Snapshot(name) => {
             let request = SnapshotRequest {
