@@ -7,7 +7,6 @@ mod recovery;
 mod run;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use gnt_bdev::{Assembled, SyncProgress};
 use gnt_store::{OperationRecord, Outcome, Owner, PlannedStep, Store, StoreError};
@@ -38,11 +37,6 @@ pub trait Nodes: Sync {
 
     /// Ends what `operation` left running on `nodes` (UUIDs) when its process died.
     fn end_orphans(&self, operation: &str, nodes: &[String]) -> impl Future<Output = Result<()>>;
-
-    /// Lets some time pass between two looks at something that nodes are at work on.
-    fn pause(&self, time: Duration) -> impl Future<Output = ()> {
-        tokio::time::sleep(time)
-    }
 }
 
 /// What happens while an operation runs.

@@ -173,6 +173,9 @@ pub enum Step {
         layer: Layer,
         /// Whether the disk is not in use. Growing may have to put it into use; it does not stay so.
         idle: bool,
+        /// A disk that is not in use on all its nodes, the primary one last, where it can grow only while it is: it is put into use for it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        halves: Vec<Places>,
         /// What the configuration says from then on.
         record: Vec<Change>,
     },
@@ -452,6 +455,16 @@ impl Step {
             }
             Self::Try { attempt, .. } => attempt.nodes(),
             Self::Configure { .. } | Self::Commit { .. } => Vec::new(),
+        }
+    }
+
+    /// Whether the node may write to disks from then on.
+    pub(crate) fn gives_disks(&self) -> bool {
+        match self {
+            Self::AssembleDisks { at, .. } => at.role != Role::Secondary,
+            Self::OpenDisks { .. } | Self::TakeOver { .. } => true,
+            Self::Try { attempt, .. } => attempt.gives_disks(),
+            _ => false,
         }
     }
 

@@ -45,7 +45,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         false => Growth::By(args.amount),
     };
     let done = context
-        .operate(async |engine| grow(engine, name, uuid, growth, true).await)
+        .operate(async |engine| grow(engine, name, uuid, growth).await)
         .await?;
     let names = NodeNames::new(context.store.nodes()?);
     let grown = context.store.disk(uuid)?.into_iter().collect::<Vec<_>>();

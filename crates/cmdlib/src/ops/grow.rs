@@ -8,10 +8,9 @@ use gnt_store::Change;
 use crate::error::{Error, Result};
 use crate::kind::Kind;
 use crate::node::Node;
-use crate::ops::activate::{Secondary, assemble, shut_down};
 use crate::ops::{Subject, name_of};
 use crate::saga::{Engine, Nodes, Report};
-use crate::step::{Place, Step};
+use crate::step::{Place, Places, Step};
 
 /// How much larger a disk is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +25,12 @@ pub enum Growth {
 /// already; a smaller size is refused.
 ///
 /// Of a mirrored disk the volumes on both nodes grow first, and then what is built on them, for which a disk that is not in use is put into use
-/// for that time. `wait_for_sync` waits until what was added is synchronised before it is taken out of use again.
+/// for that time. What was added is synchronised while the disk is in use: [`sync`](crate::ops::sync).
 pub async fn grow<N: Nodes>(
     engine: &Engine<'_, N>,
     instance: &str,
     disk: &str,
     growth: Growth,
-    wait_for_sync: bool,
 ) -> Result<Report> {
     let instance = &name_of(engine.store, instance)?;
     engine
@@ -55,26 +53,14 @@ pub async fn grow<N: Nodes>(
                 Mebibytes(0) => Vec::new(),
                 _ => subject.relabel(&grown, None)?,
             };
-            let idle = !subject.instance.disks_active;
             let plan = Growing {
                 halves: subject.halves(disk)?,
+                places: subject.places_of([disk])?,
                 to: grown.size,
-                idle,
+                idle: !subject.instance.disks_active,
             };
             plan.check(begun.nodes).await?;
             let mut steps = plan.steps(record);
-            if idle && !disk.children.is_empty() {
-                let places = subject.places_of([disk])?;
-                let logical = steps.pop();
-                steps.extend(assemble(places.clone(), true, Secondary::Required));
-                steps.extend(logical);
-                if wait_for_sync {
-                    let at = subject.places_of([&grown])?;
-                    let otherwise = format!("{grown} is synchronised when it is activated");
-                    steps.push(Step::AwaitSync { at }.or_warn(otherwise));
-                }
-                steps.extend(shut_down(places, true));
-            }
             steps.extend(relabel);
             Ok(steps)
         })
@@ -85,6 +71,8 @@ pub async fn grow<N: Nodes>(
 struct Growing {
     /// The disk on each node, the primary one last.
     halves: Vec<Place>,
+    /// The same.
+    places: Vec<Places>,
     to: Mebibytes,
     /// Whether the disk is not in use.
     idle: bool,
@@ -108,22 +96,26 @@ impl Growing {
 
     /// The steps; with the last, the configuration says that it is done.
     fn steps(&self, record: Vec<Change>) -> Vec<Step> {
-        let grow = |at: &Place, layer, idle| Step::GrowDisk {
+        let grow = |at: &Place, layer, idle, halves| Step::GrowDisk {
             at: at.clone(),
             to: self.to,
             layer,
             idle,
+            halves,
             record: Vec::new(),
         };
         let built = self.built_on_volumes();
         // A volume below something else needs nothing done to it before or after.
         let idle = self.idle && built.is_none();
-        let mut steps: Vec<_> = self
-            .halves
-            .iter()
-            .map(|at| grow(at, Layer::BackingStore, idle))
+        let volumes = self.halves.iter();
+        let mut steps: Vec<_> = volumes
+            .map(|at| grow(at, Layer::BackingStore, idle, Vec::new()))
             .collect();
-        steps.extend(built.map(|at| grow(at, Layer::Logical, false)));
+        let unused = match self.idle {
+            true => self.places.clone(),
+            false => Vec::new(),
+        };
+        steps.extend(built.map(|at| grow(at, Layer::Logical, false, unused)));
         if let Some(Step::GrowDisk { record: last, .. }) = steps.last_mut() {
             *last = record;
         }

@@ -435,7 +435,7 @@ mod tests {
         let refused = [
             now(add(&engine, &request)),
             now(remove::remove(&engine, "inst5.rn")),
-            now(grow::grow(&engine, "inst5.rn", "0", growth, false)),
+            now(grow::grow(&engine, "inst5.rn", "0", growth)),
             now(modify::modify(
                 &engine,
                 "inst5.rn",

@@ -152,7 +152,8 @@ impl Plan {
         let disk = detached(&self.subject.disks[index]);
         self.take(index, Some(disk.clone()))?;
         let forget = vec![Change::RemoveDisk(disk.uuid.clone())];
-        self.removals.extend(removal(self.subject.halves(&disk)?, forget));
+        self.removals
+            .extend(removal(self.subject.halves(&disk)?, Vec::new(), forget));
         for path in storage_dirs(&[disk]) {
             let node = self.subject.node.uuid.clone();
             self.removals.push(Step::RemoveStorageDir { node, path });

@@ -11,6 +11,7 @@ use crate::compute::calculate_file_storage_dir;
 use crate::error::{Error, Result};
 use crate::kind::Kind;
 use crate::node::{Node, NodeError};
+use crate::ops::label::detached;
 use crate::ops::{Subject, name_of};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::{Place, Places, Step};
@@ -42,11 +43,12 @@ pub async fn remove<N: Nodes>(engine: &Engine<'_, N>, instance: &str) -> Result<
                 left.disks.retain(|uuid| *uuid != disk.uuid);
                 let mut halves = subject.halves(disk)?;
                 halves.retain(|half| subject.reach(begun.nodes, &half.node).is_ok());
-                let record = vec![
-                    Change::Instance(left.clone()),
-                    Change::RemoveDisk(disk.uuid.clone()),
-                ];
-                steps.extend(removal(halves, record));
+                let mut detach = vec![Change::Instance(left.clone())];
+                if halves.len() > 1 {
+                    detach.push(Change::Disk(detached(disk)));
+                }
+                let forget = vec![Change::RemoveDisk(disk.uuid.clone())];
+                steps.extend(removal(halves, detach, forget));
             }
             warnings = subject.offline_halves("is left there");
             let dirs = match subject.disks.is_empty() {
@@ -68,15 +70,17 @@ pub async fn remove<N: Nodes>(engine: &Engine<'_, N>, instance: &str) -> Result<
     Ok(report)
 }
 
-/// The steps that remove a disk on each of its nodes; with the last, the configuration says so.
-pub(crate) fn removal(halves: Vec<Place>, record: Vec<Change>) -> Vec<Step> {
+/// The steps that remove a disk on each of its nodes. With the first the configuration says that no instance has it, with the last that
+/// it is no more.
+pub(crate) fn removal(halves: Vec<Place>, detach: Vec<Change>, forget: Vec<Change>) -> Vec<Step> {
     let last = halves.len().saturating_sub(1);
-    let remove = |(number, at)| Step::RemoveDisk {
-        at,
-        record: match number == last {
-            true => record.clone(),
-            false => Vec::new(),
-        },
+    let remove = |(number, at)| {
+        let detach = detach.iter().filter(|_| number == 0);
+        let forget = forget.iter().filter(|_| number == last);
+        Step::RemoveDisk {
+            at,
+            record: detach.chain(forget).cloned().collect(),
+        }
     };
     halves.into_iter().enumerate().map(remove).collect()
 }

@@ -44,11 +44,7 @@ pub(super) async fn act<N: Nodes>(
             .map(drop)?,
         Step::RemoveDisk { at, .. } => at.on(nodes)?.remove(&at.disk, &at.instance).await.map(drop)?,
         Step::AssembleDisks { at, .. } => return assemble(nodes, at).await,
-        Step::ShutdownDisks { at, .. } => {
-            for disk in &at.disks {
-                nodes.node(&at.node)?.shutdown(disk, &at.instance).await?;
-            }
-        }
+        Step::ShutdownDisks { at, .. } => shutdown_all(nodes, std::slice::from_ref(at)).await?,
         Step::OpenDisks { at, exclusive, .. } => {
             nodes.node(&at.node)?.open(&at.targets(), *exclusive).await?;
         }
@@ -75,14 +71,23 @@ pub(super) async fn act<N: Nodes>(
             .await
             .map(drop)?,
         Step::GrowDisk {
-            at, to, layer, idle, ..
+            at,
+            to,
+            layer,
+            idle,
+            halves,
+            ..
         } => {
+            for half in halves {
+                assemble(nodes, half).await?;
+            }
             at.on(nodes)?
                 .grow(&at.disk, &at.instance, *to, *layer, false)
                 .await?;
             if *idle {
                 shutdown(nodes, at).await?;
             }
+            shutdown_all(nodes, halves).await?;
         }
         Step::RenameDisk { at, to } => {
             let to = LogicalId::from_json(at.disk.dev_type, to)?;
@@ -197,7 +202,7 @@ async fn await_sync<N: Nodes>(nodes: &N, all: &[Places], syncing: &dyn Fn(SyncPr
             (true, Some(_)) => patience -= 1,
             (false, _) => patience = PATIENCE,
         }
-        nodes.pause(LOOK_EVERY).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -241,6 +246,16 @@ async fn shutdown<N: Nodes>(nodes: &N, at: &Place) -> Result<()> {
     Ok(())
 }
 
+/// The primary node is the last, and the first to be asked.
+async fn shutdown_all<N: Nodes>(nodes: &N, halves: &[Places]) -> Result<()> {
+    for half in halves.iter().rev() {
+        for disk in &half.disks {
+            nodes.node(&half.node)?.shutdown(disk, &half.instance).await?;
+        }
+    }
+    Ok(())
+}
+
 /// What there is of a step that was begun.
 pub(super) enum Trace {
     Nothing,
@@ -279,11 +294,22 @@ pub(super) async fn look<N: Nodes>(nodes: &N, step: &Step) -> Trace {
             Err(_) => Trace::Unknown,
         },
         Step::GrowDisk {
-            at, to, layer, idle, ..
+            at,
+            to,
+            layer,
+            idle,
+            halves,
+            ..
         } => {
-            let left = *idle && shutdown(nodes, at).await.is_err();
             let (grown, to) = grown_device(at, *to, *layer);
-            match size_of(nodes, &grown).await {
+            let size_in_use = size_of(nodes, &grown).await;
+            let left =
+                (*idle && shutdown(nodes, at).await.is_err()) || shutdown_all(nodes, halves).await.is_err();
+            let size = match halves.is_empty() {
+                true => size_of(nodes, &grown).await,
+                false => size_in_use,
+            };
+            match size {
                 _ if left => Trace::Part(format!("{at} may be attached")),
                 Ok(Some(Some(size))) if size >= to => Trace::All,
                 Ok(Some(Some(size))) if size <= grown.disk.size => Trace::Nothing,

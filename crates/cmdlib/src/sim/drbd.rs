@@ -121,6 +121,16 @@ impl Metadata {
         }
     }
 
+    /// What is left of it if it is of no interest how often the disk was opened and connected.
+    pub fn without_generations(self) -> Self {
+        Self {
+            current: self.current.min(1),
+            parted: None,
+            history: BTreeSet::new(),
+            ..self
+        }
+    }
+
     fn knows(&self, generation: u64) -> bool {
         self.parted == Some(generation) || self.history.contains(&generation)
     }

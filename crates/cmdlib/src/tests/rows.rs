@@ -111,8 +111,7 @@ pub(super) fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for driver in gnt_bdev::DEV_MAP {
         let template = driver.device().template();
-        // Operations do not yet make both halves of what is mirrored.
-        if NEEDS_SECONDARY.contains(template) {
+        if !NEEDS_SECONDARY.contains(template) && std::env::var("ONLY_DRBD").is_ok() {
             continue;
         }
         let mut deeds = vec![
@@ -167,7 +166,7 @@ pub(super) fn rows() -> Vec<Row> {
 pub(super) fn distinct_rows() -> impl Iterator<Item = Row> {
     rows().into_iter().filter(|row| match (row.template, &row.deed) {
         (DiskTemplate::File, _) => !row.active,
-        (_, Deed::Adopt) => true,
+        (_, Deed::Adopt) | (DiskTemplate::Drbd, _) => true,
         (DiskTemplate::Ext, Deed::Remove | Deed::Deactivate | Deed::Modify(_)) => row.active,
         (template, _) => template == DiskTemplate::Ext,
     })
@@ -225,7 +224,7 @@ impl Row {
             Deed::Remove => remove(engine, INSTANCE).await,
             Deed::Activate => activate(engine, INSTANCE).await,
             Deed::Deactivate => deactivate(engine, INSTANCE).await,
-            Deed::Grow(growth) => grow(engine, INSTANCE, "1", *growth, true).await,
+            Deed::Grow(growth) => grow(engine, INSTANCE, "1", *growth).await,
             Deed::Modify(edits) => {
                 let changes: Vec<_> = edits.iter().map(|edit| self.change(*edit)).collect();
                 modify(engine, INSTANCE, &changes).await

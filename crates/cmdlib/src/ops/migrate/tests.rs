@@ -458,7 +458,7 @@ fn while_it_migrates_both_nodes_can_write_and_no_other_operation_begins() {
         let refused = [
             now(activate(&engine, WEB)),
             now(deactivate(&engine, WEB)),
-            now(grow(&engine, WEB, "0", Growth::By(SIZE), false)),
+            now(grow(&engine, WEB, "0", Growth::By(SIZE))),
             now(prepare(&engine, WEB, Some(TARGET))).map(|prepared| prepared.report),
             now(failover(
                 &engine,
