@@ -10,6 +10,7 @@ pub mod image;
 mod label;
 mod layout;
 pub mod modify;
+pub mod relocate;
 pub mod remove;
 pub mod rename;
 pub mod snapshot;

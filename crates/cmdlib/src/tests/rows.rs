@@ -1,7 +1,8 @@
 //! The operations, on what and with what.
 
 use gnt_config::template::{
-    GROWABLE, HAVE_PROVIDER, HAVE_SNAPSHOTS, MAY_ADOPT, MUST_ADOPT, NEEDS_SECONDARY, NOT_CONVERTIBLE_TO,
+    COPYABLE, GROWABLE, HAVE_PROVIDER, HAVE_SNAPSHOTS, MAY_ADOPT, MUST_ADOPT, NEEDS_SECONDARY,
+    NOT_CONVERTIBLE_TO,
 };
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
 use serde_json::json;
@@ -15,6 +16,7 @@ use crate::ops::convert::{ConvertRequest, convert};
 use crate::ops::grow::{Growth, grow};
 use crate::ops::image::{ImageRequest, image};
 use crate::ops::modify::{DiskChange, modify};
+use crate::ops::relocate::relocate;
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
 use crate::ops::snapshot::{SnapshotRequest, remove_snapshot, restore, snapshot};
@@ -73,6 +75,8 @@ pub(super) enum Deed {
     RemoveSnapshot,
     Rename,
     Convert(DiskTemplate),
+    /// To the second node.
+    Move,
     Wipe,
     Image,
 }
@@ -101,6 +105,7 @@ impl Deed {
             Self::RemoveSnapshot => Kind::RemoveSnapshot,
             Self::Rename => Kind::Rename,
             Self::Convert(_) => Kind::Convert,
+            Self::Move => Kind::Move,
             Self::Wipe => Kind::Wipe,
             Self::Image => Kind::Image,
         }
@@ -136,6 +141,9 @@ pub(super) fn rows() -> Vec<Row> {
         deeds.extend([(false, Deed::Wipe), (false, Deed::Image)]);
         let convertible = conversions().into_iter().filter(|row| row.template == template);
         deeds.extend(convertible.take(1).map(|row| (false, row.deed)));
+        if COPYABLE.contains(template) {
+            deeds.push((false, Deed::Move));
+        }
         for active in [false, true] {
             deeds.extend([(active, Deed::Remove), (active, Deed::Deactivate)]);
             deeds.extend(edits().into_iter().map(|edits| (active, Deed::Modify(edits))));
@@ -194,6 +202,7 @@ pub(super) fn distinct_rows() -> impl Iterator<Item = Row> {
     rows().into_iter().filter(|row| match (row.template, &row.deed) {
         (DiskTemplate::File, _) => !row.active,
         (_, Deed::Adopt) => true,
+        (DiskTemplate::Plain, Deed::Move) => true,
         // A directory goes, and one comes.
         (DiskTemplate::SharedFile, Deed::Convert(DiskTemplate::File)) => true,
         (DiskTemplate::Ext, Deed::Remove | Deed::Deactivate | Deed::Modify(_)) => row.active,
@@ -269,6 +278,7 @@ impl Row {
             Deed::Restore => restore(engine, INSTANCE, "1", SNAPSHOT, Pace::default()).await,
             Deed::RemoveSnapshot => remove_snapshot(engine, INSTANCE, SNAPSHOT).await,
             Deed::Convert(to) => convert(engine, INSTANCE, &conversion(*to)).await,
+            Deed::Move => relocate(engine, INSTANCE, NODES[1], Pace::default()).await,
             Deed::Wipe => {
                 wipe(
                     engine,
