@@ -9,7 +9,7 @@ use gnt_config::{DiskTemplate, FileDriver, Mebibytes, template};
 
 use crate::commands::{
     activate, add, cluster, config_data, convert, deactivate, documents, failover, grow, image, info, list,
-    migrate, modify, operation, provider, remove, rename, snapshot, verify, wipe,
+    migrate, modify, operation, provider, relocate, remove, rename, snapshot, verify, wipe,
 };
 use crate::failure::Failure;
 
@@ -79,6 +79,7 @@ pub(crate) enum Command {
     Modify(modify::Args),
     Snapshot(snapshot::Args),
     Convert(convert::Args),
+    Move(relocate::Args),
     Wipe(wipe::Args),
     Image(image::Args),
     Rename(rename::Args),

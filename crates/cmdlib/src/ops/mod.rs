@@ -12,6 +12,7 @@ pub(crate) mod label;
 mod layout;
 pub mod migrate;
 pub mod modify;
+pub mod relocate;
 pub mod remove;
 pub mod rename;
 mod room;

@@ -179,7 +179,7 @@ impl Bench {
         }
         if matches!(
             self.deed,
-            Deed::Convert(_) | Deed::Wipe | Deed::Image | Deed::Restore
+            Deed::Convert(_) | Deed::Move | Deed::Wipe | Deed::Image | Deed::Restore
         ) {
             assert_eq!(self.numbers(0), expected);
             assert_eq!(self.numbers(BEHIND), expected);

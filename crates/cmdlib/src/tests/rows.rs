@@ -1,7 +1,7 @@
 //! The operations, on what and with what.
 
 use gnt_config::template::{
-    EXT_MIRROR, GROWABLE, HAVE_PROVIDER, HAVE_SNAPSHOTS, MAY_ADOPT, MUST_ADOPT, NEEDS_SECONDARY,
+    COPYABLE, GROWABLE, HAVE_PROVIDER, HAVE_SNAPSHOTS, MAY_ADOPT, MIRRORED, MUST_ADOPT, NEEDS_SECONDARY,
     NOT_CONVERTIBLE_TO,
 };
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
@@ -18,6 +18,7 @@ use crate::ops::grow::{Growth, grow};
 use crate::ops::image::{ImageRequest, image};
 use crate::ops::migrate::{abort, cleanup, finish, prepare};
 use crate::ops::modify::{DiskChange, modify};
+use crate::ops::relocate::relocate;
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
 use crate::ops::snapshot::{SnapshotRequest, remove_snapshot, restore, snapshot};
@@ -85,6 +86,8 @@ pub(super) enum Deed {
     /// To the second node.
     Failover,
     Convert(DiskTemplate),
+    /// To the second node.
+    Move,
     Wipe,
     Image,
     /// Recover what the configuration has lost.
@@ -120,6 +123,7 @@ impl Deed {
             Self::Cleanup => Kind::MigrateCleanup,
             Self::Failover => Kind::Failover,
             Self::Convert(_) => Kind::Convert,
+            Self::Move => Kind::Move,
             Self::Wipe => Kind::Wipe,
             Self::Image => Kind::Image,
             Self::Recover => Kind::Recover,
@@ -153,6 +157,9 @@ pub(super) fn rows() -> Vec<Row> {
         deeds.extend([(false, Deed::Wipe), (false, Deed::Image)]);
         let convertible = conversions().into_iter().filter(|row| row.template == template);
         deeds.extend(convertible.take(1).map(|row| (false, row.deed)));
+        if COPYABLE.contains(template) {
+            deeds.push((false, Deed::Move));
+        }
         for active in [false, true] {
             deeds.extend([(active, Deed::Remove), (active, Deed::Deactivate)]);
             deeds.extend(edits().into_iter().map(|edits| (active, Deed::Modify(edits))));
@@ -170,10 +177,10 @@ pub(super) fn rows() -> Vec<Row> {
                     deeds.push((active, Deed::Restore));
                 }
             }
-            if EXT_MIRROR.contains(template) {
+            if MIRRORED.contains(template) {
                 deeds.push((active, Deed::Failover));
             }
-            if EXT_MIRROR.contains(template) && active {
+            if MIRRORED.contains(template) && active {
                 let phases = [Deed::Prepare, Deed::Finish, Deed::Abort, Deed::Cleanup];
                 deeds.extend(phases.map(|phase| (active, phase)));
             }
@@ -222,6 +229,7 @@ pub(super) fn distinct_rows() -> impl Iterator<Item = Row> {
     rows().into_iter().filter(|row| match (row.template, &row.deed) {
         (DiskTemplate::File, _) => !row.active,
         (_, Deed::Adopt) | (DiskTemplate::Drbd, _) => true,
+        (DiskTemplate::Plain, Deed::Move) => true,
         // A directory goes, and one comes.
         (DiskTemplate::SharedFile, Deed::Convert(DiskTemplate::File)) => true,
         (DiskTemplate::Ext, Deed::Remove | Deed::Deactivate | Deed::Modify(_)) => row.active,
@@ -297,6 +305,7 @@ impl Row {
             Deed::Restore => restore(engine, INSTANCE, "1", SNAPSHOT, Pace::default()).await,
             Deed::RemoveSnapshot => remove_snapshot(engine, INSTANCE, SNAPSHOT).await,
             Deed::Convert(to) => convert(engine, INSTANCE, &conversion(*to)).await,
+            Deed::Move => relocate(engine, INSTANCE, NODES[1], Pace::default()).await,
             Deed::Wipe => {
                 wipe(
                     engine,
