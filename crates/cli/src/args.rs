@@ -9,7 +9,8 @@ use gnt_config::{DiskTemplate, FileDriver, Mebibytes, Object, template};
 
 use crate::commands::{
     activate, add, cluster, config_data, convert, deactivate, documents, failover, group, grow, image, info,
-    list, migrate, modify, node, operation, provider, recover, remove, rename, serve, snapshot, verify, wipe,
+    list, migrate, modify, node, operation, provider, recover, relocate, remove, rename, serve, snapshot,
+    verify, wipe,
 };
 use crate::failure::Failure;
 
@@ -79,6 +80,7 @@ pub(crate) enum Command {
     Modify(modify::Args),
     Snapshot(snapshot::Args),
     Convert(convert::Args),
+    Move(relocate::Args),
     Wipe(wipe::Args),
     Image(image::Args),
     Rename(rename::Args),

@@ -38,6 +38,8 @@ pub enum Kind {
     Failover,
     /// Convert an instance's disks to another template.
     Convert,
+    /// Copy an instance's disks to another node.
+    Move,
     /// Write zeros over disks.
     Wipe,
     /// Write an image to a disk.

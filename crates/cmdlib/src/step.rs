@@ -574,6 +574,16 @@ impl Step {
         }
     }
 
+    /// Whether the node may write to disks from then on.
+    pub(crate) fn gives_disks(&self) -> bool {
+        match self {
+            Self::AssembleDisks { at, .. } => at.role != Role::Secondary,
+            Self::OpenDisks { .. } | Self::TakeOver { .. } => true,
+            Self::Try { attempt, .. } => attempt.gives_disks(),
+            _ => false,
+        }
+    }
+
     /// What it writes to a disk, and how, if that is what it does. It takes long, and is gone on with where it stopped.
     pub fn transfer(&self) -> Option<&Transfer> {
         match self {

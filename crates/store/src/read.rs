@@ -1,5 +1,7 @@
 //! Reading objects, by key wherever it can be.
 
+use std::cell::Cell;
+
 use gnt_config::{Cluster, Disk, Instance, Node, NodeGroup, Settings};
 use rusqlite::{Connection, OptionalExtension, Params};
 use serde::Serialize;
@@ -187,6 +189,16 @@ impl Store {
     }
 }
 
+thread_local! {
+    static READ: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many nodes, groups, instances and disks this thread has read from stores: what an operation reads must not depend on how large
+/// the cluster is.
+pub fn objects_read() -> u64 {
+    READ.get()
+}
+
 /// Objects of one kind; `clause` is what comes behind the table's name.
 pub(crate) fn select<T: Stored>(
     connection: &Connection,
@@ -199,6 +211,7 @@ pub(crate) fn select<T: Stored>(
     while let Some(row) = rows.next()? {
         let (uuid, data): (String, String) = (row.get(0)?, row.get(1)?);
         objects.push(parse(T::KIND, &uuid, &data)?);
+        READ.set(READ.get() + 1);
     }
     Ok(objects)
 }

@@ -19,6 +19,7 @@ pub(crate) mod node;
 pub(crate) mod operation;
 pub(crate) mod provider;
 pub(crate) mod recover;
+pub(crate) mod relocate;
 pub(crate) mod remove;
 pub(crate) mod rename;
 pub(crate) mod serve;
@@ -49,6 +50,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::Grow(args) => grow::run(&open()?, args).await,
         Command::Modify(args) => modify::run(&open()?, args).await,
         Command::Snapshot(args) => snapshot::run(&open()?, args).await,
+        Command::Move(args) => relocate::run(&open()?, args).await,
         Command::Convert(args) => convert::run(&open()?, args).await,
         Command::Wipe(args) => wipe::run(&open()?, args).await,
         Command::Image(args) => image::run(&open()?, args).await,

@@ -135,7 +135,7 @@ fn check(subject: &Subject, request: &ConvertRequest) -> Result<DiskTemplate> {
 }
 
 /// How many bytes each disk really has: an instance may use all, though its storage gave more than was asked for.
-async fn sizes(old: &Subject, node: &impl Node) -> Result<Vec<u64>> {
+pub(crate) async fn sizes(old: &Subject, node: &impl Node) -> Result<Vec<u64>> {
     let places = old.disks.iter().map(|disk| old.place(data_of(disk)));
     let places: Vec<Place> = places.collect::<Result<_>>()?;
     let targets: Vec<Target<'_>> = places.iter().map(Place::target).collect();
@@ -203,7 +203,7 @@ fn check_provider(disk: &Disk, template: DiskTemplate, wish: &Object) -> Result<
 }
 
 /// New disks are made and the data is copied.
-fn copied(old: &Subject, new: &Subject, sizes: &[u64], pace: Pace) -> Result<Vec<Step>> {
+pub(crate) fn copied(old: &Subject, new: &Subject, sizes: &[u64], pace: Pace) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     for path in storage_dirs(&new.disks) {
         let node = new.node.uuid.clone();

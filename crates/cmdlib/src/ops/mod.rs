@@ -15,6 +15,7 @@ mod layout;
 pub mod migrate;
 pub mod modify;
 pub mod node;
+pub mod relocate;
 pub mod remove;
 pub mod rename;
 mod room;

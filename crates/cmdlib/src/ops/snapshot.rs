@@ -143,7 +143,11 @@ pub async fn remove_snapshot<N: Nodes>(
             for at in &homes {
                 subject.reach(begun.nodes, &at.node)?;
             }
-            Ok(removal(homes, Vec::new(), vec![Change::RemoveDisk(snapshot.uuid.clone())]))
+            Ok(removal(
+                homes,
+                Vec::new(),
+                vec![Change::RemoveDisk(snapshot.uuid.clone())],
+            ))
         })
         .await
 }

@@ -239,6 +239,7 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
         };
         match (look(&self.held.nodes, step).await, failed) {
             (Trace::Nothing, _) => Ok(Undone::Entirely(None)),
+            (Trace::Unknown, Some(error)) if self.is_contested(index) => Err(error),
             (Trace::Unknown, Some(error)) => Ok(Undone::Partly(format!(
                 "something may be left: {}",
                 chain(&error)
@@ -252,6 +253,16 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
                 Ok(Undone::Not)
             }
         }
+    }
+
+    /// Whether the step gives disks to a node that another node gets back when the operation is undone: both must not have them.
+    fn is_contested(&self, index: usize) -> bool {
+        let step = &self.steps[index];
+        let is_given_back = |earlier: &Step| match earlier.undo() {
+            Undo::Step(undo) => undo.gives_disks() && undo.nodes() != step.nodes(),
+            _ => false,
+        };
+        step.gives_disks() && self.steps[..index].iter().any(is_given_back)
     }
 
     async fn act_undo(&self, undo: &Step) -> Result<()> {

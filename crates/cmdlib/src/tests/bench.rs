@@ -58,9 +58,14 @@ pub(super) struct Picture {
 impl Bench {
     /// With nothing on it.
     pub(super) fn empty() -> Self {
+        Self::of(&NODES.map(str::to_owned))
+    }
+
+    /// Nodes of these names, with nothing on them.
+    pub(super) fn of(nodes: &[String]) -> Self {
         let store = Store::in_memory().unwrap();
-        crate::init::init(&store, Path::new("/state"), "cluster", NODES[0]).unwrap();
-        add_nodes(&store);
+        crate::init::init(&store, Path::new("/state"), "cluster", &nodes[0]).unwrap();
+        add_nodes(&store, nodes);
         let cluster = SimCluster::of(&store).unwrap();
         Self {
             store,
@@ -173,7 +178,7 @@ impl Bench {
         }
         if matches!(
             self.deed,
-            Deed::Convert(_) | Deed::Wipe | Deed::Image | Deed::Restore
+            Deed::Convert(_) | Deed::Move | Deed::Wipe | Deed::Image | Deed::Restore
         ) {
             assert_eq!(self.numbers(0), expected);
             assert_eq!(self.numbers(BEHIND), expected);
@@ -568,18 +573,18 @@ pub(super) fn is_adopted_device(volume: &Volume) -> bool {
     MUST_ADOPT.contains(volume.device.template())
 }
 
-/// Two more nodes like the first.
-fn add_nodes(store: &Store) {
+/// More nodes like the first, which is there and gets an address of its own.
+fn add_nodes(store: &Store, names: &[String]) {
     let first = store.nodes().unwrap().remove(0);
-    for (number, name) in (1..).zip(NODES) {
+    for (number, name) in (1..).zip(names) {
         let uuid = match number {
             1 => first.uuid.clone(),
             _ => uuid::Uuid::new_v4().to_string(),
         };
-        let ip = format!("198.51.100.{number}");
+        let ip = format!("198.18.{}.{}", number / 256, number % 256);
         let node = Node {
             uuid,
-            name: name.to_owned(),
+            name: name.clone(),
             primary_ip: ip.clone(),
             secondary_ip: ip,
             ..first.clone()

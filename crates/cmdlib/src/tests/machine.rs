@@ -26,7 +26,8 @@ use crate::ops::remove::remove;
 use crate::ops::rename::rename;
 use crate::ops::snapshot::{SnapshotRequest, snapshot};
 use crate::saga::{Nodes, Report};
-use crate::sim::{Random, Storm, Then};
+use crate::sim::{Random, Storm, Then, World};
+use crate::step::Step;
 
 /// How many clusters are tried, and how many steps each is put through.
 const CLUSTERS: u64 = 200;
@@ -125,6 +126,8 @@ struct Machine {
     written: u64,
     /// UUIDs of the disks of the instances that run, in order.
     running: BTreeMap<String, Vec<String>>,
+    /// Names of the instances whose removal may have been broken off.
+    removing: BTreeSet<String>,
     /// UUIDs of the disks whose halves may have parted, since an operation said so.
     parted: BTreeSet<String>,
     /// What operations said is left, or lost, since all was last in order.
@@ -140,6 +143,7 @@ impl Machine {
             acknowledged: BTreeMap::new(),
             written: 0,
             running: BTreeMap::new(),
+            removing: BTreeSet::new(),
             parted: BTreeSet::new(),
             told: Vec::new(),
             trace: Vec::new(),
@@ -258,24 +262,35 @@ impl Machine {
         bench.cluster.brew(storm);
         let outcome = catch_crash(|| now(operation(bench, action)));
         bench.cluster.brew(None);
-        match outcome {
-            None => {
-                bench.bury();
-                self.trace.push("  crashed".to_owned());
-                if let Action::Failover(name, _) = action {
-                    // Nobody was left to say what it means.
-                    self.forget(name);
-                }
+        let is_done = matches!(outcome, Some(Ok(_)));
+        let is_lost = |warning: &String| warning.contains("is lost");
+        match action {
+            Action::Failover(name, _) => match &outcome {
+                Some(Ok(report)) if !report.warnings.iter().any(is_lost) => {}
+                Some(Err(_)) => {}
+                // Nobody may have been left to say what it means.
+                _ => self.forget(name),
+            },
+            Action::Remove(name) if !is_done => {
+                self.forget(name);
+                self.removing.insert(name.clone());
             }
-            Some(outcome) => {
-                let is_lost = |warning: &String| warning.contains("is lost");
-                if let (Action::Failover(name, _), Ok(report)) = (action, &outcome)
-                    && report.warnings.iter().any(is_lost)
+            Action::Modify(name, changes) if !is_done => {
+                if changes
+                    .iter()
+                    .any(|change| matches!(change, DiskChange::Remove { .. }))
                 {
                     self.forget(name);
                 }
-                self.note(outcome);
             }
+            _ => {}
+        }
+        match outcome {
+            None => {
+                self.bench.bury();
+                self.trace.push("  crashed".to_owned());
+            }
+            Some(outcome) => self.note(outcome),
         }
     }
 
@@ -423,14 +438,27 @@ impl Machine {
             self.note(mended);
         }
         assert_eq!(self.bench.unfinished(), []);
+        for instance in self
+            .instances()
+            .iter()
+            .filter(|instance| instance.migration.is_some())
+        {
+            let world = self.bench.cluster.world();
+            let node = world.guest(&instance.name).or(instance.primary_node.as_deref());
+            let report = now(cleanup(&self.bench.engine(&quiet), &instance.name, node.unwrap()));
+            self.note(Ok(report.unwrap()));
+        }
+        self.forget_the_dead();
+        for name in std::mem::take(&mut self.removing) {
+            if self.bench.store.instance(&name).unwrap().is_some() {
+                self.bench.cluster.with_world(|world| world.stop_guest(&name));
+                let removed = now(remove(&self.bench.engine(&quiet), &name));
+                self.note(Ok(removed.unwrap()));
+            }
+        }
         for instance in self.instances() {
             let name = &instance.name;
             let engine = self.bench.engine(&quiet);
-            if instance.migration.is_some() {
-                let world = self.bench.cluster.world();
-                let node = world.guest(name).or(instance.primary_node.as_deref()).unwrap();
-                now(cleanup(&engine, name, node)).unwrap();
-            }
             self.join(name);
             let outcome = now(activate(&engine, name));
             let data = match outcome {
@@ -450,6 +478,22 @@ impl Machine {
             self.sweep();
         }
         self.bench.assert_consistent();
+    }
+
+    /// What an administrator does when a provider keeps that a node has a volume open, which lost its power meanwhile.
+    fn forget_the_dead(&self) {
+        let nodes = self.bench.store.nodes().unwrap();
+        self.bench.cluster.with_world(|world| {
+            let World {
+                volumes, machines, ..
+            } = world;
+            for (key, volume) in volumes {
+                volume.open.retain(|name, _| {
+                    let node = nodes.iter().find(|node| node.name == *name);
+                    node.is_some_and(|node| machines[&node.uuid].open.contains_key(key))
+                });
+            }
+        });
     }
 
     /// What an administrator does who was told that two halves have parted: that of the secondary node is lost.
@@ -498,16 +542,47 @@ impl Machine {
             .collect()
     }
 
-    /// What an administrator does who was told that something is left: what no disk is goes.
+    /// What an administrator does who was told that something is left, is gone, or does not know whose it is.
     fn sweep(&mut self) {
-        let disks = self.bench.store.disks().unwrap();
+        let store = &self.bench.store;
+        let there = self.bench.cluster.world().volumes;
+        for disk in store.detached_disks().unwrap() {
+            if !disk.volume_keys().iter().all(|key| there.contains_key(key)) {
+                store.commit(&[Change::RemoveDisk(disk.uuid)]).unwrap();
+            }
+        }
+        let disks = store.disks().unwrap();
         let known: BTreeSet<String> = disks.iter().flat_map(Disk::volume_keys).collect();
+        let mut owners = Vec::new();
+        for instance in self.instances() {
+            let subject = Subject::load(store, &instance.name).unwrap();
+            for step in subject
+                .disks
+                .iter()
+                .flat_map(|disk| subject.relabel(disk, None).unwrap())
+            {
+                if let Step::SetInfo { label, .. } = step {
+                    owners.extend(label.volumes());
+                }
+            }
+        }
         self.bench.cluster.with_world(|world| {
             world
                 .volumes
                 .retain(|key, volume| known.contains(key) || is_adopted_device(volume));
+            for (_, key, owner) in owners {
+                if let Some(volume) = world.volumes.get_mut(&key) {
+                    volume.owner = owner;
+                }
+            }
             let there: BTreeSet<String> = world.volumes.keys().cloned().collect();
+            let is_used = |directory: &String| {
+                let mut paths = disks.iter().map(|disk| disk.logical_id.volume());
+                paths.any(|path| path.starts_with(directory))
+            };
+            world.shared_directories.retain(is_used);
             for machine in world.machines.values_mut() {
+                machine.directories.retain(is_used);
                 machine.attached.retain(|key| there.contains(key));
                 machine.open.retain(|key, _| there.contains(key));
             }

@@ -7,6 +7,7 @@ mod crashes;
 mod faults;
 mod machine;
 mod rows;
+mod scale;
 mod twice;
 
 pub(crate) use bench::{catch_crash, now};

@@ -148,6 +148,9 @@ pub(super) fn rows() -> Vec<Row> {
         deeds.extend([(false, Deed::Wipe), (false, Deed::Image)]);
         let convertible = conversions().into_iter().filter(|row| row.template == template);
         deeds.extend(convertible.take(1).map(|row| (false, row.deed)));
+        if COPYABLE.contains(template) {
+            deeds.push((false, Deed::Move));
+        }
         for active in [false, true] {
             deeds.extend([(active, Deed::Remove), (active, Deed::Deactivate)]);
             deeds.extend(edits().into_iter().map(|edits| (active, Deed::Modify(edits))));
@@ -165,10 +168,10 @@ pub(super) fn rows() -> Vec<Row> {
                     deeds.push((active, Deed::Restore));
                 }
             }
-            if EXT_MIRROR.contains(template) {
+            if MIRRORED.contains(template) {
                 deeds.push((active, Deed::Failover));
             }
-            if EXT_MIRROR.contains(template) && active {
+            if MIRRORED.contains(template) && active {
                 let phases = [Deed::Prepare, Deed::Finish, Deed::Abort, Deed::Cleanup];
                 deeds.extend(phases.map(|phase| (active, phase)));
             }
@@ -298,6 +301,7 @@ impl Row {
             Deed::Restore => restore(engine, INSTANCE, "1", SNAPSHOT, Pace::default()).await,
             Deed::RemoveSnapshot => remove_snapshot(engine, INSTANCE, SNAPSHOT).await,
             Deed::Convert(to) => convert(engine, INSTANCE, &conversion(*to)).await,
+            Deed::Move => relocate(engine, INSTANCE, NODES[1], Pace::default()).await,
             Deed::Wipe => {
                 wipe(
                     engine,
