@@ -135,6 +135,16 @@ pub enum Error {
         /// The instance.
         instance: String,
     },
+    /// The disk was to be made anew, and is not lost.
+    #[error("{disk} of instance {instance} is still there on node {node}")]
+    StillThere {
+        /// The disk.
+        disk: String,
+        /// The instance.
+        instance: String,
+        /// Name of the node.
+        node: String,
+    },
     /// The disk's data on a node is not what others could be made from, or rely on.
     #[error("{disk} on node {node} is degraded: {sync}")]
     NoGoodData {
@@ -336,6 +346,11 @@ impl Error {
             Self::Unreachable { .. } => {
                 "run this command on that node; what is on several nodes can only be \
                                          activated, deactivated and looked at, on each of them"
+                    .to_owned()
+            }
+            Self::StillThere { .. } => {
+                "what is left of it is removed, data included, with --force; of a mirrored disk \
+                                        'gnt-disk replace-disks' makes the lost half from the other"
                     .to_owned()
             }
             Self::NoRoom { group, .. } => {

@@ -22,6 +22,10 @@ pub enum Kind {
     Snapshot,
     /// Rename an instance.
     Rename,
+    /// Replace volumes of mirrored disks, or the node that they are mirrored to.
+    ReplaceDisks,
+    /// Make lost disks anew.
+    RecreateDisks,
     /// Rebuild the configuration from what is on the nodes.
     Recover,
 }

@@ -5,6 +5,7 @@ mod bench;
 mod crashes;
 mod faults;
 mod machine;
+mod replacements;
 mod rows;
 mod twice;
 

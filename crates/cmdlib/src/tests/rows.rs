@@ -1,6 +1,6 @@
 //! The operations, on what and with what.
 
-use gnt_config::template::{GROWABLE, HAVE_SNAPSHOTS, MAY_ADOPT, MUST_ADOPT, NEEDS_SECONDARY};
+use gnt_config::template::{GROWABLE, HAVE_SNAPSHOTS, LVM, MAY_ADOPT, MUST_ADOPT, NEEDS_SECONDARY};
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
 use serde_json::json;
 use strum::IntoEnumIterator;
@@ -11,8 +11,10 @@ use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::{AddRequest, add};
 use crate::ops::grow::{Growth, grow};
 use crate::ops::modify::{DiskChange, modify};
+use crate::ops::recreate_disks::{RecreateRequest, recreate_disks};
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
+use crate::ops::replace_disks::{ReplaceRequest, Replacement, replace_disks};
 use crate::ops::snapshot::{SnapshotRequest, snapshot};
 use crate::recover::{import, propose};
 use crate::saga::{Engine, Report};
@@ -61,6 +63,10 @@ pub(super) enum Deed {
     Modify(Vec<Edit>),
     Snapshot,
     Rename,
+    /// Make lost disks anew, on these nodes if there are any.
+    Recreate(&'static [&'static str]),
+    /// Replace volumes or a node; whether what is replaced is released early.
+    Replace(Replacement, bool),
     /// Recover what the configuration has lost.
     Recover,
 }
@@ -86,6 +92,8 @@ impl Deed {
             Self::Modify(_) => Kind::Modify,
             Self::Snapshot => Kind::Snapshot,
             Self::Rename => Kind::Rename,
+            Self::Replace(..) => Kind::ReplaceDisks,
+            Self::Recreate(_) => Kind::RecreateDisks,
             Self::Recover => Kind::Recover,
         }
     }
@@ -96,9 +104,6 @@ pub(super) fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for driver in gnt_bdev::DEV_MAP {
         let template = driver.device().template();
-        if !NEEDS_SECONDARY.contains(template) && std::env::var("ONLY_DRBD").is_ok() {
-            continue;
-        }
         let mut deeds = vec![
             (false, Deed::Add),
             (false, Deed::Activate),
@@ -114,6 +119,21 @@ pub(super) fn rows() -> Vec<Row> {
             }
             if MAY_ADOPT.difference(MUST_ADOPT).contains(template) && !active {
                 deeds.push((active, Deed::Adopt));
+            }
+            if !MUST_ADOPT.contains(template) && !active {
+                deeds.push((active, Deed::Recreate(&[])));
+            }
+            if LVM.contains(template) && !active {
+                let nodes = match NEEDS_SECONDARY.contains(template) {
+                    true => &[NODES[2], NODES[0]][..],
+                    false => &NODES[2..],
+                };
+                deeds.push((active, Deed::Recreate(nodes)));
+            }
+            if NEEDS_SECONDARY.contains(template) {
+                deeds.extend(replacements().map(|what| (active, Deed::Replace(what, false))));
+                let what = Replacement::NewSecondary(NODES[2].to_owned());
+                deeds.push((active, Deed::Replace(what, true)));
             }
             if HAVE_SNAPSHOTS.contains(template) {
                 deeds.push((active, Deed::Snapshot));
@@ -144,10 +164,24 @@ pub(super) fn rows() -> Vec<Row> {
 pub(super) fn distinct_rows() -> impl Iterator<Item = Row> {
     rows().into_iter().filter(|row| match (row.template, &row.deed) {
         (DiskTemplate::File, _) => !row.active,
-        (_, Deed::Adopt) | (DiskTemplate::Drbd, _) => true,
+        (_, Deed::Adopt) => true,
+        (DiskTemplate::Drbd, Deed::Remove | Deed::Modify(_)) => row.active,
+        (DiskTemplate::Drbd, Deed::Grow(_)) => !row.active,
+        (DiskTemplate::Drbd, Deed::Replace(what, early_release)) => {
+            row.active == (*what == Replacement::OnPrimary) && !early_release
+        }
+        (DiskTemplate::Drbd, _) => true,
         (DiskTemplate::Ext, Deed::Remove | Deed::Deactivate | Deed::Modify(_)) => row.active,
         (template, _) => template == DiskTemplate::Ext,
     })
+}
+
+fn replacements() -> [Replacement; 3] {
+    [
+        Replacement::OnPrimary,
+        Replacement::OnSecondary,
+        Replacement::NewSecondary(NODES[2].to_owned()),
+    ]
 }
 
 fn edits() -> [Vec<Edit>; 8] {
@@ -216,6 +250,21 @@ impl Row {
                 snapshot(engine, INSTANCE, &[wish("0"), wish("2")]).await
             }
             Deed::Rename => rename(engine, INSTANCE, "renamed").await,
+            Deed::Recreate(nodes) => {
+                let request = RecreateRequest {
+                    nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+                    ..RecreateRequest::default()
+                };
+                recreate_disks(engine, INSTANCE, &request).await
+            }
+            Deed::Replace(what, early_release) => {
+                let request = ReplaceRequest {
+                    what: what.clone(),
+                    disks: Vec::new(),
+                    early_release: *early_release,
+                };
+                replace_disks(engine, INSTANCE, &request).await
+            }
             Deed::Recover => {
                 let proposal = propose(engine.store, engine.nodes).await?;
                 import(engine, &proposal).await
