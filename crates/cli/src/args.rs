@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 use gnt_config::{DiskTemplate, FileDriver, template};
 
 use crate::commands::{
-    activate, add, cluster, config_data, deactivate, documents, grow, info, list, modify, operation,
-    provider, remove, rename, snapshot, verify,
+    activate, add, cluster, config_data, deactivate, documents, failover, grow, info, list, migrate, modify,
+    operation, provider, remove, rename, snapshot, verify,
 };
 
 const EXAMPLES: &str = "\
@@ -77,6 +77,8 @@ pub(crate) enum Command {
     Modify(modify::Args),
     Snapshot(snapshot::Args),
     Rename(rename::Args),
+    Migrate(migrate::Args),
+    Failover(failover::Args),
     Verify(verify::Args),
     Import(config_data::ImportArgs),
     Export(config_data::ExportArgs),

@@ -9,7 +9,7 @@ use gnt_bdev::Host;
 use gnt_cmdlib::init::init;
 use gnt_cmdlib::{Engine, Event, OneNode, Report};
 use gnt_config::{DiskTemplate, Node, Settings};
-use gnt_process::{DryRun, System};
+use gnt_process::{DryRun, Runner, System};
 use gnt_store::{Filter, Owner, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -129,6 +129,14 @@ impl Context {
     /// Whether nothing is to be changed.
     pub(crate) fn is_dry_run(&self) -> bool {
         self.dry_run.is_some()
+    }
+
+    /// What runs programs: in a dry run it notes those that would change something.
+    pub(crate) fn runner(&self) -> Arc<dyn Runner> {
+        match &self.dry_run {
+            Some(rehearsal) => Arc::clone(&rehearsal.noted) as Arc<dyn Runner>,
+            None => Arc::new(System),
+        }
     }
 
     /// How disks are stored unless the user says otherwise.

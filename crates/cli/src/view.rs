@@ -7,7 +7,7 @@ use gnt_bdev::{Link, Status};
 use gnt_cmdlib::ops::common_template;
 use gnt_cmdlib::step::Step;
 use gnt_config::secret::REDACTED;
-use gnt_config::{Disk, Instance, Mebibytes, Node, Object, Settings};
+use gnt_config::{Disk, Instance, Mebibytes, Migration, Node, Object, Settings};
 use gnt_store::{OperationRecord, StepRecord, StepState};
 use serde_json::{Value, json};
 
@@ -83,7 +83,7 @@ pub(crate) fn attached_disk(instance: &str, disk: &Disk, names: &NodeNames, link
     fields
 }
 
-/// An instance with `disks`, which are shown already.
+/// An instance with `disks`, which are shown already. Only one that is being migrated has `migration`.
 pub(crate) fn instance(instance: &Instance, own: &[Disk], names: &NodeNames, disks: Vec<Object>) -> Object {
     let primary = instance.primary_node.as_deref();
     let mut secondaries: Vec<&str> = own
@@ -93,7 +93,7 @@ pub(crate) fn instance(instance: &Instance, own: &[Disk], names: &NodeNames, dis
         .collect();
     secondaries.sort_unstable();
     secondaries.dedup();
-    object(json!({
+    let mut shown = object(json!({
         "name": instance.name, "uuid": instance.uuid,
         // `constants.DT_MIXED`
         "disk_template": common_template(own).map_or("mixed", |template| template.as_str()),
@@ -101,7 +101,12 @@ pub(crate) fn instance(instance: &Instance, own: &[Disk], names: &NodeNames, dis
         "snodes": secondaries.iter().map(|node| names.of(node)).collect::<Vec<_>>(),
         "disks_active": instance.disks_active, "disks": disks, "disk.count": own.len(),
         "disk.sizes": own.iter().map(|disk| disk.size).collect::<Vec<_>>(),
-    }))
+    }));
+    if let Some(Migration { source, target }) = &instance.migration {
+        let migration = json!({"source": names.of(source), "target": names.of(target)});
+        shown.insert("migration".to_owned(), migration);
+    }
+    shown
 }
 
 /// A disk as its node sees it (`objects.BlockDevStatus`).

@@ -177,6 +177,92 @@ pub enum Error {
         /// Name of this machine.
         here: String,
     },
+    /// Its disks are usable on two nodes, and nothing else may be done to them.
+    #[error("instance {instance} is being migrated from node {source_node} to node {target_node}")]
+    Migrating {
+        /// The instance.
+        instance: String,
+        /// Name of the node that it ran on.
+        source_node: String,
+        /// Name of the node that it is to run on.
+        target_node: String,
+    },
+    /// The two halves of a disk are not alike.
+    #[error("{disk} of instance {instance} is not in sync on node {node}: {state}")]
+    NotInSync {
+        /// The disk.
+        disk: String,
+        /// The instance.
+        instance: String,
+        /// Name of the node.
+        node: String,
+        /// How it is there.
+        state: String,
+    },
+    /// What a node has of a disk may not be the last that was written to it.
+    #[error("{disk} of instance {instance} may be out of date on node {node}: {state}")]
+    Outdated {
+        /// The disk.
+        disk: String,
+        /// The instance.
+        instance: String,
+        /// Name of the node.
+        node: String,
+        /// How it is there.
+        state: String,
+    },
+    /// A node does not reach a disk that it should.
+    #[error("node {node} does not reach {disk} of instance {instance}")]
+    NotThere {
+        /// The disk.
+        disk: String,
+        /// The instance.
+        instance: String,
+        /// Name of the node.
+        node: String,
+    },
+    /// The node that an instance runs on says nothing, and may be at work nevertheless.
+    #[error("node {node}, on which instance {instance} runs, does not answer")]
+    Silent {
+        /// Name of the node.
+        node: String,
+        /// The instance.
+        instance: String,
+        /// How it does not.
+        #[source]
+        source: Box<Error>,
+    },
+    /// The manager could not move the running instance. Its disks are as before.
+    #[error("instance {instance} could not be moved, and stays on node {node}")]
+    NotMoved {
+        /// The instance.
+        instance: String,
+        /// Name of the node.
+        node: String,
+        /// What the manager says.
+        #[source]
+        source: crate::ops::migrate::TransferError,
+    },
+    /// The manager does not know where the instance runs: its disks stay usable on both nodes.
+    #[error("it is not known on which node instance {instance} runs")]
+    Whereabouts {
+        /// The instance.
+        instance: String,
+        /// What the manager says.
+        #[source]
+        source: crate::ops::migrate::TransferError,
+    },
+    /// A migration could be neither finished nor undone.
+    #[error("the migration of instance {instance} is half-way{}", .cause.as_ref().map(|cause| format!(" (it failed: {cause})")).unwrap_or_default())]
+    HalfMigrated {
+        /// The instance.
+        instance: String,
+        /// What the manager said of the instance itself.
+        cause: Option<String>,
+        /// Why its disks could not be dealt with.
+        #[source]
+        source: Box<Error>,
+    },
     /// The node is set offline.
     #[error("node {node} is set offline")]
     NodeOffline {
@@ -366,6 +452,34 @@ impl Error {
             Self::UnknownStep { operation, .. } => {
                 format!("run 'gnt-disk operation resume {operation}' with the version that began it")
             }
+            Self::Migrating { instance, .. } => format!(
+                "'gnt-disk migrate --finish {instance}' or '--abort' ends it; after a failure 'gnt-disk migrate --cleanup \
+                 --runs-on NODE {instance}' does, NODE being where the instance runs now"
+            ),
+            Self::NotInSync { instance, .. } => format!(
+                "'gnt-disk activate --wait-for-sync {instance}' connects the halves again and waits; one that is lost is made \
+                 anew by 'gnt-disk replace-disks'"
+            ),
+            Self::Outdated { .. } => {
+                "bring the other node back, which has the newer data; --ignore-consistency does without \
+                                      it, and what was written there last is lost"
+                    .to_owned()
+            }
+            Self::Silent { node, .. } => format!(
+                "make sure that it is off, as two nodes that write to a disk destroy it; then 'gnt-disk node modify {node} \
+                 --offline yes' marks it, and the failover can do without it"
+            ),
+            Self::NotThere { .. } => {
+                "see that its storage is there: mounted, reachable, under the same name".to_owned()
+            }
+            Self::Whereabouts { instance, .. } => cleanup_hint(instance),
+            Self::HalfMigrated { instance, source, .. } => {
+                let first = source
+                    .hint()
+                    .map(|hint| format!("{hint}; then "))
+                    .unwrap_or_default();
+                format!("{first}{}", cleanup_hint(instance))
+            }
             Self::Compute(error) => return error.hint(),
             Self::FileStorage(error) => return error.hint().map(str::to_owned),
             Self::Params(error) => return error.hint(),
@@ -380,6 +494,13 @@ impl Error {
             _ => return None,
         })
     }
+}
+
+fn cleanup_hint(instance: &str) -> String {
+    format!(
+        "see where the instance runs, and tell with 'gnt-disk migrate --cleanup --runs-on NODE {instance}'; a node that is dead is \
+         marked before: 'gnt-disk node modify NODE --offline yes'"
+    )
 }
 
 /// The error and all its causes in one line.

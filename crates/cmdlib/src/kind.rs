@@ -26,11 +26,37 @@ pub enum Kind {
     ReplaceDisks,
     /// Make lost disks anew.
     RecreateDisks,
+    /// Make an instance's disks usable on two nodes, for a migration.
+    MigratePrepare,
+    /// End a migration on the node that the instance was to come to.
+    MigrateFinish,
+    /// End a migration on the node that the instance came from.
+    MigrateAbort,
+    /// End a migration of which it is not known how far it came.
+    MigrateCleanup,
+    /// Make another node the instance's primary one.
+    Failover,
     /// Rebuild the configuration from what is on the nodes.
     Recover,
 }
 
 impl Kind {
+    /// The phases of a migration.
+    pub const MIGRATION: [Self; 4] = [
+        Self::MigratePrepare,
+        Self::MigrateFinish,
+        Self::MigrateAbort,
+        Self::MigrateCleanup,
+    ];
+
+    /// Whether it is what goes on with a migration that is under way. Everything else has to wait.
+    pub fn ends_migration(self) -> bool {
+        matches!(
+            self,
+            Self::MigrateFinish | Self::MigrateAbort | Self::MigrateCleanup
+        )
+    }
+
     /// Name in the journal.
     pub fn as_str(self) -> &'static str {
         self.into()

@@ -14,6 +14,7 @@ use gnt_store::{OperationRecord, Outcome, Owner, PlannedStep, Store, StoreError}
 use crate::error::{Error, Result};
 use crate::kind::Kind;
 use crate::node::Node;
+use crate::ops::find_node;
 use crate::step::Step;
 use held::Held;
 use run::Run;
@@ -123,9 +124,29 @@ impl<N: Nodes> Engine<'_, N> {
     ) -> Result<Report> {
         let mut healed = Vec::new();
         let held = self.begin(kind, instances, &mut healed).await?;
+        let plan = async |begun: Begun<'_, N>| {
+            self.ensure_at_rest(kind, instances)?;
+            plan(begun).await
+        };
         let mut report = held.during(self.run_held(&held, plan, &mut healed)).await?;
         report.warnings.splice(0..0, healed);
         Ok(report)
+    }
+
+    /// An instance that is being migrated waits for the end of that.
+    fn ensure_at_rest(&self, kind: Kind, instances: &[&str]) -> Result<()> {
+        for name in instances.iter().filter(|_| !kind.ends_migration()) {
+            if let Some(instance) = self.store.instance(name)?
+                && let Some(migration) = &instance.migration
+            {
+                return Err(Error::Migrating {
+                    instance: instance.name.clone(),
+                    source_node: find_node(self.store, &migration.source)?.name,
+                    target_node: find_node(self.store, &migration.target)?.name,
+                });
+            }
+        }
+        Ok(())
     }
 
     async fn run_held(

@@ -104,6 +104,16 @@ pub enum Step {
         /// Let both nodes be primary.
         multimaster: bool,
     },
+    /// Open disks for this node alone although another one, which is dead, has them open.
+    TakeOver {
+        /// Where and whose.
+        #[serde(flatten)]
+        at: Places,
+        /// Name of the dead node.
+        from: String,
+        /// Whether undoing takes the disks out of use; not if they were in use before.
+        fresh: bool,
+    },
     /// Give a diskless drbd disk its volumes.
     AddChildren {
         /// Where and whose; the disk has them below it.
@@ -210,6 +220,11 @@ pub enum Step {
         apply: Vec<Change>,
         /// What undoing changes.
         revert: Vec<Change>,
+    },
+    /// Change the configuration for good: what follows is finished and not undone.
+    Commit {
+        /// What to change.
+        apply: Vec<Change>,
     },
 }
 
@@ -348,6 +363,10 @@ impl Step {
                 at,
                 was_connected: false,
             },
+            Self::TakeOver { at, fresh: true, .. } => Self::ShutdownDisks {
+                at,
+                was_active: false,
+            },
             Self::AddChildren { at } => Self::RemoveChildren {
                 at,
                 was_attached: true,
@@ -397,12 +416,13 @@ impl Step {
             | Self::ShutdownDisks { .. }
             | Self::CloseDisks { .. }
             | Self::DisconnectNet { .. }
+            | Self::TakeOver { .. }
             | Self::RemoveChildren { .. }
             | Self::CheckData { .. }
             | Self::AwaitPeers { .. }
             | Self::AwaitSync { .. }
             | Self::SetInfo { before: None, .. } => return Undo::Nothing,
-            Self::RemoveDisk { .. } | Self::GrowDisk { .. } => return Undo::Never,
+            Self::RemoveDisk { .. } | Self::GrowDisk { .. } | Self::Commit { .. } => return Undo::Never,
         };
         Undo::Step(Box::new(step))
     }
@@ -426,6 +446,7 @@ impl Step {
             | Self::ShutdownDisks { at, .. }
             | Self::OpenDisks { at, .. }
             | Self::CloseDisks { at, .. }
+            | Self::TakeOver { at, .. }
             | Self::ChangePeer { at, .. }
             | Self::CheckData { at, .. }
             | Self::AwaitPeers { at } => vec![&at.node],
@@ -433,7 +454,7 @@ impl Step {
                 at.iter().map(|at| at.node.as_str()).collect()
             }
             Self::Try { attempt, .. } => attempt.nodes(),
-            Self::Configure { .. } => Vec::new(),
+            Self::Configure { .. } | Self::Commit { .. } => Vec::new(),
         }
     }
 
@@ -480,7 +501,7 @@ impl Step {
     /// What it changes in the configuration; recorded in the same transaction as that it is done.
     pub fn changes(&self) -> &[Change] {
         match self {
-            Self::Configure { apply, .. } => apply,
+            Self::Configure { apply, .. } | Self::Commit { apply } => apply,
             Self::RemoveDisk { record, .. } | Self::GrowDisk { record, .. } => record,
             Self::Try { attempt, .. } => attempt.changes(),
             _ => &[],
@@ -519,6 +540,7 @@ impl std::fmt::Display for Step {
                 multimaster: false,
             } => write!(f, "connect {}", first(at)),
             Self::AttachNet { at, .. } => write!(f, "connect {} with both nodes primary", first(at)),
+            Self::TakeOver { at, from, .. } => write!(f, "take {at} over from {from}"),
             Self::AddChildren { at } => write!(f, "give {at} its volumes"),
             Self::RemoveChildren { at, .. } => write!(f, "take its volumes from {at}"),
             Self::ChangePeer { at, .. } => write!(f, "connect {at} to another node"),
@@ -536,7 +558,7 @@ impl std::fmt::Display for Step {
             Self::MoveLink {
                 instance, from, to, ..
             } => write!(f, "rename link {instance}:{from} to {instance}:{to}"),
-            Self::Configure { .. } => f.write_str("update the configuration"),
+            Self::Configure { .. } | Self::Commit { .. } => f.write_str("update the configuration"),
         }
     }
 }

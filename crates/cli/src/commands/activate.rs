@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use gnt_cmdlib::AssembledDisk;
 use gnt_cmdlib::ops::Subject;
 use gnt_cmdlib::ops::activate::activate;
 use gnt_cmdlib::ops::sync::{Mirror, wait_for_sync};
+use gnt_cmdlib::{AssembledDisk, Report};
 use serde_json::{Value, json};
 
 use crate::context::{Context, warn};
@@ -55,13 +55,27 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
     let done = context
         .operate(async |engine| activate(engine, name).await)
         .await?;
+    let (disks, text) = assembled(context, &subject, &done.report, args.links)?;
+    let degraded = args.wait_for_sync && !context.is_dry_run() && wait(context, &subject).await?;
+    let answer = done.answer(context, name, json!({"disks": disks}), text);
+    Ok(answer.with_attention(degraded))
+}
+
+/// Where the disks are that were put into use, with the links to them if that is wanted.
+pub(crate) fn assembled(
+    context: &Context,
+    subject: &Subject,
+    report: &Report,
+    links: bool,
+) -> Result<(Vec<Value>, String), Failure> {
+    let name = &subject.instance.name;
     let names = NodeNames::new(context.store.nodes()?);
     let (mut disks, mut text) = (Vec::new(), String::new());
     for AssembledDisk {
         node,
         index,
         assembled,
-    } in &done.report.assembled
+    } in &report.assembled
     {
         let node = names.of(node);
         let device = assembled
@@ -74,7 +88,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
             (None, None) => "-".to_owned(),
         };
         text.push_str(&format!("{node}:disk/{index}:{place}"));
-        if let Some(link) = assembled.link.as_deref().filter(|_| args.links) {
+        if let Some(link) = assembled.link.as_deref().filter(|_| links) {
             text.push_str(&format!(" {}", link.display()));
         }
         text.push('\n');
@@ -91,13 +105,11 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         shown.insert("uri".to_owned(), assembled.uri.as_deref().into());
         disks.push(Value::Object(shown));
     }
-    let degraded = args.wait_for_sync && !context.is_dry_run() && wait(context, &subject).await?;
-    let answer = done.answer(context, name, json!({"disks": disks}), text);
-    Ok(answer.with_attention(degraded))
+    Ok((disks, text))
 }
 
 /// Waits for the synchronisation, and tells whether anything is degraded then.
-async fn wait(context: &Context, subject: &Subject) -> Result<bool, Failure> {
+pub(crate) async fn wait(context: &Context, subject: &Subject) -> Result<bool, Failure> {
     let mut progress = SyncProgress::new();
     let waiting = wait_for_sync(&context.nodes, subject, async |mirrors| {
         progress.show(mirrors);

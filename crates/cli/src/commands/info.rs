@@ -52,6 +52,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         },
         false => look(context, &subject).await?,
     };
+    let migrating = instance_migrates(&subject, &names);
     let attention = looked.disks.iter().any(Look::needs_attention);
     let shown = subject.disks.iter().zip(&looked.disks).map(|(disk, look)| {
         let mut fields = view::attached_disk(&subject.instance.name, disk, &names, &looked.links);
@@ -60,7 +61,21 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
     });
     let instance = view::instance(&subject.instance, &subject.disks, &names, shown.collect());
     let text = details(&subject, &instance, &looked, &names).render();
-    Ok(Answer::new(instance.into(), text).with_attention(interrupted || attention))
+    Ok(Answer::new(instance.into(), text).with_attention(interrupted || migrating || attention))
+}
+
+/// Whether it is being migrated, which is told.
+fn instance_migrates(subject: &Subject, names: &NodeNames) -> bool {
+    let Some(migration) = &subject.instance.migration else {
+        return false;
+    };
+    warn(format_args!(
+        "{name} is being migrated from node {} to node {}; if that was broken off, run 'gnt-disk migrate --cleanup --runs-on NODE {name}'",
+        names.of(&migration.source),
+        names.of(&migration.target),
+        name = subject.instance.name,
+    ));
+    true
 }
 
 /// What was seen.

@@ -6,9 +6,11 @@ pub(crate) mod cluster;
 pub(crate) mod config_data;
 pub(crate) mod deactivate;
 pub(crate) mod documents;
+pub(crate) mod failover;
 pub(crate) mod grow;
 pub(crate) mod info;
 pub(crate) mod list;
+pub(crate) mod migrate;
 pub(crate) mod modify;
 pub(crate) mod operation;
 pub(crate) mod provider;
@@ -41,6 +43,8 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::Modify(args) => modify::run(&open()?, args).await,
         Command::Snapshot(args) => snapshot::run(&open()?, args).await,
         Command::Rename(args) => rename::run(&open()?, args).await,
+        Command::Migrate(args) => migrate::run(&open()?, args).await,
+        Command::Failover(args) => failover::run(&open()?, args).await,
         Command::Verify(args) => verify::run(&open()?, args).await,
         Command::Import(args) => config_data::import(&open()?, &args),
         Command::Export(args) => config_data::export(&open()?, &args),
@@ -49,6 +53,20 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::Completions(args) => Ok(documents::completions(&args)),
         Command::Man(args) => documents::man(global, &args),
     }
+}
+
+/// What is answered when an instance may have got another node: where it and its disks are now, when they are synchronised.
+async fn moved(context: &Context, done: &Done, instance: &str) -> Result<Answer, Failure> {
+    if let Some(noted) = context.noted() {
+        return Ok(noted);
+    }
+    let subject = Subject::load(&context.store, instance)?;
+    let (disks, text) = activate::assembled(context, &subject, &done.report, true)?;
+    let degraded = subject.instance.disks_active && activate::wait(context, &subject).await?;
+    let more = json!({"pnode": subject.node.name, "disks": disks});
+    Ok(done
+        .answer(context, instance, more, text)
+        .with_attention(degraded))
 }
 
 /// What is answered when an instance's disks were changed: all of them as they are now.

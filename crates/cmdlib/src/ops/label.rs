@@ -2,7 +2,7 @@
 
 use gnt_bdev::{Operation, Owner, Target, driver};
 use gnt_config::template::HAVE_PROVIDER;
-use gnt_config::{Disk, Instance, Kept, LogicalDevice};
+use gnt_config::{Disk, Instance, Kept, LogicalDevice, Node};
 use gnt_store::Store;
 
 use crate::error::Result;
@@ -23,6 +23,20 @@ impl Subject {
                 before: before.transpose()?.map(Box::new),
             });
         }
+        Ok(steps)
+    }
+
+    /// The steps that tell the volumes of its disks that it is on `node` now. A node that is marked offline is told by nobody.
+    pub(crate) fn relabel_on(&self, node: &Node) -> Result<Vec<Step>> {
+        let moved = Self {
+            node: node.clone(),
+            ..self.clone()
+        };
+        let mut steps = Vec::new();
+        for disk in &self.disks {
+            steps.extend(moved.relabel(disk, None)?);
+        }
+        steps.retain(|step| !step.nodes().iter().any(|node| self.offline.contains_key(*node)));
         Ok(steps)
     }
 

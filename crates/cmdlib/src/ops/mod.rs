@@ -4,15 +4,18 @@
 pub mod activate;
 pub mod add;
 pub mod cluster;
+pub mod failover;
 pub mod grow;
 pub(crate) mod label;
 mod layout;
+pub mod migrate;
 pub mod modify;
 pub mod recreate_disks;
 pub mod remove;
 pub mod rename;
 pub mod replace_disks;
 mod room;
+mod route;
 pub mod snapshot;
 pub mod sync;
 
@@ -165,6 +168,18 @@ impl Subject {
             node: node.to_owned(),
             instance: self.instance.name.clone(),
             disk: Box::new(sent),
+        })
+    }
+
+    /// Its disks on one node, be it one of theirs or one that reaches them as well.
+    pub(crate) fn places_on(&self, node: &str, role: Role) -> Result<Places> {
+        let disks = self.disks.iter();
+        let disks = disks.map(|disk| Ok(*self.place_on(node, disk)?.disk));
+        Ok(Places {
+            node: node.to_owned(),
+            role,
+            instance: self.instance.name.clone(),
+            disks: disks.collect::<Result<_>>()?,
         })
     }
 

@@ -49,6 +49,7 @@ pub(super) async fn act<N: Nodes>(
             nodes.node(&at.node)?.open(&at.targets(), *exclusive).await?;
         }
         Step::CloseDisks { at, .. } => nodes.node(&at.node)?.close(&at.targets()).await?,
+        Step::TakeOver { at, from, .. } => nodes.node(&at.node)?.take_over(&at.targets(), from).await?,
         Step::DisconnectNet { at, .. } => {
             on_all(at, async |at| {
                 let node = nodes.node(&at.node)?;
@@ -124,7 +125,7 @@ pub(super) async fn act<N: Nodes>(
         Step::CheckData { at, mirrored } => check_data(nodes, at, *mirrored).await?,
         Step::AwaitPeers { at } => nodes.node(&at.node)?.wait_sync(&at.targets()).await.map(drop)?,
         Step::AwaitSync { at } => await_sync(nodes, at, syncing).await?,
-        Step::Configure { .. } | Step::Try { .. } => {}
+        Step::Configure { .. } | Step::Commit { .. } | Step::Try { .. } => {}
     }
     Ok(Vec::new())
 }
@@ -316,6 +317,8 @@ pub(super) async fn look<N: Nodes>(nodes: &N, step: &Step) -> Trace {
                 _ => Trace::Unknown,
             }
         }
+        // Its changes are made in the transaction that records it as done.
+        Step::Commit { .. } => Trace::Nothing,
         _ => Trace::Unknown,
     }
 }

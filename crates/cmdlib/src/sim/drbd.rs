@@ -765,6 +765,13 @@ impl World {
         }
     }
 
+    /// What an administrator does on the node whose data is to be lost: it is as if nothing had ever been written there.
+    pub fn invalidate(&mut self, node: &str, minor: u32) {
+        if let Some(metadata) = self.metadata_mut(node, minor) {
+            *metadata = Metadata::just_created();
+        }
+    }
+
     /// Both ends lose the connection, and wait for each other.
     pub(super) fn part(&mut self, node: &str, minor: u32) {
         let ends = [Some((node.to_owned(), minor)), self.drbd_peer(node, minor)];

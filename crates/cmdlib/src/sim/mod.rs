@@ -50,7 +50,8 @@ struct State {
     fault: Option<Fault>,
     storm: Option<Storm>,
     latency: Option<Latency>,
-    calls: Vec<String>,
+    /// Each with the name of the node.
+    calls: Vec<(String, String)>,
 }
 
 /// How long calls take.
@@ -81,11 +82,8 @@ impl SimCluster {
         let shared = Shared::default();
         let mut simulated = BTreeMap::new();
         for config::Node { uuid, name, .. } in nodes {
-            shared
-                .lock()
-                .world
-                .machines
-                .insert(uuid.clone(), Machine::default());
+            let machine = Machine::default();
+            shared.lock().world.machines.insert(uuid.clone(), machine);
             simulated.insert(uuid.clone(), SimNode::new(uuid, name, shared.clone()));
         }
         Self {
@@ -132,6 +130,12 @@ impl SimCluster {
 
     /// The calls since the last injection.
     pub fn calls(&self) -> Vec<String> {
+        let calls = self.calls_by_node().into_iter();
+        calls.map(|(_, call)| call).collect()
+    }
+
+    /// The same, each with the name of the node.
+    pub fn calls_by_node(&self) -> Vec<(String, String)> {
         self.shared.lock().calls.clone()
     }
 }

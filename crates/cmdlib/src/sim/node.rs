@@ -71,7 +71,7 @@ impl SimNode {
             ..
         } = &mut *state;
         let number = calls.len();
-        calls.push(what);
+        calls.push((self.name.clone(), what));
         world.settle(Instant::now());
         if !world.is_reachable(&self.uuid) {
             return Err(unreachable(&self.name));
@@ -571,7 +571,12 @@ impl Node for SimNode {
     }
 
     async fn assemble(&self, disk: &Disk, instance: &str, role: Role) -> NodeResult<Assembled> {
-        self.on_disk("assemble", disk, |view, extent| {
+        let what = match role {
+            Role::Primary => "assemble",
+            Role::Secondary => "assemble as secondary",
+            Role::Shared => "assemble shared",
+        };
+        self.on_disk(what, disk, |view, extent| {
             let mut warnings = Vec::new();
             view.assemble(disk, role, extent, &mut warnings)?;
             if extent == Extent::Whole && role != Role::Secondary {
@@ -587,7 +592,8 @@ impl Node for SimNode {
     }
 
     async fn open(&self, targets: &[Target<'_>], exclusive: bool) -> NodeResult<()> {
-        self.on_disks("open", targets, |view, target| {
+        let what = if exclusive { "open" } else { "share" };
+        self.on_disks(what, targets, |view, target| {
             view.open(target.disk, exclusive)?;
             view.link(target.disk, target.instance);
             Ok(Change::Made)
@@ -692,8 +698,12 @@ impl Node for SimNode {
     }
 
     async fn attach_net(&self, targets: &[Target<'_>], multimaster: bool) -> NodeResult<Change> {
+        let what = match multimaster {
+            true => "connect as two primaries",
+            false => "connect",
+        };
         let change = self
-            .on_disks("connect", targets, |view, target| {
+            .on_disks(what, targets, |view, target| {
                 let attached = view.world.drbd_attach_net(view.node, target.disk, multimaster);
                 Ok(changed(view.drbd(Operation::AttachNet, target.disk, attached)?))
             })

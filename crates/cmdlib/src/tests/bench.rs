@@ -20,6 +20,7 @@ use crate::node::Role;
 use crate::ops::Subject;
 use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::add;
+use crate::ops::migrate::{cleanup, prepare};
 use crate::ops::modify::{DiskChange, modify};
 use crate::saga::{Engine, Event, Report};
 use crate::sim::{Bytes, Crash, Metadata, SimCluster, Volume, World, crash, device_path, key};
@@ -79,6 +80,9 @@ impl Bench {
         }
         if row.active {
             now(activate(&engine, INSTANCE)).unwrap();
+        }
+        if let Deed::Finish | Deed::Abort | Deed::Cleanup = row.deed {
+            now(prepare(&engine, INSTANCE, Some(NODES[1]))).unwrap();
         }
         if let Deed::Recover = row.deed {
             bench.lose_configuration();
@@ -280,8 +284,11 @@ impl Bench {
     }
 
     /// What the configuration says is what there is: no volume, device, link, minor or directory is lost or left over, each volume
-    /// says whose it is, and mirrors are complete.
+    /// says whose it is, and mirrors are complete. A migration that is under way is ended before.
     pub(super) fn assert_consistent(&self) {
+        if self.is_migrating() {
+            now(cleanup(&self.engine(&quiet), INSTANCE, NODES[0])).unwrap();
+        }
         let world = self.cluster.world();
         let mut expected = Expected::default();
         for disk in self.store.detached_disks().unwrap() {
@@ -335,6 +342,11 @@ impl Bench {
             finding.kind != FindingKind::Unknown || node.is_none_or(|node| world.is_reachable(&node))
         });
         assert_eq!(findings, []);
+    }
+
+    fn is_migrating(&self) -> bool {
+        let found = self.store.instance(INSTANCE).unwrap();
+        found.is_some_and(|instance| instance.migration.is_some())
     }
 
     fn assert_directories(&self, there: &BTreeSet<String>, expected: &BTreeSet<String>) {
@@ -569,7 +581,7 @@ pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// None if it crashes.
-pub(super) fn catch_crash<T>(run: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn catch_crash<T>(run: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => Some(result),
         Err(payload) if payload.is::<Crash>() => None,

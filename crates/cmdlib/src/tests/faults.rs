@@ -66,6 +66,10 @@ fn for_each_fault(row: &Row, extent: Extent, then: Then, check: impl Fn(&Bench, 
             }
             outcome => outcome.unwrap_err(),
         };
+        let error = match error {
+            Error::HalfMigrated { source, .. } => *source,
+            error => error,
+        };
         let chain = crate::error::chain(&error);
         let _case = Case(format!(
             "{row:?}\n{extent:?} of {}, {then:?}\n{calls:#?}\n{chain}",
@@ -78,7 +82,10 @@ fn for_each_fault(row: &Row, extent: Extent, then: Then, check: impl Fn(&Bench, 
 
 /// Whether the row's operation goes on when the call fails.
 pub(super) fn can_do_without(row: &Row, call: &str) -> bool {
-    let labels_last = matches!(row.deed, Deed::Snapshot | Deed::Grow(_));
+    let labels_last = matches!(
+        row.deed,
+        Deed::Snapshot | Deed::Grow(_) | Deed::Failover | Deed::Finish | Deed::Abort | Deed::Cleanup
+    );
     let proposes = matches!(row.deed, Deed::Recover) && only_looks(call);
     proposes
         || (labels_last && call.starts_with("set info of"))

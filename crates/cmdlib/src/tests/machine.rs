@@ -5,18 +5,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gnt_config::{Disk, DiskTemplate, Instance};
-use gnt_store::State;
+use gnt_config::template::NEEDS_SECONDARY;
+use gnt_config::{Disk, DiskTemplate, Instance, Node};
+use gnt_store::{Change, State};
 use serde_json::json;
 
 use super::bench::{Bench, Case, NODES, catch_crash, is_adopted_device, now, quiet};
 use super::rows::SIZE;
 use crate::error::{Error, Result, chain};
 use crate::node::Node as _;
+use crate::node::Role;
 use crate::ops::Subject;
 use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::{AddRequest, add};
+use crate::ops::failover::{FailoverRequest, failover};
 use crate::ops::grow::{Growth, grow};
+use crate::ops::migrate::{Handover, Transfer, Transferred, cleanup, migrate};
 use crate::ops::modify::{DiskChange, modify};
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
@@ -56,6 +60,9 @@ enum Action {
     Modify(String, Vec<DiskChange>),
     Snapshot(String),
     Rename(String, String),
+    /// To the other of its nodes, or to this one.
+    Failover(String, &'static str),
+    Migrate(String, &'static str, Outcome),
     /// The instance begins to use its disks, and ends to.
     Start(String),
     Stop(String),
@@ -73,6 +80,42 @@ enum Action {
     MendAll,
 }
 
+/// What comes of moving an instance.
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    Moved,
+    Stayed,
+    /// It moved, and the manager lost sight of it.
+    Unknown,
+}
+
+/// A manager that moves instances of the simulated cluster.
+struct Mover<'a> {
+    bench: &'a Bench,
+    outcome: Outcome,
+}
+
+impl Transfer for Mover<'_> {
+    async fn transfer(&self, handover: &Handover) -> Transferred {
+        if let Outcome::Stayed = self.outcome {
+            return Transferred::Stayed("it did not fit".into());
+        }
+        let (name, target) = (&handover.instance, &handover.target.uuid);
+        let mut moved = false;
+        self.bench.cluster.with_world(|world| {
+            moved = world.guest(name).is_some() && !world.machines[target].is_dead;
+            if moved {
+                world.start_guest(name, target);
+            }
+        });
+        match self.outcome {
+            Outcome::Moved if moved => Transferred::Moved,
+            Outcome::Moved => Transferred::Stayed("it does not run".into()),
+            _ => Transferred::Unknown("lost sight of it".into()),
+        }
+    }
+}
+
 /// A cluster that is put through all this.
 struct Machine {
     bench: Bench,
@@ -82,6 +125,8 @@ struct Machine {
     written: u64,
     /// UUIDs of the disks of the instances that run, in order.
     running: BTreeMap<String, Vec<String>>,
+    /// UUIDs of the disks whose halves may have parted, since an operation said so.
+    parted: BTreeSet<String>,
     /// What operations said is left, or lost, since all was last in order.
     told: Vec<String>,
     trace: Vec<String>,
@@ -95,6 +140,7 @@ impl Machine {
             acknowledged: BTreeMap::new(),
             written: 0,
             running: BTreeMap::new(),
+            parted: BTreeSet::new(),
             told: Vec::new(),
             trace: Vec::new(),
         }
@@ -136,7 +182,7 @@ impl Machine {
                 secondary: other,
             };
         };
-        match random.below(40) {
+        match random.below(50) {
             0..=2 => match random.pick(&free) {
                 Some(instance) => Action::Add {
                     instance: (*instance).to_owned(),
@@ -156,7 +202,14 @@ impl Machine {
                 Some(to) => Action::Rename(name, (*to).to_owned()),
                 None => Action::Stop(name),
             },
-            18..=21 => Action::Start(name),
+            18..=20 => Action::Start(name),
+            21 => Action::Failover(name, other),
+            40..=43 => Action::Failover(name, other),
+            44..=49 => {
+                let outcome =
+                    random.pick(&[Outcome::Moved, Outcome::Moved, Outcome::Stayed, Outcome::Unknown]);
+                Action::Migrate(name, other, *outcome.unwrap())
+            }
             22 => Action::Stop(name),
             23..=28 => Action::Write(name),
             29 => Action::Kill(node),
@@ -173,10 +226,10 @@ impl Machine {
     fn act(&mut self, action: Action) {
         let uuid = |name: &str| self.bench.uuid(name);
         let cluster = self.bench.cluster.clone();
-        match action {
-            Action::Start(name) => self.start(&name),
-            Action::Stop(name) => cluster.with_world(|world| world.stop_guest(&name)),
-            Action::Write(name) => self.write(&name),
+        match &action {
+            Action::Start(name) => self.start(name),
+            Action::Stop(name) => cluster.with_world(|world| world.stop_guest(name)),
+            Action::Write(name) => self.write(name),
             Action::Kill(node) => cluster.with_world(|world| world.kill(&uuid(node))),
             Action::Boot(node) => cluster.with_world(|world| world.boot(&uuid(node))),
             Action::Cut(one, other) => cluster.with_world(|world| world.cut(&uuid(one), &uuid(other))),
@@ -184,7 +237,11 @@ impl Machine {
             Action::Lose(node) => cluster.with_world(|world| world.set_reachable(&uuid(node), false)),
             Action::Find(node) => cluster.with_world(|world| world.set_reachable(&uuid(node), true)),
             Action::MendAll => self.mend_all(),
-            operation => self.operate(&operation),
+            Action::Failover(name, _) => {
+                self.give_up(name);
+                self.operate(&action);
+            }
+            _ => self.operate(&action),
         }
     }
 
@@ -205,8 +262,20 @@ impl Machine {
             None => {
                 bench.bury();
                 self.trace.push("  crashed".to_owned());
+                if let Action::Failover(name, _) = action {
+                    // Nobody was left to say what it means.
+                    self.forget(name);
+                }
             }
-            Some(outcome) => self.note(outcome),
+            Some(outcome) => {
+                let is_lost = |warning: &String| warning.contains("is lost");
+                if let (Action::Failover(name, _), Ok(report)) = (action, &outcome)
+                    && report.warnings.iter().any(is_lost)
+                {
+                    self.forget(name);
+                }
+                self.note(outcome);
+            }
         }
     }
 
@@ -227,6 +296,34 @@ impl Machine {
         }
         self.trace.extend(told.iter().map(|told| format!("  {told}")));
         self.told.extend(told);
+    }
+
+    /// The instance does not run any more, and its node is said to be dead if it is.
+    fn give_up(&mut self, name: &str) {
+        let node = Subject::load(&self.bench.store, name).unwrap().node;
+        self.bench.cluster.with_world(|world| world.stop_guest(name));
+        if self.bench.cluster.world().machines[&node.uuid].is_dead {
+            let offline = true;
+            self.bench
+                .store
+                .commit(&[Change::Node(Node { offline, ..node })])
+                .unwrap();
+        }
+    }
+
+    /// What was written to the instance's disks may be lost, and its two halves may have parted.
+    fn forget(&mut self, name: &str) {
+        for uuid in self
+            .bench
+            .store
+            .instance(name)
+            .unwrap()
+            .into_iter()
+            .flat_map(|instance| instance.disks)
+        {
+            self.acknowledged.remove(&uuid);
+            self.parted.insert(uuid);
+        }
     }
 
     fn start(&mut self, name: &str) {
@@ -301,6 +398,13 @@ impl Machine {
                 nodes[..number].iter().for_each(|other| world.mend(node, other));
             }
         });
+        for node in bench.store.nodes().unwrap() {
+            let offline = false;
+            bench
+                .store
+                .commit(&[Change::Node(Node { offline, ..node })])
+                .unwrap();
+        }
         let engine = bench.engine(&quiet);
         let healed = now(engine.heal_all());
         let stuck: Vec<_> = bench
@@ -322,6 +426,12 @@ impl Machine {
         for instance in self.instances() {
             let name = &instance.name;
             let engine = self.bench.engine(&quiet);
+            if instance.migration.is_some() {
+                let world = self.bench.cluster.world();
+                let node = world.guest(name).or(instance.primary_node.as_deref()).unwrap();
+                now(cleanup(&engine, name, node)).unwrap();
+            }
+            self.join(name);
             let outcome = now(activate(&engine, name));
             let data = match outcome {
                 Ok(_) => self.read(name),
@@ -340,6 +450,35 @@ impl Machine {
             self.sweep();
         }
         self.bench.assert_consistent();
+    }
+
+    /// What an administrator does who was told that two halves have parted: that of the secondary node is lost.
+    fn join(&self, name: &str) {
+        let subject = Subject::load(&self.bench.store, name).unwrap();
+        let secondary = subject
+            .places()
+            .unwrap()
+            .into_iter()
+            .find(|places| places.role == Role::Secondary);
+        let Some(places) =
+            secondary.filter(|places| places.disks.iter().any(|disk| self.parted.contains(&disk.uuid)))
+        else {
+            return;
+        };
+        let engine = self.bench.engine(&quiet);
+        now(activate(&engine, name)).unwrap();
+        self.bench.cluster.with_world(|world| {
+            for disk in &places.disks {
+                let minor = disk.dynamic_params.as_ref().unwrap().local_minor;
+                let is_apart = world.machines[&places.node]
+                    .minors
+                    .get(&minor)
+                    .is_some_and(|minor| minor.verdict.is_some());
+                if is_apart {
+                    world.invalidate(&places.node, minor);
+                }
+            }
+        });
     }
 
     fn read(&self, name: &str) -> BTreeMap<String, u64> {
@@ -391,8 +530,7 @@ async fn operation(bench: &Bench, action: &Action) -> Result<Report> {
                 template: *template,
                 disks: vec![disk.clone(), disk],
                 primary: Some((*primary).to_owned()),
-                secondary: Some((*secondary).to_owned())
-                    .filter(|_| gnt_config::template::NEEDS_SECONDARY.contains(*template)),
+                secondary: Some((*secondary).to_owned()).filter(|_| NEEDS_SECONDARY.contains(*template)),
                 file_driver: gnt_config::FileDriver::Loop,
                 file_storage_dir: None,
             };
@@ -412,9 +550,33 @@ async fn operation(bench: &Bench, action: &Action) -> Result<Report> {
             snapshot(engine, name, &[request]).await
         }
         Action::Rename(name, to) => rename(engine, name, to).await,
+        Action::Failover(name, target) => {
+            let request = FailoverRequest {
+                instance: name.clone(),
+                target: target_of(bench, name, target),
+                ignore_consistency: false,
+            };
+            failover(engine, &request).await
+        }
+        Action::Migrate(name, target, outcome) => {
+            let mover = Mover {
+                bench,
+                outcome: *outcome,
+            };
+            migrate(engine, name, target_of(bench, name, target).as_deref(), &mover).await
+        }
         Action::HealAll => engine.heal_all().await,
         _ => Ok(Report::default()),
     }
+}
+
+/// Mirrored disks can only go to one node.
+fn target_of(bench: &Bench, name: &str, target: &str) -> Option<String> {
+    let subject = Subject::load(&bench.store, name).unwrap();
+    let is_mirrored = subject
+        .template()
+        .is_some_and(|template| NEEDS_SECONDARY.contains(template));
+    (!is_mirrored).then(|| target.to_owned())
 }
 
 fn changes(random: &mut Random) -> Vec<DiskChange> {

@@ -9,4 +9,4 @@ mod replacements;
 mod rows;
 mod twice;
 
-pub(crate) use bench::now;
+pub(crate) use bench::{catch_crash, now};

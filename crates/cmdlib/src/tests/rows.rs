@@ -1,6 +1,8 @@
 //! The operations, on what and with what.
 
-use gnt_config::template::{GROWABLE, HAVE_SNAPSHOTS, LVM, MAY_ADOPT, MUST_ADOPT, NEEDS_SECONDARY};
+use gnt_config::template::{
+    EXT_MIRROR, GROWABLE, HAVE_SNAPSHOTS, LVM, MAY_ADOPT, MUST_ADOPT, NEEDS_SECONDARY,
+};
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
 use serde_json::json;
 use strum::IntoEnumIterator;
@@ -9,7 +11,9 @@ use crate::error::Result;
 use crate::kind::Kind;
 use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::{AddRequest, add};
+use crate::ops::failover::{FailoverRequest, failover};
 use crate::ops::grow::{Growth, grow};
+use crate::ops::migrate::{abort, cleanup, finish, prepare};
 use crate::ops::modify::{DiskChange, modify};
 use crate::ops::recreate_disks::{RecreateRequest, recreate_disks};
 use crate::ops::remove::remove;
@@ -67,6 +71,14 @@ pub(super) enum Deed {
     Recreate(&'static [&'static str]),
     /// Replace volumes or a node; whether what is replaced is released early.
     Replace(Replacement, bool),
+    /// To the second node.
+    Prepare,
+    /// What the first of these has begun.
+    Finish,
+    Abort,
+    Cleanup,
+    /// To the second node.
+    Failover,
     /// Recover what the configuration has lost.
     Recover,
 }
@@ -94,6 +106,11 @@ impl Deed {
             Self::Rename => Kind::Rename,
             Self::Replace(..) => Kind::ReplaceDisks,
             Self::Recreate(_) => Kind::RecreateDisks,
+            Self::Prepare => Kind::MigratePrepare,
+            Self::Finish => Kind::MigrateFinish,
+            Self::Abort => Kind::MigrateAbort,
+            Self::Cleanup => Kind::MigrateCleanup,
+            Self::Failover => Kind::Failover,
             Self::Recover => Kind::Recover,
         }
     }
@@ -137,6 +154,13 @@ pub(super) fn rows() -> Vec<Row> {
             }
             if HAVE_SNAPSHOTS.contains(template) {
                 deeds.push((active, Deed::Snapshot));
+            }
+            if EXT_MIRROR.contains(template) {
+                deeds.push((active, Deed::Failover));
+            }
+            if EXT_MIRROR.contains(template) && active {
+                let phases = [Deed::Prepare, Deed::Finish, Deed::Abort, Deed::Cleanup];
+                deeds.extend(phases.map(|phase| (active, phase)));
             }
             // Devices that are there without us say nothing of their owners.
             if !MUST_ADOPT.contains(template) {
@@ -264,6 +288,18 @@ impl Row {
                     early_release: *early_release,
                 };
                 replace_disks(engine, INSTANCE, &request).await
+            }
+            Deed::Prepare => Ok(prepare(engine, INSTANCE, Some(NODES[1])).await?.report),
+            Deed::Finish => finish(engine, INSTANCE).await,
+            Deed::Abort => abort(engine, INSTANCE).await,
+            Deed::Cleanup => cleanup(engine, INSTANCE, NODES[1]).await,
+            Deed::Failover => {
+                let request = FailoverRequest {
+                    instance: INSTANCE.to_owned(),
+                    target: Some(NODES[1].to_owned()),
+                    ignore_consistency: false,
+                };
+                failover(engine, &request).await
             }
             Deed::Recover => {
                 let proposal = propose(engine.store, engine.nodes).await?;

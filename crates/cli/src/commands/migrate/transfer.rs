@@ -1,0 +1,140 @@
+//! Commands of the user that move a running instance, and tell where it runs.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gnt_cmdlib::ops::migrate::{Handover, HandoverDisk, Transfer, TransferError, Transferred};
+use gnt_process::orphan::kill_orphans;
+use gnt_process::{Command, Output, RunError, Runner, Status};
+
+use crate::context::warn;
+use crate::output::say;
+
+/// How long it may take to tell where an instance runs.
+const LOCATE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Moves an instance by shell commands.
+pub(super) struct CommandTransfer {
+    runner: Arc<dyn Runner>,
+    transfer: Option<String>,
+    locate: Option<String>,
+    timeout: Duration,
+    /// Marks what they start.
+    tag: String,
+}
+
+impl CommandTransfer {
+    pub(super) fn new(
+        runner: Arc<dyn Runner>,
+        instance: &str,
+        transfer: Option<&str>,
+        locate: Option<&str>,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            runner,
+            transfer: transfer.map(str::to_owned),
+            locate: locate.map(str::to_owned),
+            timeout,
+            tag: format!("transfer/{instance}/{}", std::process::id()),
+        }
+    }
+
+    async fn run(&self, command: Command) -> Result<Output, TransferError> {
+        let mut guard = Ended(Some(self.tag.clone()));
+        let runner = Arc::clone(&self.runner);
+        let run = tokio::task::spawn_blocking(move || runner.run(&command)).await;
+        guard.0 = None;
+        Ok(run??)
+    }
+}
+
+/// Ends what is still running when nobody waits for it any more.
+struct Ended(Option<String>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if let Some(tag) = &self.0
+            && let Err(error) = kill_orphans(tag)
+        {
+            warn(format_args!("what moves the instance cannot be ended: {error}"));
+        }
+    }
+}
+
+impl Transfer for CommandTransfer {
+    async fn transfer(&self, handover: &Handover) -> Transferred {
+        let Some(line) = &self.transfer else {
+            return Transferred::Unknown("there is no command to move it with".into());
+        };
+        say(format_args!(
+            "* move {} from {} to {}",
+            handover.instance, handover.source.name, handover.target.name
+        ));
+        let command = shell(Command::change("sh"), line, handover)
+            .timeout(self.timeout)
+            .tag(&self.tag);
+        match self.run(command.clone()).await {
+            Ok(output) => match output.status {
+                Status::Exited(0) => Transferred::Moved,
+                Status::Exited(_) => Transferred::Stayed(failed(output, &command)),
+                _ => Transferred::Unknown(failed(output, &command)),
+            },
+            Err(error) => match error.downcast::<RunError>() {
+                Ok(error) => match *error {
+                    RunError::TimedOut { .. } | RunError::Io { .. } => Transferred::Unknown(error),
+                    // It was never begun.
+                    _ => Transferred::Stayed(error),
+                },
+                Err(error) => Transferred::Unknown(error),
+            },
+        }
+    }
+
+    async fn locate(&self, handover: &Handover) -> Option<String> {
+        let command = shell(Command::query("sh"), self.locate.as_deref()?, handover)
+            .timeout(LOCATE_TIMEOUT)
+            .tag(&self.tag);
+        let located = match self.run(command.clone()).await {
+            Ok(output) => output.check(&command).map_err(TransferError::from),
+            Err(error) => Err(error),
+        };
+        match located {
+            Ok(output) => {
+                let node = output.stdout.text().trim().to_owned();
+                (!node.is_empty()).then_some(node)
+            }
+            Err(error) => {
+                warn(error);
+                None
+            }
+        }
+    }
+}
+
+fn failed(output: Output, command: &Command) -> TransferError {
+    match output.check(command) {
+        Ok(_) => "it was not moved".into(),
+        Err(failed) => failed.into(),
+    }
+}
+
+/// Has the shell run a line that may refer to what is moved from where to where.
+fn shell(sh: Command, line: &str, handover: &Handover) -> Command {
+    let each = |value: fn(&HandoverDisk) -> Option<&str>| {
+        let disks = handover.disks.iter();
+        let lines: Vec<&str> = disks.map(|disk| value(disk).unwrap_or_default()).collect();
+        lines.join("\n")
+    };
+    sh.arg("-c")
+        .arg(line)
+        .env("GNT_DISK_INSTANCE", &handover.instance)
+        .env("GNT_DISK_SOURCE", &handover.source.name)
+        .env("GNT_DISK_TARGET", &handover.target.name)
+        .env(
+            "GNT_DISK_LINKS",
+            each(|disk| disk.link.as_deref().and_then(Path::to_str)),
+        )
+        .env("GNT_DISK_URIS", each(|disk| disk.uri.as_deref()))
+}

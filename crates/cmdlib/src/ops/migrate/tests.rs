@@ -1,0 +1,857 @@
+//! What each phase asks of which node, and what is true when something went wrong in it, for every template that can migrate.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use gnt_bdev::transfer::{Content, Piece};
+use gnt_config::template::{EXT_MIRROR, MUST_ADOPT, NEEDS_SECONDARY, UNMAP_AFTER_MIGRATION};
+use gnt_config::{DiskTemplate, FileDriver, Mebibytes};
+use gnt_store::{Change, Filter, Store};
+use serde_json::json;
+
+use super::*;
+use crate::ops::activate::{activate, deactivate};
+use crate::ops::add::{AddRequest, add};
+use crate::ops::failover::{FailoverRequest, failover};
+use crate::ops::grow::{Growth, grow};
+use crate::saga::Event;
+use crate::sim::{Extent, Fault, SimCluster, Then, device_path};
+use crate::tests::{catch_crash, now};
+
+const WEB: &str = "web";
+/// The node that the instance runs on.
+const SOURCE: &str = "node1";
+/// Where it goes.
+const TARGET: &str = "node2";
+const SIZE: Mebibytes = Mebibytes(64);
+
+/// Those that can migrate and have disks.
+const TEMPLATES: [DiskTemplate; 6] = [
+    DiskTemplate::Drbd,
+    DiskTemplate::SharedFile,
+    DiskTemplate::Blockdev,
+    DiskTemplate::Rbd,
+    DiskTemplate::Gluster,
+    DiskTemplate::Ext,
+];
+
+/// One of each kind that makes a difference when something goes wrong: two halves; a provider that keeps who has a volume open; a mapping;
+/// nothing at all.
+const KINDS: [DiskTemplate; 4] = [
+    DiskTemplate::Drbd,
+    DiskTemplate::Ext,
+    DiskTemplate::Rbd,
+    DiskTemplate::SharedFile,
+];
+
+#[test]
+fn every_template_that_is_mirrored_is_in_the_tables() {
+    let all = gnt_config::template::MIRRORED - DiskTemplate::Diskless;
+    assert_eq!(TEMPLATES.into_iter().collect::<gnt_config::TemplateSet>(), all);
+}
+
+/// A cluster of three nodes, and an instance that runs on the first. Mirrored by drbd, its other halves are on the second.
+struct Scene {
+    store: Store,
+    cluster: SimCluster,
+    template: DiskTemplate,
+}
+
+impl Scene {
+    fn new(template: DiskTemplate) -> Self {
+        let store = Store::in_memory().unwrap();
+        crate::init::init(&store, Path::new("/state"), "cluster", SOURCE).unwrap();
+        let first = store.node(SOURCE).unwrap().unwrap();
+        for number in 2..=3 {
+            let mut node = first.clone();
+            node.uuid = format!("{number}{number}{number}{number}{}", &first.uuid[4..]);
+            node.name = format!("node{number}");
+            node.secondary_ip = format!("192.0.2.{number}");
+            store.commit(&[Change::Node(node)]).unwrap();
+        }
+        let cluster = SimCluster::of(&store).unwrap();
+        let scene = Self {
+            store,
+            cluster,
+            template,
+        };
+        scene.cluster.with_world(|world| {
+            world.add_device("/dev/sim/0", SIZE);
+            world.add_device("/dev/sim/1", SIZE);
+        });
+        let wish = |number: usize| match MUST_ADOPT.contains(template) {
+            true => json!({"adopt": format!("/dev/sim/{number}")}),
+            false => json!({"size": SIZE.0}),
+        };
+        let wishes = [wish(0), wish(1)].map(|wish| wish.as_object().cloned().unwrap());
+        let engine = scene.engine(&quiet);
+        let request = AddRequest {
+            instance: WEB.to_owned(),
+            template,
+            disks: wishes.to_vec(),
+            primary: Some(SOURCE.to_owned()),
+            secondary: Some(TARGET.to_owned()).filter(|_| NEEDS_SECONDARY.contains(template)),
+            file_driver: FileDriver::Loop,
+            file_storage_dir: None,
+        };
+        now(add(&engine, &request)).unwrap();
+        scene.create_halves();
+        now(deactivate(&engine, WEB)).unwrap();
+        now(activate(&engine, WEB)).unwrap();
+        scene.write(SOURCE, BEFORE).unwrap();
+        scene.cluster.inject(None);
+        scene
+    }
+
+    /// The halves of mirrored disks on the second node; nothing if they are there.
+    fn create_halves(&self) {
+        if NEEDS_SECONDARY.contains(self.template) {
+            let at = self
+                .subject()
+                .places_on(&self.uuid(TARGET), Role::Secondary)
+                .unwrap();
+            for disk in &at.disks {
+                now(self.cluster.node(&at.node).unwrap().create(disk, WEB, "")).unwrap();
+            }
+        }
+    }
+
+    fn engine<'a>(&'a self, observer: &'a (dyn Fn(Event<'_>) + Sync)) -> Engine<'a, SimCluster> {
+        Engine {
+            store: &self.store,
+            nodes: &self.cluster,
+            dry_run: false,
+            observer,
+        }
+    }
+
+    fn uuid(&self, name: &str) -> String {
+        self.store.node(name).unwrap().unwrap().uuid
+    }
+
+    fn subject(&self) -> Subject {
+        Subject::load(&self.store, WEB).unwrap()
+    }
+
+    fn migration(&self) -> Option<Migration> {
+        self.subject().instance.migration
+    }
+
+    fn prepare(&self) -> Result<Prepared> {
+        now(prepare(&self.engine(&quiet), WEB, Some(TARGET)))
+    }
+
+    /// Cuts the power of a node.
+    fn kill(&self, name: &str) {
+        self.cluster.with_world(|world| world.kill(&self.uuid(name)));
+    }
+
+    fn boot(&self, name: &str) {
+        self.cluster.with_world(|world| world.boot(&self.uuid(name)));
+    }
+
+    fn set_offline(&self, name: &str, offline: bool) {
+        let mut node = self.store.node(name).unwrap().unwrap();
+        node.offline = offline;
+        self.store.commit(&[Change::Node(node)]).unwrap();
+    }
+
+    /// What the instance writes to its disks on a node.
+    fn write(&self, name: &str, mark: u8) -> Result<()> {
+        let at = self.subject().places_on(&self.uuid(name), Role::Primary).unwrap();
+        let piece = Piece {
+            offset: 0,
+            content: Content::Data(vec![mark]),
+        };
+        let node = self.cluster.node(&at.node).unwrap();
+        for disk in &at.disks {
+            now(node.write(disk, WEB, std::slice::from_ref(&piece)))?;
+        }
+        Ok(())
+    }
+
+    /// What it reads from each there.
+    fn read(&self, name: &str) -> Vec<u8> {
+        let at = self.subject().places_on(&self.uuid(name), Role::Primary).unwrap();
+        let node = self.cluster.node(&at.node).unwrap();
+        let first = |disk| match &now(node.read(disk, WEB, 0, 1)).unwrap()[0].content {
+            Content::Data(data) => data[0],
+            Content::Zeros(_) => 0,
+        };
+        at.disks.iter().map(first).collect()
+    }
+
+    /// The calls since they were last counted, `NODE: VERB`, of the first disk.
+    fn asked(&self) -> Vec<String> {
+        let calls = self.cluster.calls_by_node().into_iter();
+        let first = calls.filter_map(|(node, call)| {
+            let (verb, disk) = call.split_once(" disk/").unwrap_or((&call, "0"));
+            disk.starts_with('0').then(|| format!("{node}: {verb}"))
+        });
+        first.collect()
+    }
+
+    /// The instance is on one node, and only there: nothing is under way, its disks are in use on that node alone, and have what was written
+    /// last. Of a node that is dead nothing is known.
+    fn assert_settled(&self, on: &str, data: u8) {
+        let (subject, world) = (self.subject(), self.cluster.world());
+        assert_eq!(self.store.operations(Filter::Unfinished).unwrap(), []);
+        assert_eq!(subject.instance.migration, None);
+        assert_eq!(subject.node.name, on);
+        assert!(subject.instance.disks_active);
+        assert_eq!(world.violations, [""; 0]);
+        for (uuid, machine) in &world.machines {
+            let at = subject.places_on(uuid, Role::Primary).unwrap();
+            let is_here = *uuid == subject.node.uuid;
+            for (index, disk) in (0..).zip(&at.disks) {
+                let link = machine.links.get(&(WEB.to_owned(), index));
+                let path = device_path(uuid, disk.dev_type, &disk.logical_id);
+                assert_eq!(link, Some(&path).filter(|_| is_here), "link on {uuid}");
+                let keys: BTreeSet<_> = disk.volume_keys().into_iter().collect();
+                let open: Vec<_> = machine
+                    .open
+                    .iter()
+                    .filter(|(key, _)| keys.contains(*key))
+                    .collect();
+                let minor = disk.dynamic_params.as_ref().map(|params| params.local_minor);
+                match minor.and_then(|minor| machine.minors.get(&minor)) {
+                    Some(minor) => {
+                        assert_eq!(minor.is_primary, is_here, "role on {uuid}");
+                        assert!(minor.net.as_ref().is_none_or(|net| !net.multimaster), "{uuid}");
+                    }
+                    None if EXT_MIRROR.contains(self.template) => {
+                        let exclusive: Vec<_> = open.iter().map(|(_, exclusive)| **exclusive).collect();
+                        assert_eq!(exclusive, vec![true; usize::from(is_here)], "open on {uuid}");
+                    }
+                    None => assert!(!is_here || machine.is_dead, "it is not there"),
+                }
+                // The simulator does not count mounts.
+                if UNMAP_AFTER_MIGRATION.contains(self.template) {
+                    let mapped = keys.iter().any(|key| machine.attached.contains(key));
+                    assert_eq!(mapped, is_here, "mapped on {uuid}");
+                }
+            }
+        }
+        assert_eq!(self.read(on), [data; 2]);
+    }
+
+    /// Both halves are alike.
+    fn assert_in_sync(&self) {
+        let world = self.cluster.world();
+        for disk in &self.subject().disks {
+            for data in disk.children.iter().take(1) {
+                let marks = data.volume_keys();
+                let marks: BTreeSet<_> = marks.iter().map(|key| world.volumes[key].data.mark()).collect();
+                assert_eq!(marks.len(), 1, "{disk}");
+            }
+        }
+    }
+}
+
+/// Written by the instance before, while, and after it moves.
+const BEFORE: u8 = 1;
+const MEANWHILE: u8 = 2;
+const AFTER: u8 = 3;
+
+fn quiet(_: Event<'_>) {}
+
+/// Moves the instance.
+struct Moves;
+
+impl Transfer for Moves {
+    async fn transfer(&self, handover: &Handover) -> Transferred {
+        assert_eq!((&*handover.source.name, &*handover.target.name), (SOURCE, TARGET));
+        assert_eq!(handover.disks.len(), 2);
+        Transferred::Moved
+    }
+}
+
+/// A manager that says what it is told to say.
+struct Says {
+    transferred: fn() -> Transferred,
+    runs_on: Option<&'static str>,
+}
+
+impl Transfer for Says {
+    async fn transfer(&self, _: &Handover) -> Transferred {
+        (self.transferred)()
+    }
+
+    async fn locate(&self, _: &Handover) -> Option<String> {
+        self.runs_on.map(str::to_owned)
+    }
+}
+
+// --- what is asked of the nodes ----------------------------------------------------------------------------------------
+
+/// What a phase asks, in this order.
+struct Asked {
+    template: DiskTemplate,
+    prepare: &'static [&'static str],
+    finish: &'static [&'static str],
+    abort: &'static [&'static str],
+}
+
+/// A row for each way in which disks reach two nodes.
+const ASKED: [Asked; 4] = [
+    Asked {
+        template: DiskTemplate::Drbd,
+        prepare: &[
+            "node1: find",
+            "node2: find",
+            "node2: close",
+            "node1: disconnect",
+            "node2: disconnect",
+            "node1: connect as two primaries",
+            "node2: connect as two primaries",
+            "node2: share",
+            "node2: assemble shared",
+        ],
+        finish: &[
+            "node2: assemble as secondary",
+            "node1: assemble as secondary",
+            "node1: close",
+            "node2: disconnect",
+            "node1: disconnect",
+            "node2: connect",
+            "node1: connect",
+            "node2: assemble",
+        ],
+        abort: &[
+            "node1: assemble as secondary",
+            "node2: assemble as secondary",
+            "node2: close",
+            "node1: disconnect",
+            "node2: disconnect",
+            "node1: connect",
+            "node2: connect",
+            "node1: assemble",
+        ],
+    },
+    Asked {
+        template: DiskTemplate::Ext,
+        prepare: &[
+            "node1: find",
+            "node2: find",
+            "node1: share",
+            "node2: assemble shared",
+        ],
+        finish: &["node1: close", "node1: shutdown", "node2: assemble"],
+        abort: &["node2: close", "node2: shutdown", "node1: assemble"],
+    },
+    Asked {
+        template: DiskTemplate::Gluster,
+        prepare: &[
+            "node1: find",
+            "node2: find",
+            "node1: share",
+            "node2: assemble shared",
+        ],
+        finish: &["node1: close", "node1: shutdown", "node2: assemble"],
+        abort: &["node2: close", "node2: shutdown", "node1: assemble"],
+    },
+    Asked {
+        template: DiskTemplate::SharedFile,
+        prepare: &[
+            "node1: find",
+            "node2: find",
+            "node1: share",
+            "node2: assemble shared",
+        ],
+        finish: &["node1: close", "node2: assemble"],
+        abort: &["node2: close", "node1: assemble"],
+    },
+];
+
+#[test]
+fn each_phase_asks_this_of_the_nodes() {
+    for Asked {
+        template,
+        prepare,
+        finish: finishing,
+        abort: aborting,
+    } in ASKED
+    {
+        for ends_at_target in [true, false] {
+            let scene = Scene::new(template);
+            scene.prepare().unwrap();
+            assert_eq!(scene.asked(), prepare, "preparing {template}");
+            scene.write(SOURCE, MEANWHILE).unwrap();
+            scene.cluster.inject(None);
+            let (node, asked) = match ends_at_target {
+                true => {
+                    now(finish(&scene.engine(&quiet), WEB)).unwrap();
+                    (TARGET, finishing)
+                }
+                false => {
+                    now(abort(&scene.engine(&quiet), WEB)).unwrap();
+                    (SOURCE, aborting)
+                }
+            };
+            assert_eq!(scene.asked(), asked, "ending {template} on {node}");
+            scene.assert_settled(node, MEANWHILE);
+            scene.write(node, AFTER).unwrap();
+            scene.assert_settled(node, AFTER);
+            scene.assert_in_sync();
+        }
+    }
+}
+
+// --- a migration in which nothing goes wrong ---------------------------------------------------------------------------
+
+#[test]
+fn every_mirrored_template_migrates_there_and_back() {
+    for template in TEMPLATES {
+        let scene = Scene::new(template);
+        let report = now(migrate(&scene.engine(&quiet), WEB, Some(TARGET), &Moves)).unwrap();
+        assert_eq!(report.warnings, [""; 0]);
+        scene.assert_settled(TARGET, BEFORE);
+        scene.write(TARGET, AFTER).unwrap();
+        scene.assert_in_sync();
+        // drbd needs no target: there is only one.
+        let back = Some(SOURCE).filter(|_| EXT_MIRROR.contains(template));
+        let says = Says {
+            transferred: || Transferred::Moved,
+            runs_on: None,
+        };
+        now(migrate(&scene.engine(&quiet), WEB, back, &says)).unwrap();
+        scene.assert_settled(SOURCE, AFTER);
+        scene.assert_in_sync();
+    }
+}
+
+#[test]
+fn while_it_migrates_both_nodes_can_write_and_no_other_operation_begins() {
+    for template in TEMPLATES {
+        let scene = Scene::new(template);
+        scene.prepare().unwrap();
+        scene.write(SOURCE, MEANWHILE).unwrap();
+        assert_eq!(scene.read(TARGET), [MEANWHILE; 2]);
+        scene.write(TARGET, AFTER).unwrap();
+        assert_eq!(scene.read(SOURCE), [AFTER; 2]);
+        let engine = scene.engine(&quiet);
+        let refused = [
+            now(activate(&engine, WEB)),
+            now(deactivate(&engine, WEB)),
+            now(grow(&engine, WEB, "0", Growth::By(SIZE))),
+            now(prepare(&engine, WEB, Some(TARGET))).map(|prepared| prepared.report),
+            now(failover(
+                &engine,
+                &FailoverRequest {
+                    instance: WEB.to_owned(),
+                    target: Some(TARGET.to_owned()),
+                    ..FailoverRequest::default()
+                },
+            )),
+        ];
+        for result in refused {
+            let error = result.unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "instance web is being migrated from node node1 to node node2"
+            );
+            assert!(error.hint().unwrap().contains("gnt-disk migrate --cleanup"));
+        }
+        assert_eq!(scene.cluster.world().violations, [""; 0]);
+    }
+}
+
+/// What the manager says of the transfer, where it says the instance runs, and what comes of it.
+#[test]
+fn a_transfer_that_fails_ends_where_the_instance_runs() {
+    let stayed: fn() -> Transferred = || Transferred::Stayed("no memory".into());
+    let unknown: fn() -> Transferred = || Transferred::Unknown("connection lost".into());
+    for (transferred, runs_on, ends_on, told) in [
+        (
+            stayed,
+            None,
+            Some(SOURCE),
+            Some("instance web could not be moved, and stays on node node1: no memory"),
+        ),
+        (
+            unknown,
+            Some(SOURCE),
+            Some(SOURCE),
+            Some("instance web could not be moved, and stays on node node1: connection lost"),
+        ),
+        (unknown, Some(TARGET), Some(TARGET), None),
+        (
+            unknown,
+            Some("node3"),
+            None,
+            Some("it is not known on which node instance web runs: connection lost"),
+        ),
+        (
+            unknown,
+            None,
+            None,
+            Some("it is not known on which node instance web runs: connection lost"),
+        ),
+    ] {
+        for template in TEMPLATES {
+            let scene = Scene::new(template);
+            let says = Says { transferred, runs_on };
+            let result = now(migrate(&scene.engine(&quiet), WEB, Some(TARGET), &says));
+            assert_eq!(result.err().map(|error| chain(&error)).as_deref(), told);
+            match ends_on {
+                Some(node) => scene.assert_settled(node, BEFORE),
+                None => {
+                    assert!(scene.migration().is_some());
+                    now(cleanup(&scene.engine(&quiet), WEB, SOURCE)).unwrap();
+                    scene.assert_settled(SOURCE, BEFORE);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn phases_can_be_repeated() {
+    for template in TEMPLATES {
+        let scene = Scene::new(template);
+        scene.prepare().unwrap();
+        for _ in 0..2 {
+            now(finish(&scene.engine(&quiet), WEB)).unwrap();
+            scene.assert_settled(TARGET, BEFORE);
+        }
+        now(abort(&scene.engine(&quiet), WEB)).unwrap();
+        now(cleanup(&scene.engine(&quiet), WEB, SOURCE)).unwrap();
+        scene.assert_settled(TARGET, BEFORE);
+    }
+}
+
+// --- what goes wrong ---------------------------------------------------------------------------------------------------
+
+/// A phase, and where the instance runs meanwhile if nothing takes it down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Prepare,
+    Finish,
+    Abort,
+}
+
+impl Phase {
+    const ALL: [Self; 3] = [Self::Prepare, Self::Finish, Self::Abort];
+
+    fn runs_on(self) -> &'static str {
+        match self {
+            Self::Prepare | Self::Abort => SOURCE,
+            Self::Finish => TARGET,
+        }
+    }
+
+    /// The scene at its beginning.
+    fn scene(self, template: DiskTemplate) -> Scene {
+        let scene = Scene::new(template);
+        if self != Self::Prepare {
+            scene.prepare().unwrap();
+            scene.write(self.runs_on(), MEANWHILE).unwrap();
+            scene.cluster.inject(None);
+        }
+        scene
+    }
+
+    fn data(self) -> u8 {
+        match self {
+            Self::Prepare => BEFORE,
+            Self::Finish | Self::Abort => MEANWHILE,
+        }
+    }
+
+    fn run(self, scene: &Scene, observer: &(dyn Fn(Event<'_>) + Sync)) -> Result<()> {
+        let engine = scene.engine(observer);
+        match self {
+            Self::Prepare => now(prepare(&engine, WEB, Some(TARGET))).map(drop),
+            Self::Finish => now(finish(&engine, WEB)).map(drop),
+            Self::Abort => now(abort(&engine, WEB)).map(drop),
+        }
+    }
+}
+
+/// Says in which case an assertion failed.
+struct Case(String);
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("in the case: {}", self.0);
+        }
+    }
+}
+
+/// Each call fails once, having done nothing, half or all. Then the instance is cleaned up where it runs.
+#[test]
+fn a_call_that_fails() {
+    for template in KINDS {
+        for phase in Phase::ALL {
+            for extent in [Extent::None, Extent::Half, Extent::Whole] {
+                for call in 0.. {
+                    let scene = phase.scene(template);
+                    let then = Then::Fail;
+                    scene.cluster.inject(Some(Fault { call, extent, then }));
+                    let result = phase.run(&scene, &quiet);
+                    let asked = scene.cluster.calls_by_node();
+                    let _case = Case(format!(
+                        "{template} {phase:?}, {extent:?} of call {call} of {asked:#?}, {result:?}"
+                    ));
+                    if asked.len() <= call {
+                        result.unwrap();
+                        break;
+                    }
+                    scene.cluster.inject(None);
+                    if scene.migration().is_some() {
+                        // Nothing but going on with it is possible.
+                        if let Err(error) = &result {
+                            assert!(error.hint().unwrap().contains("migrate --cleanup"), "{error:?}");
+                        }
+                        let before = scene.cluster.world();
+                        now(deactivate(&scene.engine(&quiet), WEB)).unwrap_err();
+                        if scene.migration().is_some() {
+                            assert_eq!(scene.cluster.world(), before);
+                        }
+                        now(cleanup(&scene.engine(&quiet), WEB, phase.runs_on())).unwrap();
+                    }
+                    scene.assert_settled(phase.runs_on(), phase.data());
+                    scene.assert_in_sync();
+                }
+            }
+        }
+    }
+}
+
+/// The manager dies in each call, and the next one cleans up.
+#[test]
+fn a_manager_that_dies() {
+    for template in KINDS {
+        for phase in Phase::ALL {
+            for extent in [Extent::None, Extent::Half, Extent::Whole] {
+                for call in 0.. {
+                    let scene = phase.scene(template);
+                    let then = Then::Crash;
+                    scene.cluster.inject(Some(Fault { call, extent, then }));
+                    let result = catch_crash(|| phase.run(&scene, &quiet));
+                    let _case = Case(format!(
+                        "{template} {phase:?}, {extent:?} of call {call} of {:#?}",
+                        scene.cluster.calls_by_node()
+                    ));
+                    if let Some(result) = result {
+                        result.unwrap();
+                        break;
+                    }
+                    scene.bury();
+                    scene.cluster.inject(None);
+                    now(cleanup(&scene.engine(&quiet), WEB, phase.runs_on())).unwrap();
+                    now(scene.engine(&quiet).heal_all()).unwrap();
+                    scene.assert_settled(phase.runs_on(), phase.data());
+                    scene.assert_in_sync();
+                }
+            }
+        }
+    }
+}
+
+impl Scene {
+    /// What the store finds out by itself when a process is really dead.
+    fn bury(&self) {
+        for record in self.store.operations(Filter::Unfinished).unwrap() {
+            if !record.interrupted {
+                self.store.abandon(&record.id).unwrap();
+            }
+        }
+    }
+}
+
+/// Which nodes lose their power, and whether they come back or are given up.
+const CUTS: [(&[&str], Fate); 5] = [
+    (&[SOURCE], Fate::ComesBack),
+    (&[TARGET], Fate::ComesBack),
+    (&[SOURCE, TARGET], Fate::ComesBack),
+    (&[SOURCE], Fate::IsGivenUp),
+    (&[TARGET], Fate::IsGivenUp),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It has power again before the clean-up.
+    ComesBack,
+    /// It is marked offline, and has power again after the clean-up.
+    IsGivenUp,
+}
+
+/// Nodes lose their power before each step, and before each undo. The instance runs where it ran, or, if that node is dead, is started where there
+/// is one.
+#[test]
+fn a_power_cut() {
+    for template in KINDS {
+        for phase in Phase::ALL {
+            for (dead, fate) in CUTS {
+                for event in 0.. {
+                    let scene = phase.scene(template);
+                    let counted = AtomicUsize::new(0);
+                    let cut = |event_of: Event<'_>| {
+                        let acts = matches!(event_of, Event::Starting(_) | Event::Undoing(_));
+                        if acts && counted.fetch_add(1, Ordering::SeqCst) == event {
+                            dead.iter().for_each(|name| scene.kill(name));
+                        }
+                    };
+                    let result = phase.run(&scene, &cut);
+                    let _case = Case(format!(
+                        "{template} {phase:?}, {dead:?} cut at event {event}, {fate:?}, {result:?}, {:#?}",
+                        scene.cluster.calls_by_node()
+                    ));
+                    if counted.load(Ordering::SeqCst) <= event {
+                        break;
+                    }
+                    for name in dead {
+                        match fate {
+                            Fate::ComesBack => scene.boot(name),
+                            Fate::IsGivenUp => scene.set_offline(name, true),
+                        }
+                    }
+                    let runs_on = match fate {
+                        Fate::IsGivenUp if dead.contains(&phase.runs_on()) => match phase.runs_on() {
+                            SOURCE => TARGET,
+                            _ => SOURCE,
+                        },
+                        _ => phase.runs_on(),
+                    };
+                    scene.recover(runs_on, fate);
+                    scene.assert_settled(runs_on, phase.data());
+                    if fate == Fate::IsGivenUp {
+                        for name in dead {
+                            scene.boot(name);
+                            scene.set_offline(name, false);
+                        }
+                        now(activate(&scene.engine(&quiet), WEB)).unwrap();
+                        scene.assert_settled(runs_on, phase.data());
+                    }
+                    scene.assert_in_sync();
+                }
+            }
+        }
+    }
+}
+
+impl Scene {
+    /// What an administrator does after a power cut in a migration: the instance is cleaned up where it runs, or where it is to run. If there
+    /// is no migration any more, its disks are activated where it is, or it is failed over.
+    fn recover(&self, runs_on: &str, fate: Fate) {
+        let engine = self.engine(&quiet);
+        let cleaned = now(cleanup(&engine, WEB, runs_on));
+        cleaned.unwrap();
+        if self.subject().node.name != runs_on {
+            let mut request = FailoverRequest {
+                instance: WEB.to_owned(),
+                target: Some(runs_on.to_owned()),
+                ignore_consistency: false,
+            };
+            match now(failover(&engine, &request)) {
+                // The two were apart when the other died, so nobody can tell.
+                Err(Error::Outdated { .. }) => {
+                    request.ignore_consistency = true;
+                    now(failover(&engine, &request)).unwrap();
+                }
+                other => drop(other.unwrap()),
+            }
+        }
+        if fate == Fate::ComesBack {
+            now(activate(&engine, WEB)).unwrap();
+        }
+    }
+}
+
+// --- what is refused ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_mirror_that_is_not_complete_is_not_migrated() {
+    let scene = Scene::new(DiskTemplate::Drbd);
+    scene.kill(TARGET);
+    scene.boot(TARGET);
+    let error = scene.prepare().unwrap_err();
+    assert!(
+        matches!(&error, Error::NotInSync { node, .. } if node == SOURCE),
+        "{error:?}"
+    );
+    assert!(error.hint().unwrap().contains("activate --wait-for-sync web"));
+    assert_eq!(scene.migration(), None);
+    now(activate(&scene.engine(&quiet), WEB)).unwrap();
+    scene.prepare().unwrap();
+}
+
+#[test]
+fn what_a_node_does_not_reach_is_not_migrated_there() {
+    let scene = Scene::new(DiskTemplate::Drbd);
+    for (target, told) in [
+        (
+            Some("node3"),
+            "instance web can only be migrated to its secondary node, node2",
+        ),
+        (
+            Some(SOURCE),
+            "instance web can only be migrated to its secondary node, node2",
+        ),
+    ] {
+        let error = now(prepare(&scene.engine(&quiet), WEB, target)).unwrap_err();
+        assert_eq!(error.to_string(), told);
+    }
+    let scene = Scene::new(DiskTemplate::Ext);
+    scene.set_offline("node3", true);
+    for (target, told) in [
+        (
+            None,
+            "instance web can be migrated to any node, and none is named",
+        ),
+        (Some(SOURCE), "instance web is on node node1 already"),
+        (Some("node3"), "node node3 is marked offline"),
+        (Some("node4"), "there is no node node4"),
+    ] {
+        let error = now(prepare(&scene.engine(&quiet), WEB, target)).unwrap_err();
+        assert_eq!(error.to_string(), told);
+    }
+    now(deactivate(&scene.engine(&quiet), WEB)).unwrap();
+    let error = scene.prepare().unwrap_err();
+    assert!(error.to_string().contains("are not in use"), "{error}");
+    assert_eq!(scene.migration(), None);
+}
+
+#[test]
+fn a_cleanup_is_told_a_node_of_the_migration() {
+    let scene = Scene::new(DiskTemplate::Ext);
+    scene.prepare().unwrap();
+    scene.set_offline(SOURCE, true);
+    for (node, told) in [
+        (
+            "node3",
+            "instance web is being migrated from node node1 to node node2, and has nothing on node node3",
+        ),
+        (SOURCE, "node node1 is marked offline: nothing can run there"),
+    ] {
+        let error = now(cleanup(&scene.engine(&quiet), WEB, node)).unwrap_err();
+        assert_eq!(error.to_string(), told);
+    }
+    assert!(scene.migration().is_some());
+    scene.kill(SOURCE);
+    let report = now(cleanup(&scene.engine(&quiet), WEB, TARGET)).unwrap();
+    assert!(
+        report.warnings[0]
+            .starts_with("node node1 is marked offline, and was not asked to give up the disks of web")
+    );
+    scene.assert_settled(TARGET, BEFORE);
+}
+
+#[test]
+fn a_node_that_only_does_not_answer_is_not_given_up() {
+    for template in TEMPLATES {
+        let scene = Scene::new(template);
+        scene.prepare().unwrap();
+        scene.kill(SOURCE);
+        let error = now(finish(&scene.engine(&quiet), WEB)).unwrap_err();
+        assert!(matches!(error, Error::HalfMigrated { .. }), "{error:?}");
+        assert!(error.hint().unwrap().contains("--offline yes"));
+        assert!(scene.migration().is_some());
+        scene.set_offline(SOURCE, true);
+        now(finish(&scene.engine(&quiet), WEB)).unwrap();
+        scene.assert_settled(TARGET, BEFORE);
+    }
+}
