@@ -281,6 +281,15 @@ pub enum Error {
         /// How much is free.
         free: Mebibytes,
     },
+    /// A node of that name is there already.
+    #[error("there is a node {node} already")]
+    NodeExists {
+        /// Its name.
+        node: String,
+    },
+    /// A node parameter is wrong.
+    #[error(transparent)]
+    NodeParams(#[from] gnt_config::params::node::NodeParamError),
     /// The wish for a disk is wrong.
     #[error(transparent)]
     Compute(#[from] ComputeError),
@@ -445,6 +454,10 @@ impl Error {
             Self::NodeOffline { node } => {
                 format!("it is not asked for anything until 'gnt-disk node modify {node} --offline no'")
             }
+            Self::NodeExists { .. } => "--readd gives it new keys".to_owned(),
+            Self::NodeParams(error) => error.hint(),
+            Self::NoNode { .. } => "'gnt-disk node list' shows the nodes".to_owned(),
+            Self::NoGroup { .. } => "'gnt-disk group list' shows the groups".to_owned(),
             Self::UndoFailed { operation, .. } => format!(
                 "mend the cause, then run 'gnt-disk operation resume {operation}'; \
                  'gnt-disk operation abort --force {operation}' gives up and leaves things as they are"

@@ -38,6 +38,10 @@ pub enum Kind {
     Failover,
     /// Rebuild the configuration from what is on the nodes.
     Recover,
+    /// Change a node.
+    NodeModify,
+    /// Remove a node.
+    NodeRemove,
 }
 
 impl Kind {

@@ -22,7 +22,7 @@ use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::add;
 use crate::ops::migrate::{cleanup, prepare};
 use crate::ops::modify::{DiskChange, modify};
-use crate::saga::{Engine, Event, Report};
+use crate::saga::{Engine, Event, Report, node_lock};
 use crate::sim::{Bytes, Crash, Metadata, SimCluster, Volume, World, crash, device_path, key};
 use crate::step::Places;
 use crate::tests::rows::{BYSTANDER, Deed, Edit, INSTANCE, LOOSE, Row, SIZE, Trouble, device, volume};
@@ -387,9 +387,16 @@ impl Bench {
 
     /// An operation that does nothing but heal.
     pub(super) fn next_operation(&self) -> Result<Report> {
-        now(self
-            .engine(&quiet)
-            .run(Kind::Modify, &[INSTANCE], async |_| Ok(Vec::new())))
+        let engine = self.engine(&quiet);
+        let on_instance = now(engine.run(Kind::Modify, &[INSTANCE], async |_| Ok(Vec::new())))?;
+        let [.., spare] = NODES;
+        match self.store.node(spare)? {
+            Some(node) => {
+                let lock = [node_lock(&node.uuid)];
+                now(engine.run_locked(Kind::NodeModify, spare, &lock, async |_| Ok(Vec::new())))
+            }
+            None => Ok(on_instance),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::ops::failover::{FailoverRequest, failover};
 use crate::ops::grow::{Growth, grow};
 use crate::ops::migrate::{abort, cleanup, finish, prepare};
 use crate::ops::modify::{DiskChange, modify};
+use crate::ops::node::{self, NodeChanges};
 use crate::ops::recreate_disks::{RecreateRequest, recreate_disks};
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
@@ -81,6 +82,8 @@ pub(super) enum Deed {
     Failover,
     /// Recover what the configuration has lost.
     Recover,
+    NodeModify,
+    NodeRemove,
 }
 
 /// What [`DiskChange`]s are made of.
@@ -112,6 +115,8 @@ impl Deed {
             Self::Cleanup => Kind::MigrateCleanup,
             Self::Failover => Kind::Failover,
             Self::Recover => Kind::Recover,
+            Self::NodeModify => Kind::NodeModify,
+            Self::NodeRemove => Kind::NodeRemove,
         }
     }
 }
@@ -174,6 +179,13 @@ pub(super) fn rows() -> Vec<Row> {
             troubles: &[],
         }));
     }
+    // What is done to a node is the same whatever is elsewhere.
+    rows.extend([Deed::NodeModify, Deed::NodeRemove].map(|deed| Row {
+        template: DiskTemplate::Ext,
+        active: true,
+        deed,
+        troubles: &[],
+    }));
     // Nodes that have nothing to do with it.
     rows.push(Row {
         template: DiskTemplate::Ext,
@@ -305,6 +317,14 @@ impl Row {
                 let proposal = propose(engine.store, engine.nodes).await?;
                 import(engine, &proposal).await
             }
+            Deed::NodeModify => {
+                let drained = NodeChanges {
+                    drained: Some(true),
+                    ..NodeChanges::default()
+                };
+                node::modify(engine, NODES[2], &drained).await
+            }
+            Deed::NodeRemove => node::remove(engine, NODES[2]).await,
         }
     }
 
