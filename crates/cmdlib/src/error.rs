@@ -135,6 +135,16 @@ pub enum Error {
         /// The instance.
         instance: String,
     },
+    /// The disk was to be made anew, and is not lost.
+    #[error("{disk} of instance {instance} is still there on node {node}")]
+    StillThere {
+        /// The disk.
+        disk: String,
+        /// The instance.
+        instance: String,
+        /// Name of the node.
+        node: String,
+    },
     /// A disk is too small for what is to be written to it.
     #[error("{disk} of {instance} has {has}, less than the {needs} bytes of {what}")]
     TooSmall {
@@ -455,6 +465,11 @@ impl Error {
             Self::Unreachable { .. } => {
                 "run this command on that node; what is on several nodes can only be \
                                          activated, deactivated and looked at, on each of them"
+                    .to_owned()
+            }
+            Self::StillThere { .. } => {
+                "what is left of it is removed, data included, with --force; of a mirrored disk \
+                                        'gnt-disk replace-disks' makes the lost half from the other"
                     .to_owned()
             }
             Self::NoRoom { group, .. } => {

@@ -26,6 +26,10 @@ pub enum Kind {
     RemoveSnapshot,
     /// Rename an instance.
     Rename,
+    /// Replace volumes of mirrored disks, or the node that they are mirrored to.
+    ReplaceDisks,
+    /// Make lost disks anew.
+    RecreateDisks,
     /// Make an instance's disks usable on two nodes, for a migration.
     MigratePrepare,
     /// End a migration on the node that the instance was to come to.
