@@ -124,8 +124,11 @@ pub(super) fn rows() -> Vec<Row> {
                 deeds.push((active, Deed::Snapshot));
             }
             // Devices that are there without us say nothing of their owners.
-            if !MUST_ADOPT.contains(template) {
+            if !MUST_ADOPT.contains(template) && !active {
                 deeds.push((active, Deed::Recover));
+            }
+            // Links are the same for all.
+            if template == DiskTemplate::Ext && !active {
                 deeds.push((active, Deed::Repair));
             }
         }
