@@ -118,7 +118,6 @@ impl Driver for FileDriver {
         })
     }
 
-    /// Where the file system has no extended attributes only the path tells whose the file is.
     fn set_info(&self, host: &Host, target: &Target<'_>, text: &str) -> Result<(), Error> {
         target.doing(Operation::SetInfo, host, || {
             let owner = serde_json::json!(Owner::of(target, Some(text)));

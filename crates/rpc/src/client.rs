@@ -591,6 +591,11 @@ impl Node for Client {
         self.ask(Call::GntLinks).await
     }
 
+    async fn remove_link(&self, instance: &str, index: u32) -> NodeResult<Change> {
+        let instance = instance.to_owned();
+        self.ask(Call::GntRemoveLink { instance, index }).await
+    }
+
     async fn move_link(&self, instance: &str, from: u32, to: u32) -> NodeResult<Change> {
         let instance = instance.to_owned();
         self.ask(Call::GntMoveLink { instance, from, to }).await

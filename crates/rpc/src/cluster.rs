@@ -208,5 +208,6 @@ delegate! {
     drbd_minors() -> Vec<DrbdMinor>;
     drbd_helper() -> String;
     links() -> Vec<Link>;
+    remove_link(instance: &str, index: u32) -> Change;
     move_link(instance: &str, from: u32, to: u32) -> Change;
 }

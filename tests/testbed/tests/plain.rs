@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use gnt_bdev::{Activation, Change, ErrorKind, Layer, LocalDiskStatus, Operation, Status};
-use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
+use gnt_config::{AccessMode, Disk, Kept, LogicalDevice, LogicalId, Mebibytes, Mirror, Object, Part};
 use gnt_testbed::{Error, Guest, Program, Storage, Testbed};
 
 const INSTANCE: &str = "web.example.org";
@@ -207,8 +207,36 @@ fn life(n1: &Guest, storage: &Storage<'_>) -> Result {
     n1.assert_clean()
 }
 
+/// All that a volume can be told, with what a tag cannot have as it is.
+fn kept() -> Kept {
+    let mut params = Object::new();
+    params.insert("disk-custom".to_owned(), "--on-no-data {\"a b\"} #20,é".into());
+    Kept {
+        instance_uuid: Some("98765432-89ab-cdef-0123-456789abcdef".to_owned()),
+        primary: Some("node1.example.org".to_owned()),
+        detached: true,
+        size: Some(Mebibytes(15)),
+        mode: Some(AccessMode::Ro),
+        spindles: Some(2),
+        driver: None,
+        params,
+        mirror: Some(Mirror {
+            disk: "drbd-uuid".to_owned(),
+            part: Part::Data,
+            index: Some(0),
+            name: Some("disk 0".to_owned()),
+            nodes: Some(["node1.example.org", "node2.example.org"].map(str::to_owned)),
+            port: Some(11000),
+            minors: Some([0, 4]),
+        }),
+    }
+}
+
 fn tags(n1: &Guest, storage: &Storage<'_>) -> Result {
-    let disk = disk("xenvg", 0, 16);
+    let disk = Disk {
+        kept: Some(Box::new(kept())),
+        ..disk("xenvg", 0, 16)
+    };
     storage.create(&disk)?;
     n1.ok(&format!(
         "lvchange -qq --addtag backup=daily --addtag originsname+x {}",
@@ -248,6 +276,23 @@ fn tags(n1: &Guest, storage: &Storage<'_>) -> Result {
         (owner.instance.as_deref(), owner.index),
         (Some(INSTANCE), Some(0))
     );
+    assert_eq!(owner.name.as_deref(), Some("disk 0"));
+    let mut told = kept();
+    // The index and the name are the owner's.
+    if let Some(mirror) = &mut told.mirror {
+        (mirror.index, mirror.name) = (None, None);
+    }
+    assert_eq!(owner.kept, told);
+    // Of a disk about which less is known all of it goes.
+    storage.set_info(
+        &Disk {
+            kept: None,
+            ..disk.clone()
+        },
+        "originstname+mail.example.org",
+    )?;
+    let found = storage.volumes(LogicalDevice::Plain, &Object::new())?;
+    assert_eq!(found[0].owner.kept, Kept::default());
     assert_eq!(
         (owner.uuid.as_deref(), owner.name.as_deref()),
         (Some("disk-uuid-0"), Some("disk 0"))

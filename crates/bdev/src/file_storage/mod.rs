@@ -7,6 +7,7 @@
 
 mod error;
 mod place;
+mod side;
 #[cfg(test)]
 mod tests;
 
@@ -223,6 +224,10 @@ impl FileStorage {
             return Ok(Change::AlreadyThere);
         };
         if spot.regular_file()?.is_none() {
+            if matches!(self.changes, Changes::Made) {
+                // A process was killed before it removed that too.
+                side::remove(&spot).map_err(|e| spot.io("remove what is kept with", e))?;
+            }
             return Ok(Change::AlreadyThere);
         }
         if self
@@ -231,7 +236,9 @@ impl FileStorage {
         {
             return Ok(Change::Made);
         }
-        spot.removed(sys::unlinkat(&spot.parent, &spot.name, AtFlags::empty()))
+        let removed = spot.removed(sys::unlinkat(&spot.parent, &spot.name, AtFlags::empty()))?;
+        side::remove(&spot).map_err(|e| spot.io("remove what is kept with", e))?;
+        Ok(removed)
     }
 
     /// Renames a file; nothing is ever replaced.
@@ -245,7 +252,13 @@ impl FileStorage {
             return missing_or_renamed(from, taken.is_some());
         };
         match taken {
-            None => self.rename(from, &spot, to, &new),
+            None => {
+                let renamed = self.rename(from, &spot, to, &new)?;
+                if matches!(self.changes, Changes::Made) {
+                    side::rename(&spot, &new).map_err(|e| spot.io("rename what is kept with", e))?;
+                }
+                Ok(renamed)
+            }
             Some(other) if (source.st_dev, source.st_ino) == (other.st_dev, other.st_ino) => {
                 // Where renaming takes a second link, a process was killed before it removed the first.
                 let _ = spot.removed(sys::unlinkat(&spot.parent, &spot.name, AtFlags::empty()))?;
@@ -258,25 +271,25 @@ impl FileStorage {
         }
     }
 
-    /// Keeps `value` with a file, in an extended attribute; false if its file system has none.
-    pub fn set_attribute(&self, path: &Path, value: &[u8]) -> Result<bool, FileStorageError> {
+    /// Keeps `value` with a file: in an extended attribute, or, if its file system has none, in a hidden file beside it.
+    pub fn set_attribute(&self, path: &Path, value: &[u8]) -> Result<(), FileStorageError> {
         let place = self.locate_below(path)?;
         if self
             .changes
             .only_noted(|| format!("set the attribute {ATTRIBUTE} of {}", path.display()))
         {
-            return Ok(true);
+            return Ok(());
         }
         let spot = place.existing_spot()?;
         let file = spot.open(OFlags::RDONLY)?;
         match sys::fsetxattr(&file, ATTRIBUTE, value, XattrFlags::empty()).and_then(|()| sys::fsync(&file)) {
-            Ok(()) => Ok(true),
-            Err(Errno::NOTSUP) => Ok(false),
+            Ok(()) => Ok(()),
+            Err(Errno::NOTSUP) => side::write(&spot, value).map_err(|source| kept_beside(path, source)),
             Err(error) => Err(spot.io("set an attribute of", error)),
         }
     }
 
-    /// What is kept with a file; none if nothing is, or if its file system has no extended attributes.
+    /// What is kept with a file; none if nothing is.
     pub fn attribute(&self, path: &Path) -> Result<Option<Vec<u8>>, FileStorageError> {
         let spot = self.locate_below(path)?.existing_spot()?;
         let file = spot.open(OFlags::RDONLY)?;
@@ -286,7 +299,8 @@ impl FileStorage {
                 value.truncate(length);
                 Ok(Some(value))
             }
-            Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+            Err(Errno::NODATA) => Ok(None),
+            Err(Errno::NOTSUP) => side::read(&spot).map_err(|source| kept_beside(path, source)),
             Err(error) => Err(spot.io("read an attribute of", error)),
         }
     }
@@ -343,6 +357,14 @@ impl FileStorage {
             return Err(place.refused(Refusal::IsStorageDirectory));
         }
         Ok(place)
+    }
+}
+
+fn kept_beside(path: &Path, source: std::io::Error) -> FileStorageError {
+    FileStorageError::Io {
+        doing: "keep anything beside",
+        path: path.to_owned(),
+        source,
     }
 }
 

@@ -387,7 +387,7 @@ fn a_dry_run_notes_and_changes_nothing() {
     assert_eq!(storage.create(&there, SIZE).unwrap(), Change::AlreadyThere);
     assert_eq!(storage.grow(&there, Mebibytes(9), false).unwrap(), Change::Made);
     assert_eq!(storage.rename_file(&there, &new).unwrap(), Change::Made);
-    assert!(storage.set_attribute(&there, b"x").unwrap());
+    storage.set_attribute(&there, b"x").unwrap();
     assert_eq!(storage.remove(&there).unwrap(), Change::Made);
     assert_eq!(storage.create_directory(&new).unwrap(), Change::Made);
     let b = world.path("allowed/a/b");
@@ -424,8 +424,8 @@ fn attributes_stay_with_the_file() {
     let (old, new) = (world.path("allowed/old"), world.path("allowed/new"));
     world.storage.create(&old, SIZE).unwrap();
     assert_eq!(world.storage.attribute(&old).unwrap(), None);
-    assert!(world.storage.set_attribute(&old, b"first").unwrap());
-    assert!(world.storage.set_attribute(&old, b"1st").unwrap());
+    world.storage.set_attribute(&old, b"first").unwrap();
+    world.storage.set_attribute(&old, b"1st").unwrap();
     world.storage.rename_file(&old, &new).unwrap();
     assert_eq!(world.storage.attribute(&new).unwrap(), Some(b"1st".to_vec()));
 }
@@ -455,13 +455,32 @@ impl Drop for Ramfs {
 }
 
 #[test]
-fn a_file_system_without_attributes_is_no_error() {
+fn where_a_file_system_has_no_attributes_they_are_beside_the_file() {
     let world = World::new();
     let mounted = Ramfs::at(world.path("allowed/ramfs"));
     let path = mounted.0.join("disk");
     world.storage.create(&path, SIZE).unwrap();
-    assert!(!world.storage.set_attribute(&path, b"x").unwrap());
     assert_eq!(world.storage.attribute(&path).unwrap(), None);
+    for value in [b"long value".as_slice(), b"x"] {
+        world.storage.set_attribute(&path, value).unwrap();
+        assert_eq!(world.storage.attribute(&path).unwrap().as_deref(), Some(value));
+    }
+    // They are no disks, and go where their file goes.
+    let files = |name: &str| name.contains("disk");
+    assert_eq!(world.storage.files(&files).unwrap().len(), 2);
+    let renamed = mounted.0.join("renamed");
+    world.storage.rename_file(&path, &renamed).unwrap();
+    assert_eq!(
+        world.storage.attribute(&renamed).unwrap().as_deref(),
+        Some(b"x".as_slice())
+    );
+    world.storage.remove(&renamed).unwrap();
+    assert_eq!(fs::read_dir(&mounted.0).unwrap().count(), 0);
+    // What a killed process left goes when it is done again.
+    fs::write(mounted.0.join(".renamed.gnt-disk"), "x").unwrap();
+    assert_eq!(world.storage.remove(&renamed).unwrap(), Change::AlreadyThere);
+    assert_eq!(fs::read_dir(&mounted.0).unwrap().count(), 0);
+    world.storage.create(&path, SIZE).unwrap();
     let error = world
         .storage
         .rename_file(&path, &world.path("allowed/disk"))

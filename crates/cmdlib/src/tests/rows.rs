@@ -197,8 +197,11 @@ pub(super) fn rows() -> Vec<Row> {
                 deeds.extend(phases.map(|phase| (active, phase)));
             }
             // Devices that are there without us say nothing of their owners.
-            if !MUST_ADOPT.contains(template) {
+            if !MUST_ADOPT.contains(template) && !active {
                 deeds.push((active, Deed::Recover));
+            }
+            // Links are the same for all.
+            if template == DiskTemplate::Ext && !active {
                 deeds.push((active, Deed::Repair));
             }
         }

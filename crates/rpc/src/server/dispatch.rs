@@ -147,6 +147,7 @@ pub(super) async fn dispatch(node: &LocalNode, call: Call, dialect: Dialect) -> 
         Call::GntDrbdMinors => Reply::Minors(node.drbd_minors().await?),
         Call::GntLinks => Reply::Links(node.links().await?),
         Call::GntMoveLink { instance, from, to } => Reply::Change(node.move_link(&instance, from, to).await?),
+        Call::GntRemoveLink { instance, index } => Reply::Change(node.remove_link(&instance, index).await?),
         Call::Version | Call::GntEndOperation { .. } | Call::GntConfigure { .. } => Reply::Nothing,
     })
 }

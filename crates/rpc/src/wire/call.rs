@@ -323,6 +323,13 @@ pub enum Call {
         /// The index that it gets.
         to: u32,
     },
+    /// Removes a link.
+    GntRemoveLink {
+        /// The instance.
+        instance: String,
+        /// Index of the disk.
+        index: u32,
+    },
     /// Ends what an operation left running.
     GntEndOperation {
         /// Its id.
@@ -562,6 +569,10 @@ impl Call {
                 from: args.take("from")?,
                 to: args.take("to")?,
             },
+            Procedure::GntRemoveLink => Self::GntRemoveLink {
+                instance: args.take("instance")?,
+                index: args.take("index")?,
+            },
             Procedure::GntEndOperation => Self::GntEndOperation {
                 operation: args.take("operation")?,
             },
@@ -690,6 +701,7 @@ impl Call {
                 vec![json!(device), json!(params)]
             }
             Self::GntMoveLink { instance, from, to } => vec![json!(instance), json!(from), json!(to)],
+            Self::GntRemoveLink { instance, index } => vec![json!(instance), json!(index)],
             Self::GntEndOperation { operation } => vec![json!(operation)],
             Self::GntConfigure {
                 name,
@@ -766,6 +778,7 @@ impl Call {
             | Self::GntDrbdMinors
             | Self::GntLinks
             | Self::GntMoveLink { .. }
+            | Self::GntRemoveLink { .. }
             | Self::GntEndOperation { .. }
             | Self::GntConfigure { .. } => Vec::new(),
         }

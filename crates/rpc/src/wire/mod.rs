@@ -63,6 +63,7 @@ impl Procedure {
             | Self::ExtstorageDiagnose
             | Self::GntLinks
             | Self::GntMoveLink
+            | Self::GntRemoveLink
             | Self::GntConfigure
             | Self::GntEndOperation => FAST,
             Self::BlockdevWipe | Self::DrbdWaitSync | Self::GntCopy | Self::GntChecksum => SLOW,
