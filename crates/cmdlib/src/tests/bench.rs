@@ -487,7 +487,7 @@ impl Expected {
         let mut owner = Owner::of(&Target::new(disk, instance), Some(&info));
         // What its size was may be out of date: it shows its size itself.
         owner.kept.size = volume.owner.kept.size;
-        assert!(owner.kept.size.is_some_and(|size| size <= disk.size));
+        assert!(owner.kept.size.is_none_or(|size| size <= disk.size));
         assert_eq!(volume.owner, owner);
         if INSTANCE_DEPENDENT_PATH.contains(disk.dev_type.template()) {
             let path = Path::new(&*disk.logical_id.volume()).to_owned();
