@@ -55,6 +55,14 @@ fn for_each_fault(row: &Row, extent: Extent, then: Then, check: impl Fn(&Bench, 
             outcome.unwrap();
             return;
         }
+        let told = match &outcome {
+            Ok(report) => format!("{report:?}"),
+            Err(error) => crate::error::chain(error),
+        };
+        let _case = Case(format!(
+            "{row:?}\n{extent:?} of {}, {then:?}\n{calls:#?}\n{told}",
+            calls[call]
+        ));
         let error = match outcome {
             // It only looks whether there is something that there should not be.
             Ok(_) if only_looks(&calls[call]) => continue,
