@@ -63,6 +63,7 @@ impl Procedure {
             | Self::ExtstorageDiagnose
             | Self::GntLinks
             | Self::GntMoveLink
+            | Self::GntImageSize
             | Self::GntRemoveLink
             | Self::GntConfigure
             | Self::GntEndOperation => FAST,
