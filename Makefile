@@ -8,7 +8,7 @@ export TIMEFORMAT := took %0lR
 # A part of the tests that fails keeps no other from being run.
 MAKEFLAGS += --keep-going
 .NOTPARALLEL:
-.PHONY: demo test lint test-crates test-providers bench scale doc readme install packages
+.PHONY: demo test lint test-crates test-cluster test-providers bench scale doc readme install packages
 
 demo: packages
 	$(CARGO) build -q -p gnt-cli
@@ -19,6 +19,11 @@ test: lint test-crates test-providers
 test-crates: test-packages
 	time $(CARGO) test -q --workspace --no-run
 	time $(CARGO) test --workspace --no-fail-fast
+
+# Clusters of guests that take longer than CI allows.
+test-cluster: test-packages
+	time $(CARGO) build -q -p gnt-cli -p gnt-testbed
+	time $(CARGO) test -p gnt-testbed --test cluster -- --ignored --test-threads 1
 
 test-providers: packages
 	sh providers/test.sh
