@@ -27,13 +27,16 @@ pub async fn wait_for_sync<N: Nodes>(
     subject: &Subject,
     mut between: impl AsyncFnMut(&[Mirror]) -> Result<()>,
 ) -> Result<Vec<Mirror>> {
-    let mut patience = PATIENCE;
+    // Nothing is about to begin with a node that is not asked.
+    let all_there = subject.places_within_reach(nodes)?.len() == subject.places()?.len();
+    let most = if all_there { PATIENCE } else { 1 };
+    let mut patience = most;
     loop {
         let mut mirrors = look(nodes, subject).await?;
         let at_work = mirrors.iter().any(|mirror| mirror.sync.sync_percent.is_some());
         let degraded = mirrors.iter().any(|mirror| mirror.sync.is_degraded);
         patience = match at_work {
-            true => PATIENCE,
+            true => most,
             false => patience - 1,
         };
         if !at_work && (!degraded || patience == 0) {

@@ -3,6 +3,7 @@
 
 mod convert;
 mod drbd;
+mod evacuate;
 mod external;
 mod harness;
 mod moves;
