@@ -168,14 +168,6 @@ impl Client {
         .await
     }
 
-    async fn ask_for_pieces(&self, call: Call) -> NodeResult<Vec<Piece>> {
-        self.ask_with(call, |payload, data| {
-            let extents: Vec<_> = serde_json::from_value(payload).map_err(nonsense)?;
-            join(&extents, data).map_err(nonsense)
-        })
-        .await
-    }
-
     /// Asks, and makes something of the payload and the bytes after it.
     async fn ask_with<T>(
         &self,
@@ -452,18 +444,11 @@ impl Node for Client {
     async fn read(&self, disk: &Disk, instance: &str, offset: u64, length: u64) -> NodeResult<Vec<Piece>> {
         let disk = disk_of(disk, instance);
         let call = Call::GntRead { disk, offset, length };
-        self.ask_for_pieces(call).await
-    }
-
-    async fn image_size(&self, path: &str) -> NodeResult<u64> {
-        let path = path.to_owned();
-        self.ask(Call::GntImageSize { path }).await
-    }
-
-    async fn read_image(&self, path: &str, offset: u64, length: u64) -> NodeResult<Vec<Piece>> {
-        let path = path.to_owned();
-        self.ask_for_pieces(Call::GntReadImage { path, offset, length })
-            .await
+        self.ask_with(call, |payload, data| {
+            let extents: Vec<_> = serde_json::from_value(payload).map_err(nonsense)?;
+            join(&extents, data).map_err(nonsense)
+        })
+        .await
     }
 
     async fn write(&self, disk: &Disk, instance: &str, pieces: &[Piece]) -> NodeResult<()> {

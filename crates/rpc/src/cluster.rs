@@ -209,7 +209,5 @@ delegate! {
     drbd_helper() -> String;
     links() -> Vec<Link>;
     remove_link(instance: &str, index: u32) -> Change;
-    image_size(path: &str) -> u64;
-    read_image(path: &str, offset: u64, length: u64) -> Vec<Piece>;
     move_link(instance: &str, from: u32, to: u32) -> Change;
 }

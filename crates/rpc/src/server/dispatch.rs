@@ -148,11 +148,6 @@ pub(super) async fn dispatch(node: &LocalNode, call: Call, dialect: Dialect) -> 
         Call::GntLinks => Reply::Links(node.links().await?),
         Call::GntMoveLink { instance, from, to } => Reply::Change(node.move_link(&instance, from, to).await?),
         Call::GntRemoveLink { instance, index } => Reply::Change(node.remove_link(&instance, index).await?),
-        Call::GntImageSize { path } => Reply::Bytes(node.image_size(&path).await?),
-        Call::GntReadImage { path, offset, length } => {
-            let length = length.min(MAX_DATA as u64);
-            Reply::Pieces(node.read_image(&path, offset, length).await?)
-        }
         Call::Version | Call::GntEndOperation { .. } | Call::GntConfigure { .. } => Reply::Nothing,
     })
 }

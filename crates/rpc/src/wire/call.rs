@@ -330,20 +330,6 @@ pub enum Call {
         /// Index of the disk.
         index: u32,
     },
-    /// Size of an image.
-    GntImageSize {
-        /// Where it is.
-        path: String,
-    },
-    /// Reads a part of an image.
-    GntReadImage {
-        /// Where it is.
-        path: String,
-        /// Where the part begins, in bytes.
-        offset: u64,
-        /// How many bytes.
-        length: u64,
-    },
     /// Ends what an operation left running.
     GntEndOperation {
         /// Its id.
@@ -587,14 +573,6 @@ impl Call {
                 instance: args.take("instance")?,
                 index: args.take("index")?,
             },
-            Procedure::GntImageSize => Self::GntImageSize {
-                path: args.take("path")?,
-            },
-            Procedure::GntReadImage => Self::GntReadImage {
-                path: args.take("path")?,
-                offset: args.take("offset")?,
-                length: args.take("length")?,
-            },
             Procedure::GntEndOperation => Self::GntEndOperation {
                 operation: args.take("operation")?,
             },
@@ -724,8 +702,6 @@ impl Call {
             }
             Self::GntMoveLink { instance, from, to } => vec![json!(instance), json!(from), json!(to)],
             Self::GntRemoveLink { instance, index } => vec![json!(instance), json!(index)],
-            Self::GntImageSize { path } => vec![json!(path)],
-            Self::GntReadImage { path, offset, length } => vec![json!(path), json!(offset), json!(length)],
             Self::GntEndOperation { operation } => vec![json!(operation)],
             Self::GntConfigure {
                 name,
@@ -802,8 +778,6 @@ impl Call {
             | Self::GntDrbdMinors
             | Self::GntLinks
             | Self::GntMoveLink { .. }
-            | Self::GntImageSize { .. }
-            | Self::GntReadImage { .. }
             | Self::GntRemoveLink { .. }
             | Self::GntEndOperation { .. }
             | Self::GntConfigure { .. } => Vec::new(),

@@ -52,7 +52,6 @@ pub fn payload(reply: &Reply) -> Value {
         | Reply::Change(_)
         | Reply::AssembledAll(_)
         | Reply::Pieces(_)
-        | Reply::Bytes(_)
         | Reply::Checksum(_)
         | Reply::Volumes(_)
         | Reply::Space(_)

@@ -63,7 +63,6 @@ impl Procedure {
             | Self::ExtstorageDiagnose
             | Self::GntLinks
             | Self::GntMoveLink
-            | Self::GntImageSize
             | Self::GntRemoveLink
             | Self::GntConfigure
             | Self::GntEndOperation => FAST,

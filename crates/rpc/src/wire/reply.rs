@@ -56,8 +56,6 @@ pub enum Reply {
     Uuids(Vec<String>),
     /// Part of a disk.
     Pieces(Vec<Piece>),
-    /// How many bytes something has.
-    Bytes(u64),
     /// A checksum.
     Checksum([u8; 32]),
     /// Volumes.
@@ -165,7 +163,6 @@ impl Reply {
                 let (extents, bytes) = pieces::split(all);
                 return Ok((to_value(extents)?, bytes));
             }
-            Self::Bytes(bytes) => to_value(bytes)?,
             Self::Checksum(sum) => to_value(sum)?,
             Self::Volumes(volumes) => to_value(volumes.iter().map(VolumeForm::from).collect::<Vec<_>>())?,
             Self::Space(space) => to_value(space)?,
