@@ -20,8 +20,18 @@ pub enum Kind {
     Modify,
     /// Snapshot disks.
     Snapshot,
+    /// Make a disk what a snapshot of it is.
+    RestoreSnapshot,
+    /// Remove a snapshot.
+    RemoveSnapshot,
     /// Rename an instance.
     Rename,
+    /// Convert an instance's disks to another template.
+    Convert,
+    /// Write zeros over disks.
+    Wipe,
+    /// Write an image to a disk.
+    Image,
     /// Rebuild the configuration from what is on the nodes.
     Recover,
     /// Change a node.

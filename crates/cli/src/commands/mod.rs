@@ -4,10 +4,12 @@ pub(crate) mod activate;
 pub(crate) mod add;
 pub(crate) mod cluster;
 pub(crate) mod config_data;
+pub(crate) mod convert;
 pub(crate) mod deactivate;
 pub(crate) mod documents;
 pub(crate) mod group;
 pub(crate) mod grow;
+pub(crate) mod image;
 pub(crate) mod info;
 pub(crate) mod list;
 pub(crate) mod modify;
@@ -19,6 +21,7 @@ pub(crate) mod rename;
 pub(crate) mod serve;
 pub(crate) mod snapshot;
 pub(crate) mod verify;
+pub(crate) mod wipe;
 
 use gnt_cmdlib::ops::Subject;
 use serde_json::{Value, json};
@@ -43,6 +46,9 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::Grow(args) => grow::run(&open()?, args).await,
         Command::Modify(args) => modify::run(&open()?, args).await,
         Command::Snapshot(args) => snapshot::run(&open()?, args).await,
+        Command::Convert(args) => convert::run(&open()?, args).await,
+        Command::Wipe(args) => wipe::run(&open()?, args).await,
+        Command::Image(args) => image::run(&open()?, args).await,
         Command::Rename(args) => rename::run(&open()?, args).await,
         Command::Verify(args) => verify::run(&open()?, args).await,
         Command::Import(args) => config_data::import(&open()?, &args),
