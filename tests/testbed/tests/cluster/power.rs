@@ -1,10 +1,15 @@
 //! Nodes that lose their power while an instance is migrated, and how it is mended.
 
 use std::thread;
-use std::time::Duration;
 
 use crate::drbd::{halves_are_alike, is_only_on};
 use crate::harness::{Cluster, Done, Node, Running, until};
+
+/// Ends when a mirror is connected in another way, or a node has another role.
+const UNTIL_DRBD_CHANGES: &str = "state() { grep -o 'cs:[^ ]* ro:[^ ]*' /proc/drbd; }
+    before=$(state)
+    for i in $(seq 1000); do [ \"$(state)\" = \"$before\" ] || exit 0; done
+    exit 1";
 
 /// When the power is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,11 +92,16 @@ impl<'a> Case<'a> {
     fn migrate_until(&self, phase: Phase, victim: Victim) -> Done {
         let (manager, machine) = (self.cluster.manager(), &self.web.machine);
         let victim = self.victim(victim);
+        let witness = [self.source, self.target]
+            .into_iter()
+            .find(|node| node.name() != victim.name());
+        let witness = witness.unwrap();
         let cut_during = |command: &str| {
             thread::scope(|scope| {
+                let changes = scope.spawn(|| witness.ok(UNTIL_DRBD_CHANGES));
                 // Whatever becomes of it.
                 let running = scope.spawn(|| manager.run(command).map(|output| output.to_string()));
-                thread::sleep(Duration::from_millis(1200));
+                changes.join().unwrap()?;
                 victim.power_cut()?;
                 let ended = running.join().unwrap();
                 eprintln!("{phase:?} without {}: {command}: {ended:?}", victim.name());
