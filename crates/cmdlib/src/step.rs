@@ -558,6 +558,7 @@ impl std::fmt::Display for Step {
             Self::MoveLink {
                 instance, from, to, ..
             } => write!(f, "rename link {instance}:{from} to {instance}:{to}"),
+            Self::Commit { apply } if apply.is_empty() => f.write_str("keep what was done"),
             Self::Configure { .. } | Self::Commit { .. } => f.write_str("update the configuration"),
         }
     }

@@ -5,6 +5,7 @@ pub mod activate;
 pub mod add;
 pub mod cluster;
 mod configuration;
+pub mod evacuate;
 pub mod failover;
 pub mod group;
 pub mod grow;

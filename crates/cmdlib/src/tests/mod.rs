@@ -3,6 +3,7 @@
 
 mod bench;
 mod crashes;
+mod evacuations;
 mod faults;
 mod machine;
 mod replacements;
