@@ -8,7 +8,7 @@ use gnt_config::{DiskTemplate, FileDriver, Object, template};
 
 use crate::commands::{
     activate, add, cluster, config_data, deactivate, documents, failover, group, grow, info, list, migrate,
-    modify, node, operation, provider, remove, rename, snapshot, verify,
+    modify, node, operation, provider, recreate, remove, rename, replace_disks, snapshot, verify,
 };
 
 const EXAMPLES: &str = "\
@@ -77,6 +77,9 @@ pub(crate) enum Command {
     Modify(modify::Args),
     Snapshot(snapshot::Args),
     Rename(rename::Args),
+    ReplaceDisks(replace_disks::Args),
+    #[command(alias = "recreate-disks")]
+    Recreate(recreate::Args),
     Migrate(migrate::Args),
     Failover(failover::Args),
     Verify(verify::Args),

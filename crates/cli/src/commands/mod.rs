@@ -16,8 +16,10 @@ pub(crate) mod modify;
 pub(crate) mod node;
 pub(crate) mod operation;
 pub(crate) mod provider;
+pub(crate) mod recreate;
 pub(crate) mod remove;
 pub(crate) mod rename;
+pub(crate) mod replace_disks;
 pub(crate) mod snapshot;
 pub(crate) mod verify;
 
@@ -45,6 +47,8 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::Modify(args) => modify::run(&open()?, args).await,
         Command::Snapshot(args) => snapshot::run(&open()?, args).await,
         Command::Rename(args) => rename::run(&open()?, args).await,
+        Command::ReplaceDisks(args) => replace_disks::run(&open()?, args).await,
+        Command::Recreate(args) => recreate::run(&open()?, args).await,
         Command::Migrate(args) => migrate::run(&open()?, args).await,
         Command::Failover(args) => failover::run(&open()?, args).await,
         Command::Verify(args) => verify::run(&open()?, args).await,
