@@ -9,8 +9,8 @@ use gnt_config::{DiskTemplate, FileDriver, Mebibytes, Object, template};
 
 use crate::commands::{
     activate, add, cluster, config_data, convert, deactivate, documents, failover, group, grow, image, info,
-    list, migrate, modify, node, operation, provider, recover, relocate, remove, rename, serve, snapshot,
-    verify, wipe,
+    list, migrate, modify, node, operation, provider, recover, recreate, relocate, remove, rename,
+    replace_disks, serve, snapshot, verify, wipe,
 };
 use crate::failure::Failure;
 
@@ -84,6 +84,9 @@ pub(crate) enum Command {
     Wipe(wipe::Args),
     Image(image::Args),
     Rename(rename::Args),
+    ReplaceDisks(replace_disks::Args),
+    #[command(alias = "recreate-disks")]
+    Recreate(recreate::Args),
     Migrate(migrate::Args),
     Failover(failover::Args),
     Verify(verify::Args),

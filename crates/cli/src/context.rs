@@ -182,18 +182,7 @@ impl Context {
         &self,
         operation: impl AsyncFnOnce(&Engine<'_, Cluster>) -> gnt_cmdlib::Result<Report>,
     ) -> Result<Done, Failure> {
-        let observer = |event: Event<'_>| self.progress.tell(event);
-        let engine = Engine {
-            store: &self.store,
-            nodes: &self.nodes,
-            dry_run: self.is_dry_run(),
-            observer: &observer,
-        };
-        let report = tokio::select! {
-            report = operation(&engine) => report?,
-            never = self.progress.watch() => match never {},
-            signal = interrupt::requested() => return Err(self.interrupted(signal?)?),
-        };
+        let report = self.work(operation).await?;
         let assembled = report.assembled.iter().flat_map(|disk| &disk.assembled.warnings);
         let warnings: Vec<String> = report
             .warnings
@@ -205,6 +194,25 @@ impl Context {
             warn(warning);
         }
         Ok(Done { report, warnings })
+    }
+
+    /// Works with an engine, until that is done or a signal asks to stop.
+    pub(crate) async fn work<T>(
+        &self,
+        work: impl AsyncFnOnce(&Engine<'_, Cluster>) -> gnt_cmdlib::Result<T>,
+    ) -> Result<T, Failure> {
+        let observer = |event: Event<'_>| self.progress.tell(event);
+        let engine = Engine {
+            store: &self.store,
+            nodes: &self.nodes,
+            dry_run: self.is_dry_run(),
+            observer: &observer,
+        };
+        tokio::select! {
+            result = work(&engine) => Ok(result?),
+            never = self.progress.watch() => match never {},
+            signal = interrupt::requested() => Err(self.interrupted(signal?)?),
+        }
     }
 
     /// What is told when a signal broke an operation off: what it was running is ended, and the journal knows where it stopped.

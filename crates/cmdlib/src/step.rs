@@ -699,6 +699,7 @@ impl std::fmt::Display for Step {
             Self::CopyDisk { from, to, .. } => write!(f, "copy {from} to {}", to.disk),
             Self::WipeDisk { at, .. } => write!(f, "wipe {at}"),
             Self::ImageDisk { at, image, .. } => write!(f, "write {} to {at}", image.path),
+            Self::Commit { apply } if apply.is_empty() => f.write_str("keep what was done"),
             Self::Configure { .. } | Self::Commit { .. } => f.write_str("update the configuration"),
         }
     }

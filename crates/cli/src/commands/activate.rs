@@ -22,9 +22,9 @@ const HELP: &str = "\
 Each disk becomes a device of this node, and a link INSTANCE:INDEX in the directory of device links leads to it: the \
 device may be another one next time, the link is always the same. Disks that are in use already stay so.
 
-Of a disk that is mirrored by drbd, each of its two nodes makes its half ready when the command is run there; only the \
-instance's primary node can use it. With --wait-for-sync the command ends when both halves are the same, or, with \
-status 3, when that is not being worked on.
+A disk that is mirrored by drbd is made ready on both its nodes, and can be used on the instance's primary node. If the \
+secondary node cannot be reached, or its half is not usable, the disk is used without it: that is told, and the command ends \
+with status 3. With --wait-for-sync it ends when both halves are the same, or, with status 3, when that is not being worked on.
 
 A line is printed for each disk, NODE:disk/INDEX:DEVICE, as gnt-instance does.
 

@@ -1,9 +1,13 @@
 //! `add`: make an instance and its disks.
 
+use gnt_cmdlib::ops::Subject;
+use gnt_cmdlib::ops::activate::{activate, deactivate};
 use gnt_cmdlib::ops::add::{AddRequest, add};
+use gnt_config::template::INT_MIRROR;
 use gnt_config::{DiskTemplate, FileDriver};
 
 use crate::args::{file_driver_parser, template_parser};
+use crate::commands::activate::wait;
 use crate::commands::changed;
 use crate::context::Context;
 use crate::disk_arg;
@@ -25,7 +29,8 @@ front, as with gnt-instance: 0 for the first disk, 1 for the second, …
   KEY=VALUE        ext: a parameter of the provider ('gnt-disk provider info NAME')
 
 The disks are made, but not in use: 'gnt-disk activate' does that. If anything fails, or the process is killed, all \
-that was made is removed again.
+that was made is removed again. Disks that are mirrored by drbd are synchronised while they are in use for the first time; \
+with --wait-for-sync they are put into use for that, and out of it when it is done.
 
 Examples:
   gnt-disk add web1 --disk 0:size=10G
@@ -39,6 +44,9 @@ Examples:
 
   gnt-disk add mail1 -t file --disk 0:size=20G --file-storage-dir mail
       a file in mail/mail1 below the cluster's file storage directory
+
+  gnt-disk add db2 -t drbd -n node1:node2 --disk 0:size=50G --wait-for-sync
+      a disk on node1 that is mirrored to node2
 
   gnt-disk add old1 -t blockdev --disk 0:adopt=/dev/disk/by-id/scsi-1234
       a device that exists already; nothing on it is changed";
@@ -64,6 +72,9 @@ pub(crate) struct Args {
     /// Directory below the cluster's file storage directory to make the instance's in
     #[arg(long, value_name = "DIR")]
     file_storage_dir: Option<String>,
+    /// Synchronise mirrored disks before the command ends
+    #[arg(long)]
+    wait_for_sync: bool,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
@@ -89,5 +100,20 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
     let done = context
         .operate(async |engine| add(engine, &request).await)
         .await?;
-    changed(context, &done, &request.instance)
+    let synchronises = args.wait_for_sync && INT_MIRROR.contains(request.template) && !context.is_dry_run();
+    let degraded = synchronises && synchronise(context, &request.instance).await?;
+    Ok(changed(context, &done, &request.instance)?.with_attention(degraded))
+}
+
+/// Puts new mirrored disks into use until they are synchronised, and tells whether any is degraded or was told of.
+async fn synchronise(context: &Context, instance: &str) -> Result<bool, Failure> {
+    let activated = context
+        .operate(async |engine| activate(engine, instance).await)
+        .await?;
+    let subject = Subject::load(&context.store, instance)?;
+    let degraded = wait(context, &subject).await?;
+    let deactivated = context
+        .operate(async |engine| deactivate(engine, instance).await)
+        .await?;
+    Ok(degraded || activated.warned() || deactivated.warned())
 }

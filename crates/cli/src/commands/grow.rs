@@ -3,8 +3,10 @@
 use gnt_cmdlib::ops::Subject;
 use gnt_cmdlib::ops::grow::{Growth, grow};
 use gnt_config::Mebibytes;
+use gnt_config::template::INT_MIRROR;
 use serde_json::json;
 
+use crate::commands::activate;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Answer;
@@ -12,6 +14,9 @@ use crate::view::{self, Links, NodeNames};
 
 const HELP: &str = "\
 A disk in use stays so. What is on it, a file system for example, is not enlarged.
+
+Of a disk that is mirrored by drbd the volumes on both nodes grow first. What was added is synchronised while the disk is \
+in use, for which the command waits; --no-wait-for-sync leaves that to itself.
 
 Examples:
   gnt-disk grow web1 0 5G
@@ -34,6 +39,9 @@ pub(crate) struct Args {
     /// The amount is the new size
     #[arg(long)]
     absolute: bool,
+    /// Do not wait until what was added to a mirrored disk is synchronised
+    #[arg(long)]
+    no_wait_for_sync: bool,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
@@ -53,5 +61,12 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         .iter()
         .map(|disk| view::attached_disk(name, disk, &names, &Links::default()))
         .collect();
-    Ok(done.answer(context, name, json!({"disks": shown}), view::disk_lines(&grown)))
+    let is_mirrored = grown
+        .iter()
+        .any(|disk| INT_MIRROR.contains(disk.dev_type.template()));
+    let waits =
+        is_mirrored && subject.instance.disks_active && !args.no_wait_for_sync && !context.is_dry_run();
+    let degraded = waits && activate::wait(context, &subject).await?;
+    let answer = done.answer(context, name, json!({"disks": shown}), view::disk_lines(&grown));
+    Ok(answer.with_attention(degraded))
 }

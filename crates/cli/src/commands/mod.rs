@@ -19,9 +19,11 @@ pub(crate) mod node;
 pub(crate) mod operation;
 pub(crate) mod provider;
 pub(crate) mod recover;
+pub(crate) mod recreate;
 pub(crate) mod relocate;
 pub(crate) mod remove;
 pub(crate) mod rename;
+pub(crate) mod replace_disks;
 pub(crate) mod serve;
 pub(crate) mod snapshot;
 pub(crate) mod verify;
@@ -55,6 +57,8 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::Wipe(args) => wipe::run(&open()?, args).await,
         Command::Image(args) => image::run(&open()?, args).await,
         Command::Rename(args) => rename::run(&open()?, args).await,
+        Command::ReplaceDisks(args) => replace_disks::run(&open()?, args).await,
+        Command::Recreate(args) => recreate::run(&open()?, args).await,
         Command::Migrate(args) => migrate::run(&open()?, args).await,
         Command::Failover(args) => failover::run(&open()?, args).await,
         Command::Recover(args) => recover::run(&open()?, args).await,

@@ -6,6 +6,7 @@ pub mod add;
 pub mod cluster;
 mod configuration;
 pub mod convert;
+pub mod evacuate;
 pub mod failover;
 pub mod group;
 pub mod grow;

@@ -244,8 +244,10 @@ impl<N: Nodes> Plan<'_, N> {
             let record = Vec::new();
             Step::RemoveDisk { at, record }.or_warn(otherwise)
         });
+        // What is removed from here on is not to be used again.
+        let last = [Step::Commit { apply: Vec::new() }].into_iter().chain(removals);
         here.extend(there);
-        self.end(&mut steps, here, removals.collect());
+        self.end(&mut steps, here, last.collect());
         Ok(steps)
     }
 
@@ -371,14 +373,11 @@ impl<N: Nodes> Plan<'_, N> {
             at: joins,
             fresh: false,
         });
-        let changes = |disks: &[Disk]| disks.iter().cloned().map(Change::Disk).collect();
-        let mut change = vec![Step::Configure {
-            apply: changes(&new_disks),
-            revert: changes(&disks),
+        let mut change = vec![Step::Commit {
+            apply: new_disks.iter().cloned().map(Change::Disk).collect(),
         }];
-        let instance = self.subject.instance.name.as_str();
-        for (disk, before) in new_disks.iter().zip(&disks) {
-            change.extend(after.relabel(disk, Some((instance, before)))?);
+        for disk in &new_disks {
+            change.extend(after.relabel(disk, None)?);
         }
         if let Some(at) = old {
             let Places { node, instance, .. } = &at;
@@ -458,7 +457,10 @@ impl<N: Nodes> Plan<'_, N> {
         if self.early_release {
             steps.extend(last);
             steps.push(wait.or_warn("until they are in sync there is one copy of the data"));
-            steps.extend(out_of_use);
+            steps.extend(out_of_use.into_iter().map(|step| match step.is_optional() {
+                true => step,
+                false => step.or_warn("they may still be in use"),
+            }));
         } else {
             steps.push(wait);
             steps.extend(out_of_use);

@@ -22,6 +22,7 @@ use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::add;
 use crate::ops::migrate::{cleanup, prepare};
 use crate::ops::modify::{DiskChange, modify};
+use crate::ops::remove::storage_dirs;
 use crate::saga::{Engine, Event, Report, node_lock};
 use crate::sim::{Bytes, Crash, Metadata, SimCluster, Volume, World, crash, device_path, key};
 use crate::step::Places;
@@ -239,11 +240,15 @@ impl Bench {
     /// All that the instance's disks consist of is lost.
     fn lose_volumes(&self) {
         let instance = self.store.instance(INSTANCE).unwrap().unwrap();
-        for disk in self.store.disks_of(&instance).unwrap() {
-            for key in disk.volume_keys() {
-                self.cluster.with_world(|world| drop(world.volumes.remove(&key)));
+        let disks = self.store.disks_of(&instance).unwrap();
+        self.cluster.with_world(|world| {
+            for key in disks.iter().flat_map(Disk::volume_keys) {
+                world.volumes.remove(&key);
             }
-        }
+            for path in storage_dirs(&disks) {
+                world.directories(&self.uuid(NODES[0]), &path).remove(&path);
+            }
+        });
     }
 
     fn add_loose(&self, row: &Row, engine: &Engine<'_, SimCluster>) {
@@ -461,9 +466,12 @@ impl Bench {
     /// What was written is still there, in every disk that there was `before` and is now.
     pub(super) fn assert_data_kept(&self, before: &Picture) {
         let data = |world: &World| -> BTreeMap<String, u64> {
-            let volumes = world.volumes.values().filter(|volume| volume.meta.is_none());
-            volumes
-                .map(|volume| (label(volume), volume.data.mark()))
+            let volumes = world.volumes.iter().filter(|(_, volume)| volume.meta.is_none());
+            // Of several with one name that counts which is a disk's.
+            let is_a_disks = |key: &str| self.store.owner_of_volume(key).unwrap().is_some();
+            let (disks, others): (Vec<_>, Vec<_>) = volumes.partition(|(key, _)| is_a_disks(key));
+            let all = others.into_iter().chain(disks);
+            all.map(|(_, volume)| (label(volume), volume.data.mark()))
                 .collect()
         };
         let (written, now) = (data(&before.world), data(&self.picture().world));

@@ -4,6 +4,7 @@
 mod bench;
 mod conversions;
 mod crashes;
+mod evacuations;
 mod faults;
 mod machine;
 mod replacements;

@@ -96,6 +96,7 @@ fn volumes_on_the_secondary_node() {
             "node2: rename disk1_meta-new to disk1_meta",
             "node2: give disk/1 its volumes",
             "node2+node1: wait until disk/1 are in sync",
+            "keep what was done",
             "node2: remove disk1_data-old",
             "node2: remove disk1_meta-old",
         ]
@@ -126,6 +127,7 @@ fn volumes_of_a_disk_that_is_not_in_use() {
             "node1+node2: wait until disk/1 are in sync",
             "node1: deactivate disk/1",
             "node2: deactivate disk/1",
+            "keep what was done",
             "node1: remove disk1_data-old",
             "node1: remove disk1_meta-old",
         ]

@@ -1,6 +1,6 @@
 //! `migrate`: move an instance to another node while it runs.
 
-mod transfer;
+pub(super) mod transfer;
 
 use std::time::Duration;
 

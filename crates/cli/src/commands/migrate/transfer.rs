@@ -15,7 +15,7 @@ use crate::output::say;
 const LOCATE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Moves an instance by shell commands.
-pub(super) struct CommandTransfer {
+pub(crate) struct CommandTransfer {
     runner: Arc<dyn Runner>,
     transfer: Option<String>,
     locate: Option<String>,
@@ -25,7 +25,7 @@ pub(super) struct CommandTransfer {
 }
 
 impl CommandTransfer {
-    pub(super) fn new(
+    pub(crate) fn new(
         runner: Arc<dyn Runner>,
         instance: &str,
         transfer: Option<&str>,

@@ -1,6 +1,7 @@
 //! `node`: the cluster's nodes.
 
 pub(crate) mod add;
+pub(crate) mod evacuate;
 pub(crate) mod info;
 pub(crate) mod join;
 pub(crate) mod list;
@@ -25,10 +26,10 @@ A node is a machine on which disks are. The one where the cluster is kept is the
 Examples:
   gnt-disk node add node2 --ssh root@node2
   gnt-disk node list
-  gnt-disk node modify node2 --drained yes
+  gnt-disk node drain node2
   gnt-disk node remove node2";
 
-/// Add, list, show, change or remove nodes
+/// Add, list, show, change, evacuate or remove nodes
 #[derive(Debug, clap::Subcommand)]
 #[command(after_long_help = HELP)]
 pub(crate) enum Command {
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     ListStorage(list_storage::Args),
     Info(info::Args),
     Modify(modify::Args),
+    Evacuate(evacuate::Args),
+    Drain(evacuate::DrainArgs),
     Remove(remove::Args),
     Join(join::Args),
 }
@@ -49,6 +52,8 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::ListStorage(args) => list_storage::run(&open()?, &args).await,
         Command::Info(args) => info::run(&open()?, &args).await,
         Command::Modify(args) => modify::run(&open()?, args).await,
+        Command::Evacuate(args) => evacuate::run(&open()?, &args).await,
+        Command::Drain(args) => evacuate::drain(&open()?, &args).await,
         Command::Remove(args) => remove::run(&open()?, &args).await,
         // A machine that joins a cluster gets none of its own.
         Command::Join(args) => join::run(global, &args),

@@ -1,0 +1,172 @@
+//! Taking instances away from a node.
+
+use std::sync::Mutex;
+
+use gnt_config::{DiskTemplate, Mebibytes, Node};
+use gnt_store::Change;
+use serde_json::json;
+
+use super::bench::{Bench, NODES, now, quiet};
+use crate::ops::activate::{activate, deactivate};
+use crate::ops::add::{AddRequest, add};
+use crate::ops::evacuate::{EvacuateRequest, Moved, Way, evacuate};
+use crate::ops::migrate::{Handover, Transfer, Transferred};
+use crate::sim::SimCluster;
+
+/// A manager that moves what it is asked to.
+struct Mover;
+
+impl Transfer for Mover {
+    async fn transfer(&self, _handover: &Handover) -> Transferred {
+        Transferred::Moved
+    }
+}
+
+/// The bench's cluster with a fourth node and without instances.
+fn cluster() -> Bench {
+    let bench = Bench::empty();
+    let first = bench.store.node(NODES[2]).unwrap().unwrap();
+    let node = Node {
+        uuid: "node4-uuid".to_owned(),
+        name: "node4".to_owned(),
+        primary_ip: "198.51.100.4".to_owned(),
+        secondary_ip: "198.51.100.4".to_owned(),
+        ..first
+    };
+    bench.store.commit(&[Change::Node(node)]).unwrap();
+    let cluster = SimCluster::of(&bench.store).unwrap();
+    let bench = Bench { cluster, ..bench };
+    set_room(&bench, &[NODES[0], NODES[1], NODES[2], "node4"], 10_000);
+    bench
+}
+
+/// How much fits into the volume groups of nodes.
+fn set_room(bench: &Bench, nodes: &[&str], room: u64) {
+    bench.cluster.with_world(|world| {
+        for node in nodes {
+            let machine = world.machines.get_mut(&bench.uuid(node)).unwrap();
+            machine.room = Some(Mebibytes(room));
+        }
+    });
+}
+
+fn add_instance(bench: &Bench, name: &str, template: DiskTemplate, nodes: [&str; 2], active: bool) {
+    let engine = bench.engine(&quiet);
+    let request = AddRequest {
+        instance: name.to_owned(),
+        template,
+        disks: vec![json!({"size": 64}).as_object().unwrap().clone()],
+        primary: Some(nodes[0].to_owned()),
+        secondary: Some(nodes[1].to_owned()).filter(|_| template == DiskTemplate::Drbd),
+        file_driver: gnt_config::FileDriver::Loop,
+        file_storage_dir: None,
+    };
+    now(add(&engine, &request)).unwrap();
+    now(activate(&engine, name)).unwrap();
+    if !active {
+        now(deactivate(&engine, name)).unwrap();
+    }
+}
+
+fn request(node: &str) -> EvacuateRequest {
+    EvacuateRequest {
+        node: node.to_owned(),
+        primary: true,
+        secondary: true,
+        target: None,
+        parallel: 2,
+        early_release: false,
+        ignore_consistency: false,
+    }
+}
+
+fn run(bench: &Bench, request: &EvacuateRequest, transfer: bool) -> Vec<Moved> {
+    let told = Mutex::new(0);
+    let engine = bench.engine(&quiet);
+    let moved = now(evacuate(
+        &engine,
+        request,
+        |_| transfer.then_some(Mover),
+        |_| *told.lock().unwrap() += 1,
+    ))
+    .unwrap();
+    assert_eq!(*told.lock().unwrap(), moved.len());
+    moved
+}
+
+fn ways(moved: &[Moved]) -> Vec<(&str, Option<&Way>, bool)> {
+    let mut ways: Vec<_> = moved
+        .iter()
+        .map(|moved| (moved.instance.as_str(), moved.way.as_ref(), moved.result.is_ok()))
+        .collect();
+    ways.sort_by_key(|(instance, ..)| *instance);
+    ways
+}
+
+fn is_empty(bench: &Bench, node: &str) -> bool {
+    bench.store.disks_on(&bench.uuid(node)).unwrap().is_empty()
+}
+
+#[test]
+fn new_secondary_nodes_are_those_with_most_room() {
+    let bench = cluster();
+    for name in ["a", "b", "c"] {
+        add_instance(&bench, name, DiskTemplate::Drbd, [NODES[0], NODES[1]], true);
+    }
+    set_room(&bench, &[NODES[2]], 1000);
+    set_room(&bench, &["node4"], 1300);
+    // Each takes 192M; the second would leave less room on node4 than node3 has.
+    let moved = run(&bench, &request(NODES[1]), false);
+    let to = |node: &str| Way::NewSecondary(node.to_owned());
+    assert_eq!(
+        ways(&moved),
+        [
+            ("a", Some(&to("node4")), true),
+            ("b", Some(&to("node4")), true),
+            ("c", Some(&to("node3")), true),
+        ]
+    );
+    assert!(is_empty(&bench, NODES[1]));
+    bench.assert_consistent();
+}
+
+#[test]
+fn what_runs_is_migrated_and_what_does_not_is_failed_over() {
+    let bench = cluster();
+    add_instance(&bench, "down", DiskTemplate::Drbd, [NODES[0], NODES[1]], false);
+    add_instance(&bench, "up", DiskTemplate::Drbd, [NODES[0], NODES[1]], true);
+    add_instance(&bench, "local", DiskTemplate::Plain, [NODES[0], ""], true);
+    let without = run(&bench, &request(NODES[0]), false);
+    let why = |instance: &str| {
+        let mut moved = without.iter().filter(|moved| moved.instance == instance);
+        moved
+            .find_map(|moved| moved.result.as_ref().err())
+            .unwrap()
+            .to_string()
+    };
+    assert_eq!(why("up"), "instance up runs, and nothing was given that moves it");
+    assert!(why("local").contains("only node node1 has"), "{}", why("local"));
+    let down = bench.store.instance("down").unwrap().unwrap();
+    assert_eq!(down.primary_node, Some(bench.uuid(NODES[1])));
+
+    // Once more, with what was missing.
+    let again = run(&bench, &request(NODES[0]), true);
+    let failed: Vec<_> = again.iter().filter(|moved| moved.result.is_err()).collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(failed[0].instance, "local");
+    bench.assert_consistent();
+}
+
+#[test]
+fn where_there_is_no_room_nothing_begins() {
+    let bench = cluster();
+    add_instance(&bench, "a", DiskTemplate::Drbd, [NODES[0], NODES[1]], true);
+    set_room(&bench, &[NODES[2], "node4"], 191);
+    let moved = run(&bench, &request(NODES[1]), false);
+    let error = moved[0].result.as_ref().unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "there is no other node for instance a with 192M in xenvg that is neither offline nor drained"
+    );
+    bench.assert_consistent();
+}
