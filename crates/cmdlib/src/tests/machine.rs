@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gnt_config::template::NEEDS_SECONDARY;
 use gnt_config::{Disk, DiskTemplate, Instance, Node};
-use gnt_store::{Change, State};
+use gnt_store::{Change, Filter, State};
 use serde_json::json;
 
 use super::bench::{Bench, Case, NODES, catch_crash, is_adopted_device, now, quiet};
@@ -130,6 +130,8 @@ struct Machine {
     removing: BTreeSet<String>,
     /// UUIDs of the disks whose halves may have parted, since an operation said so.
     parted: BTreeSet<String>,
+    /// Ids of the operations that were over when all was last in order.
+    ended: BTreeSet<String>,
     /// What operations said is left, or lost, since all was last in order.
     told: Vec<String>,
     trace: Vec<String>,
@@ -144,6 +146,7 @@ impl Machine {
             written: 0,
             running: BTreeMap::new(),
             removing: BTreeSet::new(),
+            ended: BTreeSet::new(),
             parted: BTreeSet::new(),
             told: Vec::new(),
             trace: Vec::new(),
@@ -422,22 +425,7 @@ impl Machine {
         }
         let engine = bench.engine(&quiet);
         let healed = now(engine.heal_all());
-        let stuck: Vec<_> = bench
-            .unfinished()
-            .into_iter()
-            .filter(|record| record.state == State::Stuck)
-            .collect();
-        let mended: Vec<_> = stuck.iter().map(|record| now(engine.resume(record))).collect();
         self.note(healed);
-        for mended in mended {
-            assert!(
-                mended.is_ok() || matches!(mended, Err(Error::AbortedLate { .. })),
-                "{}",
-                chain(&mended.unwrap_err())
-            );
-            self.note(mended);
-        }
-        assert_eq!(self.bench.unfinished(), []);
         for instance in self
             .instances()
             .iter()
@@ -448,6 +436,24 @@ impl Machine {
             let report = now(cleanup(&self.bench.engine(&quiet), &instance.name, node.unwrap()));
             self.note(Ok(report.unwrap()));
         }
+        for stuck in self.bench.unfinished() {
+            assert_eq!(stuck.state, State::Stuck, "{stuck:?}");
+            let mended = now(self.bench.engine(&quiet).resume(&stuck));
+            let is_mended = matches!(mended, Ok(_) | Err(Error::AbortedLate { .. }));
+            assert!(
+                is_mended,
+                "{}\n{stuck:#?}",
+                mended.as_ref().map_or_else(chain, |_| String::new())
+            );
+            self.note(mended);
+        }
+        assert_eq!(self.bench.unfinished(), []);
+        // What was told by an operation that healed another, and failed itself, the journal tells.
+        let ended = self.bench.store.operations(Filter::All).unwrap();
+        let told = ended
+            .into_iter()
+            .filter(|record| self.ended.insert(record.id.clone()));
+        self.told.extend(told.filter_map(|record| record.message));
         self.forget_the_dead();
         for name in std::mem::take(&mut self.removing) {
             if self.bench.store.instance(&name).unwrap().is_some() {
@@ -553,9 +559,10 @@ impl Machine {
         }
         let disks = store.disks().unwrap();
         let known: BTreeSet<String> = disks.iter().flat_map(Disk::volume_keys).collect();
-        let mut owners = Vec::new();
+        let (mut owners, mut counts) = (Vec::new(), BTreeMap::new());
         for instance in self.instances() {
             let subject = Subject::load(store, &instance.name).unwrap();
+            counts.insert(instance.name, subject.disks.len() as u32);
             for step in subject
                 .disks
                 .iter()
@@ -581,7 +588,10 @@ impl Machine {
                 paths.any(|path| path.starts_with(directory))
             };
             world.shared_directories.retain(is_used);
+            let has_disk =
+                |(name, index): &(String, u32)| counts.get(name).is_some_and(|count| *index < *count);
             for machine in world.machines.values_mut() {
+                machine.links.retain(|link, _| has_disk(link));
                 machine.directories.retain(is_used);
                 machine.attached.retain(|key| there.contains(key));
                 machine.open.retain(|key, _| there.contains(key));

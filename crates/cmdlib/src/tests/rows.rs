@@ -172,7 +172,7 @@ pub(super) fn distinct_rows() -> impl Iterator<Item = Row> {
     })
 }
 
-fn edits() -> [Vec<Edit>; 8] {
+fn edits() -> [Vec<Edit>; 9] {
     use Edit::{Add, Attach, Detach, Remove, Set};
     [
         vec![Add(Some(1))],
@@ -181,6 +181,7 @@ fn edits() -> [Vec<Edit>; 8] {
         vec![Detach(1)],
         vec![Attach(Some(1))],
         vec![Set(1)],
+        vec![Add(Some(0)), Remove(0), Add(Some(1))],
         vec![Remove(0), Add(Some(1)), Remove(1)],
         vec![Set(0), Detach(2), Attach(Some(0)), Add(Some(2)), Remove(1)],
     ]
