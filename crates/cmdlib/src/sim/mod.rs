@@ -47,8 +47,6 @@ struct Shared(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     world: World,
-    /// UUIDs by name.
-    names: BTreeMap<String, String>,
     fault: Option<Fault>,
     storm: Option<Storm>,
     latency: Option<Latency>,
@@ -84,10 +82,8 @@ impl SimCluster {
         let shared = Shared::default();
         let mut simulated = BTreeMap::new();
         for config::Node { uuid, name, .. } in nodes {
-            let mut state = shared.lock();
-            state.world.machines.insert(uuid.clone(), Machine::default());
-            state.names.insert(name.clone(), uuid.clone());
-            drop(state);
+            let machine = Machine::default();
+            shared.lock().world.machines.insert(uuid.clone(), machine);
             simulated.insert(uuid.clone(), SimNode::new(uuid, name, shared.clone()));
         }
         Self {

@@ -2,6 +2,7 @@
 //! a crash at any point, an undo that fails. [`rows`] lists the operations; a new one must join it.
 
 mod bench;
+mod conversions;
 mod crashes;
 mod faults;
 mod machine;

@@ -1,15 +1,14 @@
 //! What operations cost in large clusters.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream;
 use gnt_config::{DiskTemplate, FileDriver};
-use gnt_store::{Store, objects_read};
+use gnt_store::objects_read;
 use serde_json::json;
 
-use super::bench::{Bench, add_nodes, now, quiet};
+use super::bench::{Bench, now, quiet};
 use super::rows::SIZE;
 use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::{AddRequest, add};
@@ -17,7 +16,6 @@ use crate::ops::grow::{Growth, grow};
 use crate::ops::migrate::{Handover, Transfer, Transferred, migrate};
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
-use crate::sim::SimCluster;
 
 /// How many instances are on their way at once.
 const AT_ONCE: usize = 32;
@@ -37,12 +35,8 @@ impl Transfer for Mover {
 
 /// A cluster of so many nodes, of which the first has so many instances, each with a mirrored disk.
 fn cluster(nodes: usize, instances: usize) -> Bench {
-    let store = Store::in_memory().unwrap();
     let names: Vec<String> = (0..nodes).map(|number| format!("node{number}")).collect();
-    crate::init::init(&store, Path::new("/state"), "cluster", &names[0]).unwrap();
-    add_nodes(&store, &names);
-    let cluster = SimCluster::of(&store).unwrap();
-    let bench = Bench { store, cluster };
+    let bench = Bench::of(&names);
     for number in 0..instances {
         let name = format!("instance{number}");
         make(&bench, &name, &names[1 + number % (nodes - 1)]);
