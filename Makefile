@@ -8,7 +8,7 @@ export TIMEFORMAT := took %0lR
 # A part of the tests that fails keeps no other from being run.
 MAKEFLAGS += --keep-going
 .NOTPARALLEL:
-.PHONY: demo test lint test-crates test-providers bench doc readme install packages
+.PHONY: demo test lint test-crates test-providers bench scale doc readme install packages
 
 demo: packages
 	$(CARGO) build -q -p gnt-cli
@@ -27,6 +27,10 @@ lint: packages
 	$(CARGO) fmt --all --check
 	time $(CARGO) clippy -q --workspace --all-targets -- -D warnings
 	time RUSTDOCFLAGS="-D warnings" $(CARGO) doc -q --workspace --no-deps
+
+# A node with 10,000 disks in a cluster of 1,000 nodes is drained, in simulated time.
+scale:
+	$(CARGO) test -p gnt-cmdlib --lib -- --ignored --nocapture ten_thousand
 
 bench: packages
 	$(CARGO) bench -p gnt-benches

@@ -16,11 +16,15 @@ use gnt_bdev::Host;
 use gnt_cmdlib::kind::Kind;
 use gnt_cmdlib::ops::activate::{activate, deactivate};
 use gnt_cmdlib::ops::add::{AddRequest, add};
+use gnt_cmdlib::ops::convert::{ConvertRequest, convert};
 use gnt_cmdlib::ops::grow::{Growth, grow};
+use gnt_cmdlib::ops::image::{ImageRequest, image};
 use gnt_cmdlib::ops::modify::{DiskChange, modify};
 use gnt_cmdlib::ops::remove::remove;
 use gnt_cmdlib::ops::rename::rename;
-use gnt_cmdlib::ops::snapshot::{SnapshotRequest, snapshot};
+use gnt_cmdlib::ops::snapshot::{SnapshotRequest, remove_snapshot, restore, snapshot};
+use gnt_cmdlib::ops::wipe::wipe;
+use gnt_cmdlib::step::Pace;
 use gnt_cmdlib::verify::verify;
 use gnt_cmdlib::{Engine, Error, Event, OneNode, Report, Result};
 use gnt_config::{AccessMode, Disk, DiskTemplate, FileDriver, LogicalId, Mebibytes, Object};
@@ -95,7 +99,7 @@ mod place {
         }
 
         /// The disk whose data a disk has, if it has any.
-        fn source_of(&self, disk: &Disk) -> Option<String> {
+        pub(super) fn source_of(&self, disk: &Disk) -> Option<String> {
             let file = fs::File::open(self.file_of(disk)).unwrap();
             let mut uuids = BTreeSet::new();
             for block in 0..SIZE.0 {
@@ -113,23 +117,29 @@ mod place {
             }))
         }
 
-        /// Nothing is lost and nothing left over; `before` are the disks that had data.
-        pub(super) fn check(&self, before: &Value) {
+        /// Nothing is lost and nothing left over; `before` are the disks that had data, of which that with index `overwritten` may have
+        /// another's.
+        pub(super) fn check(&self, before: &Value, overwritten: Option<u32>) {
             assert_eq!(self.unfinished(), []);
             assert_eq!(now(verify(&self.store, &self.nodes)).unwrap(), []);
-            let had_data: BTreeSet<_> = before["disks"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|disk| disk["uuid"].as_str().unwrap().to_owned())
-                .collect();
+            let known = before["disks"].as_array().unwrap();
+            let text = |disk: &Value, key: &str| disk[key].as_str().map(str::to_owned);
+            let had_data: BTreeSet<_> = known.iter().filter_map(|disk| text(disk, "uuid")).collect();
+            let types: BTreeSet<_> = known.iter().filter_map(|disk| text(disk, "dev_type")).collect();
             let mut files = BTreeSet::new();
             for disk in self.store.disks().unwrap() {
                 let file = self.file_of(&disk);
                 if !matches!(disk.logical_id, LogicalId::BlockDev { .. }) {
                     files.insert(file);
                 }
-                if had_data.contains(&disk.uuid) {
+                if overwritten.is_some_and(|index| disk.index() == Some(index)) {
+                    continue;
+                }
+                if !types.is_empty() && !types.contains(&disk.dev_type.to_string()) {
+                    let source = self.source_of(&disk);
+                    let same = known.iter().find(|other| text(other, "iv_name") == disk.iv_name);
+                    assert_eq!(source, same.and_then(|other| text(other, "uuid")), "converted");
+                } else if had_data.contains(&disk.uuid) {
                     assert_eq!(self.source_of(&disk), Some(disk.uuid.clone()));
                 } else if disk.iv_name.is_none() {
                     // A snapshot.
@@ -187,6 +197,10 @@ use place::Place;
 /// Size of every disk.
 const SIZE: Mebibytes = Mebibytes(4);
 const INSTANCE: &str = "inst1";
+/// Name of a snapshot, and of an image in the state directory.
+const SNAPSHOT: &str = "before";
+/// What an image has in each block: as long as a UUID.
+const IMAGE: &str = "this is what an image has in a block";
 
 /// A directory that takes its loop devices with it when it goes.
 struct Sandbox(TempDir);
@@ -262,6 +276,11 @@ enum Deed {
     Insert,
     Detach,
     Snapshot,
+    Restore,
+    RemoveSnapshot,
+    Convert(DiskTemplate),
+    Wipe,
+    Image,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -282,7 +301,15 @@ fn rows(template: DiskTemplate) -> Vec<Row> {
         (true, Deed::Modify),
         (true, Deed::Insert),
         (true, Deed::Detach),
+        (false, Deed::Wipe),
+        (false, Deed::Image),
     ];
+    let to = match template {
+        DiskTemplate::File => DiskTemplate::Ext,
+        DiskTemplate::Ext => DiskTemplate::SharedFile,
+        _ => DiskTemplate::File,
+    };
+    deeds.push((false, Deed::Convert(to)));
     if gnt_config::template::GROWABLE.contains(template) {
         deeds.extend([(false, Deed::Grow), (true, Deed::Grow)]);
     }
@@ -291,7 +318,11 @@ fn rows(template: DiskTemplate) -> Vec<Row> {
         .capabilities()
         .contains(gnt_bdev::Operation::Snapshot)
     {
-        deeds.push((true, Deed::Snapshot));
+        deeds.extend([
+            (true, Deed::Snapshot),
+            (false, Deed::Restore),
+            (true, Deed::RemoveSnapshot),
+        ]);
     }
     let row = |(active, deed)| Row {
         template,
@@ -312,6 +343,11 @@ impl Deed {
             Self::Grow => Kind::Grow,
             Self::Modify | Self::Insert | Self::Detach => Kind::Modify,
             Self::Snapshot => Kind::Snapshot,
+            Self::Restore => Kind::RestoreSnapshot,
+            Self::RemoveSnapshot => Kind::RemoveSnapshot,
+            Self::Convert(_) => Kind::Convert,
+            Self::Wipe => Kind::Wipe,
+            Self::Image => Kind::Image,
         }
     }
 }
@@ -336,8 +372,32 @@ impl Row {
         }
     }
 
-    fn removes(self) -> bool {
-        matches!(self.deed, Deed::Remove | Deed::Modify)
+    /// Whether something is lost that cannot be brought back.
+    fn destroys(self) -> bool {
+        let removes = matches!(
+            self.deed,
+            Deed::Remove | Deed::Modify | Deed::RemoveSnapshot | Deed::Convert(_)
+        );
+        removes || self.overwritten().is_some()
+    }
+
+    /// Index of the disk that has another's data afterwards.
+    fn overwritten(self) -> Option<u32> {
+        matches!(self.deed, Deed::Restore | Deed::Wipe | Deed::Image).then_some(1)
+    }
+
+    /// What was to be written is written.
+    fn check_written(self, place: &Place) {
+        let Some(index) = self.overwritten() else { return };
+        let instance = place.store.instance(INSTANCE).unwrap().unwrap();
+        let disk = place.store.disks_of(&instance).unwrap().remove(index as usize);
+        let detached = place.store.detached_disks().unwrap().pop();
+        let expected = match self.deed {
+            Deed::Restore => detached.map(|disk| disk.uuid),
+            Deed::Image => Some(IMAGE.to_owned()),
+            _ => None,
+        };
+        assert_eq!(place.source_of(&disk), expected);
     }
 
     fn set_up(self, place: &Place, devices: &[String]) {
@@ -345,10 +405,23 @@ impl Row {
         if self.deed != Deed::Add {
             now(add(&engine, &self.request(&devices[..3]))).unwrap();
         }
+        if matches!(self.deed, Deed::Restore | Deed::RemoveSnapshot) {
+            let wish = SnapshotRequest {
+                disk: "1".to_owned(),
+                name: Some(SNAPSHOT.to_owned()),
+                size: None,
+            };
+            now(snapshot(&engine, INSTANCE, &[wish])).unwrap();
+        }
         if self.active {
             now(activate(&engine, INSTANCE)).unwrap();
         }
         place.write_all();
+        let image = fs::File::create(place.state.join(SNAPSHOT)).unwrap();
+        for block in 0..SIZE.0 {
+            image.write_all_at(IMAGE.as_bytes(), block << 20).unwrap();
+        }
+        image.set_len(SIZE.bytes()).unwrap();
     }
 
     async fn run(self, engine: &Engine<'_, OneNode>, devices: &[String]) -> Result<Report> {
@@ -380,6 +453,31 @@ impl Row {
                     size: None,
                 };
                 snapshot(engine, INSTANCE, &[wish]).await
+            }
+            Deed::Restore => restore(engine, INSTANCE, "1", SNAPSHOT, Pace::default()).await,
+            Deed::RemoveSnapshot => remove_snapshot(engine, INSTANCE, SNAPSHOT).await,
+            Deed::Convert(template) => {
+                let request = ConvertRequest {
+                    template,
+                    secondary: None,
+                    params: Object::new(),
+                    disks: Vec::new(),
+                    file_driver: FileDriver::Loop,
+                    file_storage_dir: None,
+                    pace: Pace::default(),
+                };
+                convert(engine, INSTANCE, &request).await
+            }
+            Deed::Wipe => wipe(engine, INSTANCE, &[disk], Pace::default()).await,
+            Deed::Image => {
+                let path = engine.store.settings()?.disk_links_dir.with_file_name(SNAPSHOT);
+                let request = ImageRequest {
+                    disk,
+                    path: path.to_str().unwrap_or_default().to_owned(),
+                    node: None,
+                    pace: Pace::default(),
+                };
+                image(engine, INSTANCE, &request).await
             }
         }
     }
@@ -460,7 +558,8 @@ fn kill_everywhere(template: DiskTemplate) {
                 let status = start(&order).wait().unwrap();
                 let place = Place::open(&sandbox.state());
                 if status.success() {
-                    place.check(&before);
+                    place.check(&before, row.overwritten());
+                    row.check_written(&place);
                     break;
                 }
                 assert_eq!(status.signal(), Some(9), "{row:?} before event {at}");
@@ -470,8 +569,11 @@ fn kill_everywhere(template: DiskTemplate) {
                     assert!(record.interrupted);
                     match recovery.run(&place, &record) {
                         // Nobody knows how far a removal came.
-                        Ok(report) if recovery == Recovery::Abort && row.removes() => {
-                            let is_known = |warning: &String| warning.ends_with("its data may be damaged");
+                        Ok(report) if recovery == Recovery::Abort && row.destroys() => {
+                            let is_known = |warning: &String| {
+                                warning.ends_with("its data may be damaged")
+                                    || warning.ends_with("may be overwritten")
+                            };
                             assert!(report.warnings.iter().all(is_known), "{:?}", report.warnings);
                         }
                         Ok(report) => assert_eq!(report.warnings, [""; 0]),
@@ -479,11 +581,13 @@ fn kill_everywhere(template: DiskTemplate) {
                         Err(error) => panic!("{}", gnt_cmdlib::error::chain(&error)),
                     }
                     if recovery == Recovery::Resume {
-                        assert_ne!(place.picture(), before, "it is done");
+                        let same = row.overwritten().is_some();
+                        assert_eq!(place.picture() == before, same, "it is done");
+                        row.check_written(&place);
                     }
                 }
-                place.check(&before);
-                if place.picture() == before {
+                place.check(&before, row.overwritten());
+                if place.picture() == before && row.overwritten().is_none() {
                     spare = Some((sandbox, before));
                 }
             }
@@ -581,10 +685,10 @@ fn a_script_does_not_outlive_the_undo_of_its_operation() {
     child.wait().unwrap();
     let record = place.unfinished().pop().unwrap();
     Recovery::NextOperation.run(&place, &record).unwrap();
-    place.check(&before);
+    place.check(&before, None);
     // Had it been left alone, it would have made the volume by then.
     std::thread::sleep(Duration::from_millis(3500));
-    place.check(&before);
+    place.check(&before, None);
 }
 
 const CROWD: u64 = 8;
@@ -635,10 +739,10 @@ fn many_processes_at_once_wait_their_turn_or_are_told_whose_it_is() {
     for mut child in children {
         assert!(child.wait().unwrap().success());
     }
-    place.check(&before);
+    place.check(&before, None);
     for instance in place.store.instances().unwrap() {
         now(remove(&place.engine(&quiet), &instance.name)).unwrap();
     }
-    place.check(&before);
+    place.check(&before, None);
     assert_eq!(place.picture(), before);
 }

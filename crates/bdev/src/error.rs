@@ -94,11 +94,13 @@ pub enum Error {
         #[source]
         cause: Box<TransferError>,
     },
-    /// The bytes of what is no disk.
-    #[error("cannot read {}", .path.display())]
-    File {
+    /// The bytes of an image.
+    #[error("cannot read the image {} on node {node}", .path.display())]
+    Image {
         /// Where it is.
         path: PathBuf,
+        /// The node's name.
+        node: String,
         /// Why.
         #[source]
         cause: Box<TransferError>,
@@ -367,7 +369,7 @@ impl Error {
             Self::Failed { cause, .. } | Self::Volumes { cause, .. } | Self::Space { cause, .. } => {
                 cause.kind()
             }
-            Self::Transfer { cause, .. } | Self::File { cause, .. } => cause.kind(),
+            Self::Transfer { cause, .. } | Self::Image { cause, .. } => cause.kind(),
             Self::FileStorage(error) => error.kind(),
             Self::Link(error) => error.kind(),
             Self::Device(error) => error.kind(),
@@ -403,7 +405,7 @@ impl Error {
             Self::Failed { cause, .. } | Self::Volumes { cause, .. } | Self::Space { cause, .. } => {
                 cause.hint()
             }
-            Self::Transfer { cause, .. } | Self::File { cause, .. } => cause.hint(),
+            Self::Transfer { cause, .. } | Self::Image { cause, .. } => cause.hint(),
             Self::FileStorage(error) => error.hint(),
             Self::Device(error) => error.hint(),
             Self::Told(told) => told.hint.clone(),

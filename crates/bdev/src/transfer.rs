@@ -59,14 +59,14 @@ pub fn read(host: &Host, target: &Target<'_>, offset: u64, length: u64) -> Resul
     on_data(host, target, Doing::Read, |data| pieces(data, offset, length))
 }
 
-/// What is in `length` bytes of the block device or file at `path` from `offset` on; [`read`] for what is no disk.
-pub fn read_file(path: &Path, offset: u64, length: u64) -> Result<Vec<Piece>, Error> {
-    on_file(path, |data| pieces(data, offset, length))
+/// What is in `length` bytes of a block device or file that is no disk; as [`read`].
+pub fn read_image(host: &Host, path: &Path, offset: u64, length: u64) -> Result<Vec<Piece>, Error> {
+    on_image(host, path, |data| pieces(data, offset, length))
 }
 
-/// The size in bytes of the block device or file at `path`.
-pub fn file_size(path: &Path) -> Result<u64, Error> {
-    on_file(path, |data| Ok(data.bytes))
+/// The size in bytes of a block device or file that is no disk.
+pub fn image_size(host: &Host, path: &Path) -> Result<u64, Error> {
+    on_image(host, path, |data| Ok(data.bytes))
 }
 
 /// Writes pieces to an assembled disk. They are on the disk when this returns.
@@ -195,11 +195,16 @@ fn on_data<T>(
     work(&mut data).map_err(|error| target.transfer_failed(doing, host, error))
 }
 
-fn on_file<T>(path: &Path, work: impl FnOnce(&mut Data) -> Result<T, TransferError>) -> Result<T, Error> {
+fn on_image<T>(
+    host: &Host,
+    path: &Path,
+    work: impl FnOnce(&mut Data) -> Result<T, TransferError>,
+) -> Result<T, Error> {
     let opened = Data::open(path, false);
     let done = opened.and_then(|mut data| work(&mut data));
-    done.map_err(|error| Error::File {
+    done.map_err(|error| Error::Image {
         path: path.to_owned(),
+        node: host.name.clone(),
         cause: Box::new(error),
     })
 }

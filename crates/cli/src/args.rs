@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
-use gnt_config::{DiskTemplate, FileDriver, Object, template};
+use gnt_cmdlib::step::Pace;
+use gnt_config::{DiskTemplate, FileDriver, Mebibytes, Object, template};
 
 use crate::commands::{
-    activate, add, cluster, config_data, deactivate, documents, failover, group, grow, info, list, migrate,
-    modify, node, operation, provider, recreate, remove, rename, replace_disks, snapshot, verify,
+    activate, add, cluster, config_data, convert, deactivate, documents, failover, group, grow, image, info,
+    list, migrate, modify, node, operation, provider, recreate, relocate, remove, rename, replace_disks,
+    snapshot, verify, wipe,
 };
+use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -76,6 +79,10 @@ pub(crate) enum Command {
     Grow(grow::Args),
     Modify(modify::Args),
     Snapshot(snapshot::Args),
+    Convert(convert::Args),
+    Move(relocate::Args),
+    Wipe(wipe::Args),
+    Image(image::Args),
     Rename(rename::Args),
     ReplaceDisks(replace_disks::Args),
     #[command(alias = "recreate-disks")]
@@ -95,6 +102,31 @@ pub(crate) enum Command {
     Provider(provider::Command),
     Completions(documents::CompletionsArgs),
     Man(documents::ManArgs),
+}
+
+/// How a disk's data is moved.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct PaceArgs {
+    /// Most that is written in a second, such as 50M
+    #[arg(long, value_name = "SIZE")]
+    bwlimit: Option<Mebibytes>,
+    /// Read what was written again, and compare
+    #[arg(long)]
+    verify: bool,
+}
+
+impl PaceArgs {
+    pub(crate) fn pace(&self) -> Result<Pace, Failure> {
+        match self.bwlimit {
+            Some(Mebibytes(0)) => {
+                Err(Failure::usage("--bwlimit 0 would never end").with_hint("leave it out for no limit"))
+            }
+            limit => Ok(Pace {
+                limit,
+                verify: self.verify,
+            }),
+        }
+    }
 }
 
 /// Reads a disk template; help and completions name all of them.

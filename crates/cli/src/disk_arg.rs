@@ -61,6 +61,24 @@ pub(crate) fn snapshots(arguments: &[String]) -> Result<Vec<SnapshotRequest>, Di
         .collect()
 }
 
+/// What single disks are to be besides: `N:KEY=VALUE,…`.
+pub(crate) fn wishes(arguments: &[String]) -> Result<Vec<(String, Object)>, DiskArgError> {
+    let wish = |argument: &String| {
+        let option = DiskOption::split(argument, "vg=NAME")?;
+        match &option.target {
+            Some(target) => Ok((target.text.clone(), option.wish(&option.items)?)),
+            None => Err(option.problem(0..argument.len(), Problem::NoDisk("vg=NAME"))),
+        }
+    };
+    arguments.iter().map(wish).collect()
+}
+
+/// Parameters of all disks: `--ext-params KEY=VALUE,…`.
+pub(crate) fn ext_params(argument: &str) -> Result<Object, DiskArgError> {
+    let option = DiskOption::split_option("--ext-params", argument, "provider=NAME")?;
+    option.wish(&option.items)
+}
+
 /// Disk parameters of a template: `-D TEMPLATE:KEY=VALUE,…`.
 pub(crate) fn disk_params(argument: &str) -> Result<(DiskTemplate, Object), DiskArgError> {
     let option = DiskOption::split_option("-D", argument, "KEY=default")?;

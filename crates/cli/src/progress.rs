@@ -32,6 +32,35 @@ pub(crate) struct Progress {
     dry_run: Option<Arc<DryRun>>,
     /// The step that is at work.
     running: Mutex<Option<Running>>,
+    /// The data that is on its way.
+    transfer: Mutex<Option<Shown>>,
+}
+
+/// How far a transfer is, as far as it was shown.
+struct Shown {
+    bar: ProgressBar,
+    told: Instant,
+}
+
+impl Shown {
+    /// One that may have begun in another process.
+    fn new(done: u64, total: u64) -> Self {
+        let bar = ProgressBar::new(total).with_position(done);
+        bar.set_style(style(
+            "  [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} to go",
+        ));
+        bar.reset_eta();
+        Self {
+            bar,
+            told: Instant::now(),
+        }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 /// A step that takes long is seen to be at work.
@@ -77,26 +106,38 @@ impl Progress {
             steps: verbose || (dry_run.is_none() && watched()),
             dry_run,
             running: Mutex::new(None),
+            transfer: Mutex::new(None),
         }
     }
 
     /// One event.
     pub(crate) fn tell(&self, event: Event<'_>) {
+        if let Event::Progress { step, done, total } = event {
+            return self.come_so_far(step, done, total);
+        }
         if let Event::Syncing(_, progress) = event {
             return self.synchronised(progress.percent);
         }
         drop(self.running().take());
+        drop(self.transfer().take());
         match event {
             Event::Starting(step) => {
                 if let (Some(dry_run), changes @ [_, ..]) = (&self.dry_run, step.changes()) {
                     dry_run.record(format!("# configuration: {}", describe(changes)));
+                }
+                if let (Some(dry_run), true) = (&self.dry_run, step.transfer().is_some()) {
+                    dry_run.record(format!("# {step}"));
                 }
                 self.step("", step);
             }
             Event::Undoing(step) => self.step("undo: ", step),
             Event::Failed(step, _) if self.steps => say(format_args!("* failed: {step}")),
             Event::Healing(record) => say(format_args!("{} first", healing(record))),
-            Event::Failed(..) | Event::Acted(_) | Event::Recorded(_) | Event::Syncing(..) => {}
+            Event::Failed(..)
+            | Event::Acted(_)
+            | Event::Recorded(_)
+            | Event::Syncing(..)
+            | Event::Progress { .. } => {}
         }
     }
 
@@ -116,6 +157,24 @@ impl Progress {
                 told: None,
             });
         }
+    }
+
+    /// On a terminal a bar, otherwise a line now and then.
+    fn come_so_far(&self, step: &Step, done: u64, total: u64) {
+        drop(self.running().take());
+        let mut transfer = self.transfer();
+        let shown = transfer.get_or_insert_with(|| Shown::new(done, total));
+        shown.bar.set_position(done);
+        if shown.bar.is_hidden() && shown.told.elapsed() >= TELL_EVERY {
+            let percent = done as f64 / total as f64 * 100.0;
+            let left = Duration::from_secs(shown.bar.eta().as_secs());
+            say(format_args!("{step}: {percent:.1}% done, {left:?} to go"));
+            shown.told = Instant::now();
+        }
+    }
+
+    fn transfer(&self) -> MutexGuard<'_, Option<Shown>> {
+        self.transfer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Running>> {

@@ -166,15 +166,29 @@ pub(crate) fn operation(record: &OperationRecord) -> Object {
 /// A step of an operation; what it does is told without the secrets that it may have.
 pub(crate) fn step(record: &StepRecord) -> Object {
     let action = serde_json::from_value::<Step>(record.data.clone()).map(|step| step.to_string());
-    object(json!({"name": record.name, "state": record.state.to_string(), "action": action.ok()}))
+    let mut step =
+        object(json!({"name": record.name, "state": record.state.to_string(), "action": action.ok()}));
+    step.extend(
+        record
+            .progress
+            .clone()
+            .map(|progress| ("progress".to_owned(), progress)),
+    );
+    step
 }
 
 /// An operation at length.
 pub(crate) fn operation_details(record: &OperationRecord) -> Details {
     let step = |record: &StepRecord| {
-        let action = serde_json::from_value::<Step>(record.data.clone());
-        let action = action.map_or(record.name.clone(), |step| step.to_string());
-        format!("{}: {action}", record.state)
+        let step = serde_json::from_value::<Step>(record.data.clone()).ok();
+        let total = step.as_ref().and_then(|step| Some(step.transfer()?.bytes));
+        let action = step.map_or(record.name.clone(), |step| step.to_string());
+        match (record.progress.as_ref().and_then(Value::as_u64), total) {
+            (Some(done), Some(total)) if record.state != StepState::Done => {
+                format!("{}: {action} ({done} of {total} bytes)", record.state)
+            }
+            _ => format!("{}: {action}", record.state),
+        }
     };
     let state = match record.interrupted {
         true => format!("{}, interrupted", record.state),

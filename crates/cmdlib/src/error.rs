@@ -135,6 +135,30 @@ pub enum Error {
         /// The instance.
         instance: String,
     },
+    /// A disk is too small for what is to be written to it.
+    #[error("{disk} of {instance} has {has}, less than the {needs} bytes of {what}")]
+    TooSmall {
+        /// The disk.
+        disk: String,
+        /// The instance.
+        instance: String,
+        /// Its size.
+        has: Mebibytes,
+        /// What is to be written.
+        what: String,
+        /// How many bytes that has.
+        needs: u64,
+    },
+    /// What was copied is not what was read.
+    #[error("{disk} has not what was written to it: it differs from {original} at or after byte {offset}")]
+    Differs {
+        /// The disk, and whose.
+        disk: String,
+        /// What was copied.
+        original: String,
+        /// Where the piece begins that is not the same.
+        offset: u64,
+    },
     /// The disk was to be made anew, and is not lost.
     #[error("{disk} of instance {instance} is still there on node {node}")]
     StillThere {

@@ -20,6 +20,10 @@ pub enum Kind {
     Modify,
     /// Snapshot disks.
     Snapshot,
+    /// Make a disk what a snapshot of it is.
+    RestoreSnapshot,
+    /// Remove a snapshot.
+    RemoveSnapshot,
     /// Rename an instance.
     Rename,
     /// Replace volumes of mirrored disks, or the node that they are mirrored to.
@@ -36,6 +40,14 @@ pub enum Kind {
     MigrateCleanup,
     /// Make another node the instance's primary one.
     Failover,
+    /// Convert an instance's disks to another template.
+    Convert,
+    /// Copy an instance's disks to another node.
+    Move,
+    /// Write zeros over disks.
+    Wipe,
+    /// Write an image to a disk.
+    Image,
     /// Rebuild the configuration from what is on the nodes.
     Recover,
     /// Change a node.

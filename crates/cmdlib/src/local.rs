@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gnt_bdev::drbd::{self, DrbdError, DrbdMinor};
+use gnt_bdev::transfer::{self, Piece};
 use gnt_bdev::tree::{self, Activation, Assembled, Layer, Status};
 use gnt_bdev::{Change, FileStorageError, FoundVolume, Host, Link, Operation, Space, SyncProgress, Target};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object};
@@ -259,6 +260,55 @@ impl Node for LocalNode {
 
     async fn remove_children(&self, disk: &Disk, instance: &str) -> NodeResult<Change> {
         self.on_disk(disk, instance, tree::remove_children).await
+    }
+
+    async fn read(&self, disk: &Disk, instance: &str, offset: u64, length: u64) -> NodeResult<Vec<Piece>> {
+        self.on_disk(disk, instance, move |host, target| {
+            transfer::read(host, target, offset, length)
+        })
+        .await
+    }
+
+    async fn write(&self, disk: &Disk, instance: &str, pieces: &[Piece]) -> NodeResult<()> {
+        let pieces = pieces.to_vec();
+        self.on_disk(disk, instance, move |host, target| {
+            transfer::write(host, target, &pieces)
+        })
+        .await
+    }
+
+    async fn copy(&self, from: &Target<'_>, to: &Target<'_>, offset: u64, length: u64) -> NodeResult<()> {
+        self.with_targets(&[*from, *to], move |host, targets| match targets {
+            [from, to] => transfer::copy(host, from, to, offset, length),
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    async fn wipe(&self, disk: &Disk, instance: &str, offset: u64, length: u64) -> NodeResult<()> {
+        self.on_disk(disk, instance, move |host, target| {
+            transfer::wipe(host, target, offset, length)
+        })
+        .await
+    }
+
+    async fn checksum(&self, disk: &Disk, instance: &str, offset: u64, length: u64) -> NodeResult<[u8; 32]> {
+        self.on_disk(disk, instance, move |host, target| {
+            transfer::checksum(host, target, offset, length)
+        })
+        .await
+    }
+
+    async fn image_size(&self, path: &str) -> NodeResult<u64> {
+        let path = path.to_owned();
+        self.call(move |host| transfer::image_size(host, path.as_ref()))
+            .await
+    }
+
+    async fn read_image(&self, path: &str, offset: u64, length: u64) -> NodeResult<Vec<Piece>> {
+        let path = path.to_owned();
+        self.call(move |host| transfer::read_image(host, path.as_ref(), offset, length))
+            .await
     }
 
     async fn grow(

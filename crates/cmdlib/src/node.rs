@@ -230,6 +230,23 @@ pub trait Node: Send + Sync {
         self.no_such_call("checksum")
     }
 
+    /// The size in bytes of a file or device that is no disk: an image.
+    fn image_size(&self, path: &str) -> impl Future<Output = NodeResult<u64>> + Send {
+        let _ = path;
+        self.no_such_call("image_size")
+    }
+
+    /// [`read`](Self::read) for an image.
+    fn read_image(
+        &self,
+        path: &str,
+        offset: u64,
+        length: u64,
+    ) -> impl Future<Output = NodeResult<Vec<Piece>>> + Send {
+        let _ = (path, offset, length);
+        self.no_such_call("read_image")
+    }
+
     /// `blockdev_grow`: enlarges one layer of the disk so that it has the size `to`; a dry run only checks that it could be done.
     fn grow(
         &self,

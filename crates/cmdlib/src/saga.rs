@@ -5,6 +5,7 @@ mod act;
 mod held;
 mod recovery;
 mod run;
+mod transfer;
 
 use std::collections::BTreeSet;
 
@@ -48,6 +49,15 @@ pub enum Event<'a> {
     Syncing(&'a Step, SyncProgress),
     /// It acted; the journal does not know yet.
     Acted(&'a Step),
+    /// A step that takes long has come so far. The journal knows.
+    Progress {
+        /// The step.
+        step: &'a Step,
+        /// How many bytes are done.
+        done: u64,
+        /// Of how many.
+        total: u64,
+    },
     /// The journal knows.
     Recorded(&'a Step),
     /// A step failed; what was done is about to be undone.
@@ -227,7 +237,7 @@ impl<N: Nodes> Engine<'_, N> {
         let mut report = Report::default();
         for step in steps {
             (self.observer)(Event::Starting(step));
-            if step.only_looks() {
+            if step.only_looks() || step.transfer().is_some() {
                 continue;
             }
             match act::act(nodes, step, &|_| {}).await {

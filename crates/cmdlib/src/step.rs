@@ -214,6 +214,44 @@ pub enum Step {
         /// Index then.
         to: u32,
     },
+    /// Make a drbd disk's device of its volumes, which are there: the metadata that it needs.
+    MirrorDisk {
+        /// Where and whose.
+        #[serde(flatten)]
+        at: Place,
+        /// Metadata for the volumes.
+        info: String,
+    },
+    /// Copy what is on a disk to another, both of which are assembled.
+    CopyDisk {
+        /// What is read.
+        from: Place,
+        /// What is written.
+        to: Place,
+        /// How much, and how.
+        #[serde(flatten)]
+        transfer: Transfer,
+    },
+    /// Write zeros over an assembled disk.
+    WipeDisk {
+        /// Where and whose.
+        #[serde(flatten)]
+        at: Place,
+        /// How much, and how.
+        #[serde(flatten)]
+        transfer: Transfer,
+    },
+    /// Write an image to an assembled disk.
+    ImageDisk {
+        /// Where and whose.
+        #[serde(flatten)]
+        at: Place,
+        /// What is read.
+        image: Image,
+        /// How much, and how.
+        #[serde(flatten)]
+        transfer: Transfer,
+    },
     /// Change the configuration.
     Configure {
         /// What to change.
@@ -226,6 +264,38 @@ pub enum Step {
         /// What to change.
         apply: Vec<Change>,
     },
+}
+
+/// What is written to a disk, from its beginning on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Transfer {
+    /// How much, in bytes.
+    pub bytes: u64,
+    /// Whether the disk is new, so that nothing is lost by it. Otherwise it cannot be undone.
+    pub fresh: bool,
+    /// What is taken out of use when it is done.
+    pub uses: Vec<Places>,
+    /// How it is done.
+    #[serde(flatten)]
+    pub pace: Pace,
+}
+
+/// How a transfer is done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// How much is written in a second, at most.
+    pub limit: Option<Mebibytes>,
+    /// Whether what was written is read again and compared.
+    pub verify: bool,
+}
+
+/// A file or device on a node that is no disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Image {
+    /// UUID of the node.
+    pub node: String,
+    /// Absolute path.
+    pub path: String,
 }
 
 /// A disk on a node.
@@ -266,6 +336,21 @@ impl Place {
     /// The node to ask.
     pub(crate) fn on<'n, N: Nodes>(&self, nodes: &'n N) -> Result<&'n N::Node> {
         nodes.node(&self.node)
+    }
+
+    /// The disk, for the node.
+    pub fn target(&self) -> Target<'_> {
+        Target::new(&self.disk, &self.instance)
+    }
+
+    /// The disk alone, on the instance's primary node.
+    pub(crate) fn alone(self) -> Places {
+        Places {
+            node: self.node,
+            role: Role::Primary,
+            instance: self.instance,
+            disks: vec![*self.disk],
+        }
     }
 }
 
@@ -331,6 +416,11 @@ impl Step {
             Self::CreateDisk { at, .. } => Self::RemoveDisk {
                 at,
                 record: Vec::new(),
+            },
+            // The volumes were there before.
+            Self::MirrorDisk { at, .. } => Self::ShutdownDisks {
+                at: at.alone(),
+                was_active: false,
             },
             Self::AssembleDisks { at, fresh: true } => Self::ShutdownDisks {
                 at,
@@ -422,7 +512,19 @@ impl Step {
             | Self::AwaitPeers { .. }
             | Self::AwaitSync { .. }
             | Self::SetInfo { before: None, .. } => return Undo::Nothing,
-            Self::RemoveDisk { .. } | Self::GrowDisk { .. } | Self::Commit { .. } => return Undo::Never,
+            Self::CopyDisk { transfer, .. }
+            | Self::WipeDisk { transfer, .. }
+            | Self::ImageDisk { transfer, .. }
+                if transfer.fresh =>
+            {
+                return Undo::Nothing;
+            }
+            Self::RemoveDisk { .. }
+            | Self::GrowDisk { .. }
+            | Self::CopyDisk { .. }
+            | Self::WipeDisk { .. }
+            | Self::ImageDisk { .. }
+            | Self::Commit { .. } => return Undo::Never,
         };
         Undo::Step(Box::new(step))
     }
@@ -441,6 +543,9 @@ impl Step {
             | Self::GrowDisk { at, .. }
             | Self::RenameDisk { at, .. }
             | Self::SnapshotDisk { at, .. } => vec![&at.node],
+            Self::WipeDisk { at, .. } | Self::MirrorDisk { at, .. } => vec![&at.node],
+            Self::CopyDisk { from, to, .. } => vec![&from.node, &to.node],
+            Self::ImageDisk { at, image, .. } => vec![&at.node, &image.node],
             Self::SetInfo { label, .. } => vec![&label.at.node],
             Self::AssembleDisks { at, .. }
             | Self::ShutdownDisks { at, .. }
@@ -455,6 +560,26 @@ impl Step {
             }
             Self::Try { attempt, .. } => attempt.nodes(),
             Self::Configure { .. } | Self::Commit { .. } => Vec::new(),
+        }
+    }
+
+    /// Whether the node may write to disks from then on.
+    pub(crate) fn gives_disks(&self) -> bool {
+        match self {
+            Self::AssembleDisks { at, .. } => at.role != Role::Secondary,
+            Self::OpenDisks { .. } | Self::TakeOver { .. } => true,
+            Self::Try { attempt, .. } => attempt.gives_disks(),
+            _ => false,
+        }
+    }
+
+    /// What it writes to a disk, and how, if that is what it does. It takes long, and is gone on with where it stopped.
+    pub fn transfer(&self) -> Option<&Transfer> {
+        match self {
+            Self::CopyDisk { transfer, .. }
+            | Self::WipeDisk { transfer, .. }
+            | Self::ImageDisk { transfer, .. } => Some(transfer),
+            _ => None,
         }
     }
 
@@ -559,6 +684,10 @@ impl std::fmt::Display for Step {
                 instance, from, to, ..
             } => write!(f, "rename link {instance}:{from} to {instance}:{to}"),
             Self::Commit { apply } if apply.is_empty() => f.write_str("keep what was done"),
+            Self::MirrorDisk { at, .. } => write!(f, "make {at} a mirror"),
+            Self::CopyDisk { from, to, .. } => write!(f, "copy {from} to {}", to.disk),
+            Self::WipeDisk { at, .. } => write!(f, "wipe {at}"),
+            Self::ImageDisk { at, image, .. } => write!(f, "write {} to {at}", image.path),
             Self::Configure { .. } | Self::Commit { .. } => f.write_str("update the configuration"),
         }
     }

@@ -15,6 +15,7 @@
 //! the operation is then *interrupted*, and stays as it is until another process [adopts](Store::adopt) it.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::change::{self, Change};
@@ -94,6 +95,24 @@ impl Store {
             match neighbours.after {
                 Some(_) => Ok(()),
                 None => close(transaction, operation, &Outcome::Done),
+            }
+        })
+    }
+
+    /// Records how far step `index`, which is being done, has come: whoever goes on with it begins there. A power cut may take it back, so what it
+    /// tells must be true for good, and what is done twice must do no harm.
+    pub fn step_progress(&self, operation: &str, index: usize, progress: &Value) -> Result<()> {
+        self.write(Durability::Process, |transaction| {
+            expect(transaction, operation, "go on with a step", |state| {
+                state == State::Running
+            })?;
+            let progress = to_json("progress of operation", operation, progress)?;
+            let changed = transaction
+                .prepare_cached("UPDATE step SET progress = ?3 WHERE operation = ?1 AND position = ?2")?
+                .execute(params![operation, index as i64, progress])?;
+            match changed {
+                0 => Err(wrong_step(operation, index)),
+                _ => Ok(()),
             }
         })
     }

@@ -30,4 +30,5 @@ pub use journal::HISTORY;
 pub use lock::{Holder, Interruption};
 pub use operation::{Filter, OperationRecord, Outcome, PlannedStep, State, StepRecord, StepState};
 pub use owner::Owner;
+pub use read::objects_read;
 pub use store::Store;

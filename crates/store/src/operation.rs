@@ -70,6 +70,8 @@ pub struct StepRecord {
     pub data: Value,
     /// What became of it.
     pub state: StepState,
+    /// How far it came, if it takes long and told.
+    pub progress: Option<Value>,
 }
 
 impl fmt::Debug for PlannedStep {
@@ -207,13 +209,17 @@ impl OperationRecord {
 }
 
 fn steps(connection: &Connection, operation: &str) -> Result<Vec<StepRecord>> {
-    let mut select = connection
-        .prepare_cached("SELECT name, state, data FROM step WHERE operation = ?1 ORDER BY position")?;
+    let mut select = connection.prepare_cached(
+        "SELECT name, state, data, progress FROM step WHERE operation = ?1 ORDER BY position",
+    )?;
     let mut rows = select.query([operation])?;
     let mut steps = Vec::new();
     while let Some(row) = rows.next()? {
         let data: String = row.get("data")?;
+        let progress: Option<String> = row.get("progress")?;
+        let progress = progress.map(|progress| parse("progress of operation", operation, &progress));
         steps.push(StepRecord {
+            progress: progress.transpose()?,
             name: row.get("name")?,
             state: row.get("state")?,
             data: parse("step of operation", operation, &data)?,

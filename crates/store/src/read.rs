@@ -1,5 +1,7 @@
 //! Reading objects, by key wherever it can be.
 
+use std::cell::Cell;
+
 use gnt_config::{Cluster, Disk, Instance, Node, NodeGroup, Settings};
 use rusqlite::{Connection, OptionalExtension, Params};
 use serde::Serialize;
@@ -176,6 +178,18 @@ impl Store {
         self.read(|connection| text(connection, "SELECT disk FROM volume WHERE key = ?1", [key]))
     }
 
+    /// UUIDs of the disks that have a volume in a directory: `dir` is what comes before the last slash of one's
+    /// [key](Disk::volume_keys).
+    pub fn owners_of_volumes_in(&self, dir: &str) -> Result<Vec<String>> {
+        self.read(|connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT DISTINCT disk FROM volume WHERE key > ?1 || '/' AND key < ?1 || '0' ORDER BY disk",
+            )?;
+            let disks = select.query_map([dir], |row| row.get(0))?;
+            Ok(disks.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
     fn named<T: Stored>(&self, name_or_uuid: &str) -> Result<Option<T>> {
         self.read(|connection| {
             select_one(
@@ -185,6 +199,16 @@ impl Store {
             )
         })
     }
+}
+
+thread_local! {
+    static READ: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many nodes, groups, instances and disks this thread has read from stores: what an operation reads must not depend on how large
+/// the cluster is.
+pub fn objects_read() -> u64 {
+    READ.get()
 }
 
 /// Objects of one kind; `clause` is what comes behind the table's name.
@@ -199,6 +223,7 @@ pub(crate) fn select<T: Stored>(
     while let Some(row) = rows.next()? {
         let (uuid, data): (String, String) = (row.get(0)?, row.get(1)?);
         objects.push(parse(T::KIND, &uuid, &data)?);
+        READ.set(READ.get() + 1);
     }
     Ok(objects)
 }

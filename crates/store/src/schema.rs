@@ -9,7 +9,7 @@ use rusqlite_migration::{M, Migrations};
 pub(crate) const APPLICATION_ID: i32 = 0x676e_7464;
 
 /// Every migration so far; the schema version of a database is the number of those that were applied to it.
-const STEPS: &[M] = &[M::up(VERSION_1), M::up(SHARED_LOCKS)];
+const STEPS: &[M] = &[M::up(VERSION_1), M::up(SHARED_LOCKS), M::up(STEP_PROGRESS)];
 
 pub(crate) const MIGRATIONS: Migrations = Migrations::from_slice(STEPS);
 
@@ -145,3 +145,5 @@ ALTER TABLE shared_lock RENAME TO lock;
 CREATE INDEX lock_of_operation ON lock (operation);
 CREATE UNIQUE INDEX lock_alone ON lock (name) WHERE exclusive;
 ";
+/// How far a step that takes long has come.
+const STEP_PROGRESS: &str = "ALTER TABLE step ADD COLUMN progress TEXT;";

@@ -327,18 +327,18 @@ fn files_that_are_no_disks_are_read_too() {
     let bytes = noise(8, 70_000);
     file.write_all_at(&bytes, MIB).unwrap();
     let size = MIB + 70_000;
-    assert_eq!(file_size(&path).unwrap(), size);
+    assert_eq!(image_size(&world.host, &path).unwrap(), size);
     assert_eq!(
-        read_file(&path, 0, size).unwrap(),
+        read_image(&world.host, &path, 0, size).unwrap(),
         [zeros(0, MIB), data(MIB, bytes)]
     );
-    let error = read_file(&world.path(""), 0, 1).unwrap_err();
+    let error = read_image(&world.host, &world.path(""), 0, 1).unwrap_err();
     assert!(
         told(&error).contains("is neither a block device nor a regular file"),
         "{}",
         told(&error)
     );
-    let error = read_file(&world.path("missing"), 0, 1).unwrap_err();
+    let error = read_image(&world.host, &world.path("missing"), 0, 1).unwrap_err();
     assert_eq!(error.kind(), crate::ErrorKind::NotFound);
 }
 

@@ -4,11 +4,13 @@ pub(crate) mod activate;
 pub(crate) mod add;
 pub(crate) mod cluster;
 pub(crate) mod config_data;
+pub(crate) mod convert;
 pub(crate) mod deactivate;
 pub(crate) mod documents;
 pub(crate) mod failover;
 pub(crate) mod group;
 pub(crate) mod grow;
+pub(crate) mod image;
 pub(crate) mod info;
 pub(crate) mod list;
 pub(crate) mod migrate;
@@ -17,11 +19,13 @@ pub(crate) mod node;
 pub(crate) mod operation;
 pub(crate) mod provider;
 pub(crate) mod recreate;
+pub(crate) mod relocate;
 pub(crate) mod remove;
 pub(crate) mod rename;
 pub(crate) mod replace_disks;
 pub(crate) mod snapshot;
 pub(crate) mod verify;
+pub(crate) mod wipe;
 
 use gnt_cmdlib::ops::Subject;
 use serde_json::{Value, json};
@@ -46,6 +50,10 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::Grow(args) => grow::run(&open()?, args).await,
         Command::Modify(args) => modify::run(&open()?, args).await,
         Command::Snapshot(args) => snapshot::run(&open()?, args).await,
+        Command::Move(args) => relocate::run(&open()?, args).await,
+        Command::Convert(args) => convert::run(&open()?, args).await,
+        Command::Wipe(args) => wipe::run(&open()?, args).await,
+        Command::Image(args) => image::run(&open()?, args).await,
         Command::Rename(args) => rename::run(&open()?, args).await,
         Command::ReplaceDisks(args) => replace_disks::run(&open()?, args).await,
         Command::Recreate(args) => recreate::run(&open()?, args).await,

@@ -1,11 +1,14 @@
 //! `snapshot`: copy disks as they are now.
 
+use clap::ArgGroup;
 use gnt_cmdlib::ops::Subject;
-use gnt_cmdlib::ops::snapshot::snapshot;
+use gnt_cmdlib::ops::snapshot::{remove_snapshot, restore, snapshot};
 use gnt_cmdlib::step::Step;
 use gnt_config::Disk;
 use serde_json::{Value, json};
 
+use crate::args::PaceArgs;
+use crate::commands::changed;
 use crate::context::Context;
 use crate::disk_arg;
 use crate::failure::Failure;
@@ -22,13 +25,17 @@ N is a disk's index, name or UUID. What is behind the colon may be left out:
   N:snapshot_name=NAME    name of the snapshot's volume; by default that of the disk's with .snap behind it
   N:snapshot_size=SIZE    room for what will differ, where that must be given; by default as much as the disk has
 
+A disk that is not in use can be made again what its snapshot is, which stays. SNAPSHOT is its name or UUID.
+
 Examples:
   gnt-disk snapshot web1 --disk 0
-  gnt-disk snapshot web1 --disk 0:snapshot_name=before-upgrade";
+  gnt-disk snapshot web1 --disk 0:snapshot_name=before-upgrade
+  gnt-disk snapshot web1 --restore 0:before-upgrade
+  gnt-disk snapshot web1 --remove before-upgrade";
 
-/// Copy disks as they are now to volumes of their own
+/// Copy disks as they are now to volumes of their own; restore and remove such snapshots
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = HELP)]
+#[command(after_long_help = HELP, group = ArgGroup::new("deed").required(true))]
 pub(crate) struct Args {
     /// Name or UUID of the instance
     instance: String,
@@ -36,15 +43,42 @@ pub(crate) struct Args {
     #[arg(
         long = "disk",
         value_name = "SNAPSHOT",
-        required = true,
+        group = "deed",
         allow_hyphen_values = true
     )]
     disks: Vec<String>,
+    /// Make disk N what the snapshot is
+    #[arg(long, value_name = "N:SNAPSHOT", group = "deed", allow_hyphen_values = true)]
+    restore: Option<String>,
+    /// Remove a snapshot with its data
+    #[arg(long, value_name = "SNAPSHOT", group = "deed")]
+    remove: Option<String>,
+    #[command(flatten)]
+    pace: PaceArgs,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
-    let requests = disk_arg::snapshots(&args.disks)?;
     let name = Subject::load(&context.store, &args.instance)?.instance.name;
+    let pace = args.pace.pace()?;
+    if let Some(restored) = &args.restore {
+        let Some((disk, snapshot)) = restored.rsplit_once(':') else {
+            return Err(
+                Failure::usage(format!("--restore {restored}: no snapshot is named"))
+                    .with_hint("say --restore N:SNAPSHOT, such as 0:before-upgrade"),
+            );
+        };
+        let done = context
+            .operate(async |engine| restore(engine, &name, disk, snapshot, pace).await)
+            .await?;
+        return changed(context, &done, &name);
+    }
+    if let Some(snapshot) = &args.remove {
+        let done = context
+            .operate(async |engine| remove_snapshot(engine, &name, snapshot).await)
+            .await?;
+        return changed(context, &done, &name);
+    }
+    let requests = disk_arg::snapshots(&args.disks)?;
     let done = context
         .operate(async |engine| snapshot(engine, &name, &requests).await)
         .await?;

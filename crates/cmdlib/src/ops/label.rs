@@ -32,11 +32,20 @@ impl Subject {
             node: node.clone(),
             ..self.clone()
         };
+        let name = &self.instance.name;
         let mut steps = Vec::new();
         for disk in &self.disks {
-            steps.extend(moved.relabel(disk, None)?);
+            for node in moved.nodes_of(disk) {
+                if self.offline.contains_key(node) {
+                    continue;
+                }
+                let tell = Step::SetInfo {
+                    label: moved.label(node, name, disk)?,
+                    before: Some(Box::new(self.label(node, name, disk)?)),
+                };
+                steps.push(tell.or_warn(format!("{disk} of {name} does not know its new node")));
+            }
         }
-        steps.retain(|step| !step.nodes().iter().any(|node| self.offline.contains_key(*node)));
         Ok(steps)
     }
 

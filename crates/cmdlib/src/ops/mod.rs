@@ -5,16 +5,19 @@ pub mod activate;
 pub mod add;
 pub mod cluster;
 mod configuration;
+pub mod convert;
 pub mod evacuate;
 pub mod failover;
 pub mod group;
 pub mod grow;
+pub mod image;
 pub(crate) mod label;
 mod layout;
 pub mod migrate;
 pub mod modify;
 pub mod node;
 pub mod recreate_disks;
+pub mod relocate;
 pub mod remove;
 pub mod rename;
 pub mod replace_disks;
@@ -22,6 +25,7 @@ mod room;
 mod route;
 pub mod snapshot;
 pub mod sync;
+pub mod wipe;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -183,6 +187,33 @@ impl Subject {
             instance: self.instance.name.clone(),
             disks: disks.collect::<Result<_>>()?,
         })
+    }
+
+    /// The same instance with other disks.
+    pub(crate) fn with_disks(&self, disks: Vec<Disk>) -> Self {
+        Self {
+            disks,
+            ..self.clone()
+        }
+    }
+
+    /// The same disks without their places in the instance: put into use, they are only looked at, and nothing links to them.
+    pub(crate) fn unplaced(&self) -> Self {
+        self.with_disks(self.disks.iter().map(label::detached).collect())
+    }
+
+    /// The same instance with one of its disks, [unplaced](Self::unplaced).
+    pub(crate) fn alone(&self, index: usize) -> Self {
+        let disks = self.disks.iter().skip(index).take(1);
+        self.with_disks(disks.cloned().collect()).unplaced()
+    }
+
+    /// A detached disk on each node that has something of it.
+    pub(crate) fn homes(&self, disk: &Disk) -> Result<Vec<Place>> {
+        match disk.all_nodes().is_empty() && !disk.nodes.is_empty() {
+            true => disk.nodes.iter().map(|node| self.place_on(node, disk)).collect(),
+            false => self.halves(disk),
+        }
     }
 
     /// The disk on each node that has something of it, the secondary node first.

@@ -75,6 +75,7 @@ pub async fn modify<N: Nodes>(
             let mut plan = Plan {
                 loose: store.detached_disks()?,
                 subject,
+                made: Vec::new(),
                 steps: Vec::new(),
                 removals: Vec::new(),
             };
@@ -99,6 +100,8 @@ struct Plan {
     subject: Subject,
     /// The disks that can be attached then.
     loose: Vec<Disk>,
+    /// The disks that the steps make; some may have been taken away again, and are removed at the end.
+    made: Vec<Disk>,
     steps: Vec<Step>,
     /// What cannot be undone.
     removals: Vec<Step>,
@@ -128,6 +131,7 @@ impl Plan {
             subject: &self.subject,
             template,
             secondary: secondary.as_deref(),
+            others: &self.made,
             file_driver: self.file_driver(),
             file_storage_dir: None,
         };
@@ -141,6 +145,7 @@ impl Plan {
                 });
             }
             self.steps.extend(new.steps(&self.subject)?);
+            self.made.push(new.disk.clone());
             self.insert(at, new.disk, true)?;
         }
         Ok(())
@@ -174,19 +179,7 @@ impl Plan {
 
     fn attach<N: Nodes>(&mut self, at: Option<usize>, key: &str, store: &Store, nodes: &N) -> Result<()> {
         let at = self.position(at)?;
-        let named = |disk: &Disk| disk.name.as_deref() == Some(key);
-        let by_uuid = self.loose.iter().position(|disk| disk.uuid == key);
-        let found = by_uuid.or_else(|| self.loose.iter().position(named));
-        let Some(index) = found else {
-            return Err(Error::NoDetachedDisk { disk: key.to_owned() });
-        };
-        if by_uuid.is_none() && self.loose[index + 1..].iter().any(named) {
-            return Err(Error::Unfit {
-                what: format!("several detached disks are called {key}"),
-                hint: "name the disk by its UUID: 'gnt-disk list --detached' shows it",
-            });
-        }
-        let disk = self.loose.remove(index);
+        let disk = self.loose.remove(index_of_detached(&self.loose, key)?);
         ensure_idle(store, &disk)?;
         let primary = &self.subject.node;
         if !disk.nodes.is_empty() && !disk.nodes.contains(&primary.uuid) {
@@ -425,12 +418,38 @@ impl Plan {
 
 /// Refuses a disk that an operation on another instance is about to remove, or has not finished making: it is listed as detached until
 /// then. An operation is planned before it detaches anything, so one that is not seen here has not begun when the disk is attached.
+/// The place of the disk with this name or UUID among those that are detached.
+fn index_of_detached(loose: &[Disk], key: &str) -> Result<usize> {
+    let named = |disk: &Disk| disk.name.as_deref() == Some(key);
+    let by_uuid = loose.iter().position(|disk| disk.uuid == key);
+    let found = by_uuid.or_else(|| loose.iter().position(named));
+    let Some(index) = found else {
+        return Err(Error::NoDetachedDisk { disk: key.to_owned() });
+    };
+    if by_uuid.is_none() && loose[index + 1..].iter().any(named) {
+        return Err(Error::Unfit {
+            what: format!("several detached disks are called {key}"),
+            hint: "name the disk by its UUID: 'gnt-disk list --detached' shows it",
+        });
+    }
+    Ok(index)
+}
+
+/// The detached disk with this name or UUID, if no operation is at it.
+pub(crate) fn find_detached(store: &Store, key: &str) -> Result<Disk> {
+    let mut loose = store.detached_disks()?;
+    let disk = loose.remove(index_of_detached(&loose, key)?);
+    ensure_idle(store, &disk)?;
+    Ok(disk)
+}
+
 fn ensure_idle(store: &Store, disk: &Disk) -> Result<()> {
     for record in store.operations(Filter::Unfinished)? {
         let mut steps = record.steps.iter();
         let works_on_it = steps.any(|step| match serde_json::from_value(step.data.clone()) {
             Ok(Step::RemoveDisk { at, .. }) => at.disk.uuid == disk.uuid,
             Ok(Step::SnapshotDisk { snapshot, .. }) => snapshot.uuid == disk.uuid,
+            Ok(Step::CopyDisk { from, .. }) => from.disk.uuid == disk.uuid,
             _ => false,
         });
         if works_on_it {

@@ -40,7 +40,8 @@ impl Route {
                 });
             }
             (Mirror::Internal, named) => {
-                let secondary = find_node(store, &secondary(subject)?)?;
+                let secondary = subject.secondary()?.unwrap_or_default();
+                let secondary = find_node(store, secondary)?;
                 if named.is_some_and(|named| named.uuid != secondary.uuid) {
                     return Err(Error::Unfit {
                         what: format!(
@@ -139,24 +140,5 @@ impl Mirror {
             ),
         };
         Err(Error::Unfit { what, hint })
-    }
-}
-
-/// The node that has the other halves of all disks.
-fn secondary(subject: &Subject) -> Result<String> {
-    let primary = subject.node.uuid.as_str();
-    let mut others: Vec<&str> = subject.disks.iter().flat_map(Disk::all_nodes).collect();
-    others.retain(|node| *node != primary);
-    others.sort_unstable();
-    others.dedup();
-    match others[..] {
-        [secondary] => Ok(secondary.to_owned()),
-        _ => Err(Error::Unfit {
-            what: format!(
-                "the disks of instance {} do not all have the same secondary node",
-                subject.instance.name
-            ),
-            hint: "'gnt-disk replace-disks' gives a disk another secondary node",
-        }),
     }
 }

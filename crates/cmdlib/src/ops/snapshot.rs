@@ -9,9 +9,11 @@ use crate::error::{Error, Result};
 use crate::ids::Ids;
 use crate::kind::Kind;
 use crate::node::Node;
+use crate::ops::modify::find_detached;
+use crate::ops::remove::removal;
 use crate::ops::{Subject, ids, name_of};
 use crate::saga::{Engine, Nodes, Report};
-use crate::step::Step;
+use crate::step::{Pace, Step, Transfer};
 
 /// A wish for a snapshot of one disk.
 #[derive(Debug, Clone)]
@@ -66,6 +68,86 @@ pub async fn snapshot<N: Nodes>(
                 steps.extend(subject.relabel(&snapshot, None)?);
             }
             Ok(steps)
+        })
+        .await
+}
+
+/// Makes a disk, named by index, name or UUID, of an instance that does not use it what a snapshot of it is; the snapshot stays. It is the
+/// detached disk with that name or UUID. Only what differs is written. If the disk has grown since, what is behind the snapshot's end stays.
+pub async fn restore<N: Nodes>(
+    engine: &Engine<'_, N>,
+    instance: &str,
+    disk: &str,
+    snapshot: &str,
+    pace: Pace,
+) -> Result<Report> {
+    let instance = &name_of(engine.store, instance)?;
+    engine
+        .run(Kind::RestoreSnapshot, &[instance], async |begun| {
+            let subject = Subject::load(engine.store, instance)?;
+            subject.ensure_inactive()?;
+            let index = subject.index_of(disk)?;
+            let snapshot = find_detached(engine.store, snapshot)?;
+            if !HAVE_SNAPSHOTS.contains(snapshot.dev_type.template()) {
+                return Err(Error::Unfit {
+                    what: format!("{snapshot} is no snapshot"),
+                    hint: "'gnt-disk list --detached' shows the detached disks",
+                });
+            }
+            let subject = subject.alone(index);
+            subject.ensure_in_reach(begun.nodes, &subject.disks)?;
+            let mut steps = Vec::new();
+            for disk in &subject.disks {
+                if snapshot.size > disk.size {
+                    return Err(Error::TooSmall {
+                        disk: disk.to_string(),
+                        instance: instance.clone(),
+                        has: disk.size,
+                        what: snapshot.to_string(),
+                        needs: snapshot.size.bytes(),
+                    });
+                }
+                let Some(from) = subject.homes(&snapshot)?.pop() else {
+                    continue;
+                };
+                subject.reach(begun.nodes, &from.node)?;
+                let to = subject.place(disk)?;
+                let mut uses = subject.places()?;
+                uses.push(from.clone().alone());
+                let transfer = Transfer {
+                    bytes: snapshot.size.bytes(),
+                    fresh: false,
+                    uses,
+                    pace,
+                };
+                steps.extend(transfer.assembled());
+                steps.push(Step::CopyDisk { from, to, transfer });
+            }
+            Ok(steps)
+        })
+        .await
+}
+
+/// Removes a snapshot: the detached disk with that name or UUID, and its data.
+pub async fn remove_snapshot<N: Nodes>(
+    engine: &Engine<'_, N>,
+    instance: &str,
+    snapshot: &str,
+) -> Result<Report> {
+    let instance = &name_of(engine.store, instance)?;
+    engine
+        .run(Kind::RemoveSnapshot, &[instance], async |begun| {
+            let subject = Subject::load(engine.store, instance)?;
+            let snapshot = find_detached(engine.store, snapshot)?;
+            let homes = subject.homes(&snapshot)?;
+            for at in &homes {
+                subject.reach(begun.nodes, &at.node)?;
+            }
+            Ok(removal(
+                homes,
+                Vec::new(),
+                vec![Change::RemoveDisk(snapshot.uuid.clone())],
+            ))
         })
         .await
 }

@@ -9,7 +9,7 @@ use gnt_config::{LogicalId, Mebibytes};
 use crate::error::{Error, Result};
 use crate::node::{Node, Role};
 use crate::saga::{AssembledDisk, Nodes};
-use crate::step::{Place, Places, Step};
+use crate::step::{Place, Places, Step, Transfer};
 
 /// Between two looks at a synchronisation.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -121,6 +121,15 @@ pub(super) async fn act<N: Nodes>(
                 .await
                 .map(drop)?;
         }
+        Step::MirrorDisk { at, info } => at
+            .on(nodes)?
+            .create(&at.disk, &at.instance, info)
+            .await
+            .map(drop)?,
+        // What comes before has a course of its own.
+        Step::CopyDisk { transfer, .. }
+        | Step::WipeDisk { transfer, .. }
+        | Step::ImageDisk { transfer, .. } => release(nodes, transfer).await?,
         Step::ChangePeer { at, .. } => assemble_halves(nodes, at).await?,
         Step::CheckData { at, mirrored } => check_data(nodes, at, *mirrored).await?,
         Step::AwaitPeers { at } => nodes.node(&at.node)?.wait_sync(&at.targets()).await.map(drop)?,
@@ -241,6 +250,16 @@ async fn assemble<N: Nodes>(nodes: &N, at: &Places) -> Result<Vec<AssembledDisk>
     Ok(all)
 }
 
+/// Takes out of use what was put into use for a transfer.
+async fn release<N: Nodes>(nodes: &N, transfer: &Transfer) -> Result<()> {
+    for at in transfer.uses.iter().rev() {
+        for disk in &at.disks {
+            nodes.node(&at.node)?.shutdown(disk, &at.instance).await?;
+        }
+    }
+    Ok(())
+}
+
 async fn shutdown<N: Nodes>(nodes: &N, at: &Place) -> Result<()> {
     at.on(nodes)?.shutdown(&at.disk, &at.instance).await?;
     Ok(())
@@ -319,6 +338,13 @@ pub(super) async fn look<N: Nodes>(nodes: &N, step: &Step) -> Trace {
         }
         // Its changes are made in the transaction that records it as done.
         Step::Commit { .. } => Trace::Nothing,
+        Step::CopyDisk { to: at, transfer, .. }
+        | Step::WipeDisk { at, transfer }
+        | Step::ImageDisk { at, transfer, .. } => {
+            let left = release(nodes, transfer).await.is_err();
+            let left = if left { ", and it may be attached" } else { "" };
+            Trace::Part(format!("a part of what was on {at} may be overwritten{left}"))
+        }
         _ => Trace::Unknown,
     }
 }

@@ -143,7 +143,9 @@ async fn finish<N: Nodes>(
     steps: &[Step],
     record: &OperationRecord,
 ) -> Result<Report> {
-    Run { held, steps }.finish(record.next_step()).await
+    let next = record.next_step();
+    let progress = record.steps.get(next).and_then(|step| step.progress.as_ref());
+    Run { held, steps }.finish(next, progress).await
 }
 
 async fn abort<N: Nodes>(held: &Held<'_, '_, N>, steps: &[Step], record: &OperationRecord) -> Result<Report> {

@@ -1,11 +1,13 @@
 //! The steps of one operation, forward and backward.
 
 use gnt_store::{Outcome, StepRecord, StepState, Store};
+use serde_json::Value;
 
 use crate::error::{Error, Result, chain};
 use crate::saga::act::{Trace, act, look};
 use crate::saga::held::Held;
-use crate::saga::{Event, Nodes, Report};
+use crate::saga::transfer::{Course, transfer};
+use crate::saga::{AssembledDisk, Event, Nodes, Report};
 use crate::step::{Step, Undo};
 
 /// An operation with its steps.
@@ -44,11 +46,11 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
 
     /// Does the steps from `from` on.
     pub(super) async fn forward(&self, from: usize) -> Result<Report> {
-        self.forward_resumed(from, false).await
+        self.forward_resumed(from, 0, false).await
     }
 
-    /// Does the steps from `from` on, of which another process may have begun the first.
-    pub(super) async fn finish(&self, from: usize) -> Result<Report> {
+    /// Does the steps from `from` on, of which another process may have begun the first, and come as far as `progress`.
+    pub(super) async fn finish(&self, from: usize, progress: Option<&Value>) -> Result<Report> {
         if let Some(step) = self.steps.get(from)
             && !step.is_repeatable()
             && let Undo::Step(undo) = step.undo()
@@ -56,18 +58,52 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
             // It may not have been begun, and there be nothing to undo; if it cannot be done again, that tells.
             let _ = self.act_undo(&undo).await;
         }
-        self.forward_resumed(from, true).await
+        if let Some(step) = self.steps.get(from)
+            && step.transfer().is_some()
+            && let Err(error) = self.assemble_again(from).await
+        {
+            return Err(self.unwind(from, error, false).await);
+        }
+        let begun = progress.and_then(Value::as_u64).unwrap_or_default();
+        self.forward_resumed(from, begun, true).await
     }
 
-    async fn forward_resumed(&self, from: usize, resumed: bool) -> Result<Report> {
+    /// What was put into use for a transfer may no longer be: the node may have been started anew since.
+    async fn assemble_again(&self, transfer: usize) -> Result<()> {
+        let before = self.steps[..transfer].iter().rev();
+        let before = before.skip_while(|step| step.transfer().is_some());
+        let uses = before.take_while(|step| matches!(step, Step::AssembleDisks { .. }));
+        for step in uses.collect::<Vec<_>>().into_iter().rev() {
+            act(&self.held.nodes, step, &|_| {}).await?;
+        }
+        Ok(())
+    }
+
+    /// Does a step, of which so many bytes are done if it is a transfer.
+    async fn act(&self, index: usize, begun: u64) -> Result<Vec<AssembledDisk>> {
+        let step = &self.steps[index];
+        let Some(total) = step.transfer().map(|transfer| transfer.bytes) else {
+            let syncing = |progress| self.tell(Event::Syncing(step, progress));
+            return act(&self.held.nodes, step, &syncing).await;
+        };
+        let mut course = Course::new(begun, |done| {
+            self.store().step_progress(&self.held.id, index, &done.into())?;
+            self.tell(Event::Progress { step, done, total });
+            Ok(())
+        });
+        transfer(&self.held.nodes, step, &mut course).await?;
+        act(&self.held.nodes, step, &|_| {}).await
+    }
+
+    async fn forward_resumed(&self, from: usize, begun: u64, resumed: bool) -> Result<Report> {
         let mut report = Report {
             operation: Some(self.held.id.clone()),
             ..Report::default()
         };
+        let mut done = begun;
         for (index, step) in self.steps.iter().enumerate().skip(from) {
             self.tell(Event::Starting(step));
-            let syncing = |progress| self.tell(Event::Syncing(step, progress));
-            match act(&self.held.nodes, step, &syncing).await {
+            match self.act(index, std::mem::take(&mut done)).await {
                 Ok(assembled) => report.note(assembled),
                 Err(error) if step.is_optional() => report.warnings.push(step.do_without(&error)),
                 Err(error) => {
@@ -203,6 +239,7 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
         };
         match (look(&self.held.nodes, step).await, failed) {
             (Trace::Nothing, _) => Ok(Undone::Entirely(None)),
+            (Trace::Unknown, Some(error)) if self.is_contested(index) => Err(error),
             (Trace::Unknown, Some(error)) => Ok(Undone::Partly(format!(
                 "something may be left: {}",
                 chain(&error)
@@ -216,6 +253,16 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
                 Ok(Undone::Not)
             }
         }
+    }
+
+    /// Whether the step gives disks to a node that another node gets back when the operation is undone: both must not have them.
+    fn is_contested(&self, index: usize) -> bool {
+        let step = &self.steps[index];
+        let is_given_back = |earlier: &Step| match earlier.undo() {
+            Undo::Step(undo) => undo.gives_disks() && undo.nodes() != step.nodes(),
+            _ => false,
+        };
+        step.gives_disks() && self.steps[..index].iter().any(is_given_back)
     }
 
     async fn act_undo(&self, undo: &Step) -> Result<()> {

@@ -527,6 +527,12 @@ impl View<'_> {
         Ok(&self.volume(disk)?.data)
     }
 
+    fn image(&mut self, path: &str) -> NodeResult<&(Bytes, u64)> {
+        let missing = FileStorageError::NotFound { path: path.into() };
+        let machine = self.machine();
+        machine.images.get(path).ok_or_else(|| storage(missing))
+    }
+
     /// Writes to an assembled disk, or to the devices of a mirror that is primary.
     fn write(&mut self, disk: &Disk, write: impl Fn(&mut Bytes)) -> NodeResult<()> {
         if is_mirror(disk) {
@@ -854,6 +860,18 @@ impl Node for SimNode {
     async fn checksum(&self, disk: &Disk, _instance: &str, offset: u64, length: u64) -> NodeResult<[u8; 32]> {
         self.on_disk("checksum", disk, |view, _| {
             Ok(view.data(disk)?.checksum(offset, length))
+        })
+        .await
+    }
+
+    async fn image_size(&self, path: &str) -> NodeResult<u64> {
+        self.call(format!("size of image {path}"), |view, _| Ok(view.image(path)?.1))
+            .await
+    }
+
+    async fn read_image(&self, path: &str, offset: u64, length: u64) -> NodeResult<Vec<Piece>> {
+        self.call(format!("read image {path}"), |view, _| {
+            Ok(view.image(path)?.0.read(offset, length))
         })
         .await
     }

@@ -103,6 +103,8 @@ pub struct Machine {
     pub open: BTreeMap<String, bool>,
     /// What drbd runs here.
     pub minors: BTreeMap<u32, Minor>,
+    /// Files that are no disks, by path, with their sizes.
+    pub images: BTreeMap<String, (Bytes, u64)>,
     /// How much its volume groups hold in all; none if there is always room.
     pub room: Option<Mebibytes>,
 }
@@ -150,6 +152,7 @@ impl World {
         *machine = Machine {
             is_dead: true,
             directories: std::mem::take(&mut machine.directories),
+            images: std::mem::take(&mut machine.images),
             room: machine.room,
             ..Machine::default()
         };

@@ -23,19 +23,31 @@ use crate::ops::add::add;
 use crate::ops::migrate::{cleanup, prepare};
 use crate::ops::modify::{DiskChange, modify};
 use crate::ops::remove::storage_dirs;
+use crate::ops::snapshot::{SnapshotRequest, snapshot};
 use crate::saga::{Engine, Event, Report, node_lock};
 use crate::sim::{Bytes, Crash, Metadata, SimCluster, Volume, World, crash, device_path, key};
 use crate::step::Places;
-use crate::tests::rows::{BYSTANDER, Deed, Edit, INSTANCE, LOOSE, Row, SIZE, Trouble, device, volume};
+use crate::tests::rows::{
+    BYSTANDER, Deed, Edit, IMAGE, INSTANCE, LOOSE, Row, SIZE, SNAPSHOT, Trouble, device, volume,
+};
 use crate::verify::{FindingKind, verify};
 
 /// Names of the nodes. The instance has what only its primary node has on the first, and mirrors on the second.
 pub(super) const NODES: [&str; 3] = ["node1", "node2", "node3"];
+/// Where a volume's number stands a second time: in what is copied after the first piece.
+pub(super) const BEHIND: u64 = 33 << 20;
+/// The number of an image.
+pub(super) const IMAGED: u64 = 1000;
 
 /// A cluster of three nodes.
 pub(super) struct Bench {
     pub(super) store: Store,
     pub(super) cluster: SimCluster,
+    deed: Deed,
+    /// The numbers on the instance's disks.
+    written: Vec<u64>,
+    /// Keys of the volumes whose data the operation overwrites.
+    overwritten: BTreeSet<String>,
 }
 
 /// Everything as it was at one time, but for serial numbers and times.
@@ -48,16 +60,30 @@ pub(super) struct Picture {
 impl Bench {
     /// With nothing on it.
     pub(super) fn empty() -> Self {
+        Self::of(&NODES.map(str::to_owned))
+    }
+
+    /// Nodes of these names, with nothing on them.
+    pub(super) fn of(nodes: &[String]) -> Self {
         let store = Store::in_memory().unwrap();
-        crate::init::init(&store, Path::new("/state"), "cluster", NODES[0]).unwrap();
-        add_nodes(&store);
+        crate::init::init(&store, Path::new("/state"), "cluster", &nodes[0]).unwrap();
+        add_nodes(&store, nodes);
         let cluster = SimCluster::of(&store).unwrap();
-        Self { store, cluster }
+        Self {
+            store,
+            cluster,
+            deed: Deed::Add,
+            written: Vec::new(),
+            overwritten: BTreeSet::new(),
+        }
     }
 
     /// With what the row needs: an instance with three disks, a detached disk, a bystander, and something written to every volume.
     pub(super) fn new(row: &Row) -> Self {
-        let bench = Self::empty();
+        let mut bench = Self {
+            deed: row.deed.clone(),
+            ..Self::empty()
+        };
         bench
             .cluster
             .with_world(|world| (0..9).for_each(|number| world.add_device(&device(number), SIZE)));
@@ -79,6 +105,14 @@ impl Bench {
                 bench.add_loose(row, &engine);
             }
         }
+        if matches!(row.deed, Deed::Restore | Deed::RemoveSnapshot) {
+            let request = SnapshotRequest {
+                disk: "1".to_owned(),
+                name: Some(SNAPSHOT.to_owned()),
+                size: None,
+            };
+            now(snapshot(&engine, INSTANCE, &[request])).unwrap();
+        }
         if row.active {
             now(activate(&engine, INSTANCE)).unwrap();
         }
@@ -90,9 +124,16 @@ impl Bench {
         }
         bench.cluster.with_world(|world| {
             let labels: BTreeSet<_> = world.volumes.values().map(label).collect();
-            let marks: BTreeMap<_, _> = labels.into_iter().zip(1..).collect();
+            let marks: BTreeMap<_, _> = labels.into_iter().zip(1u64..).collect();
             for volume in world.volumes.values_mut() {
-                volume.data = Bytes::marked(marks[&label(volume)]);
+                let mark = marks[&label(volume)];
+                volume.data = Bytes::marked(mark);
+                volume.data.write(BEHIND, &mark.to_le_bytes());
+            }
+            for machine in world.machines.values_mut() {
+                let mut image = Bytes::marked(IMAGED);
+                image.write(BEHIND, &IMAGED.to_le_bytes());
+                machine.images.insert(IMAGE.to_owned(), (image, BEHIND + 8));
             }
         });
         if let Deed::Recreate(_) = row.deed {
@@ -100,7 +141,53 @@ impl Bench {
         }
         row.troubles.iter().for_each(|trouble| bench.make(*trouble));
         bench.cluster.inject(None);
+        bench.written = bench.numbers(0);
+        if let Some(instance) = bench.store.instance(INSTANCE).unwrap() {
+            let disks = bench.store.disks_of(&instance).unwrap();
+            let keys = row
+                .deed
+                .overwritten()
+                .iter()
+                .flat_map(|index| disks[*index].volume_keys());
+            bench.overwritten = keys.collect();
+        }
         bench
+    }
+
+    /// The numbers at an offset of the instance's disks.
+    fn numbers(&self, offset: u64) -> Vec<u64> {
+        let Some(instance) = self.store.instance(INSTANCE).unwrap() else {
+            return Vec::new();
+        };
+        let world = self.cluster.world();
+        let number = |disk: Disk| {
+            let volume = world.volumes.get(&disk.volume_keys()[0])?;
+            Some(volume.data.number(offset))
+        };
+        let disks = self.store.disks_of(&instance).unwrap().into_iter();
+        disks.map(|disk| number(disk).unwrap_or_default()).collect()
+    }
+
+    /// What is on the instance's disks is what the operation was to put there.
+    pub(super) fn assert_written(&self) {
+        let mut expected = self.written.clone();
+        let snapshot = self.store.detached_disks().unwrap();
+        for index in self.deed.overwritten() {
+            expected[*index] = match self.deed {
+                Deed::Image => IMAGED,
+                Deed::Restore => self.cluster.world().volumes[&snapshot[0].volume_keys()[0]]
+                    .data
+                    .mark(),
+                _ => 0,
+            };
+        }
+        if matches!(
+            self.deed,
+            Deed::Convert(_) | Deed::Move | Deed::Wipe | Deed::Image | Deed::Restore
+        ) {
+            assert_eq!(self.numbers(0), expected);
+            assert_eq!(self.numbers(BEHIND), expected);
+        }
     }
 
     /// UUID of a node.
@@ -230,8 +317,14 @@ impl Bench {
             "instances": self.store.instances().unwrap(),
             "disks": self.store.disks().unwrap(),
         });
+        let mut world = self.cluster.world();
+        for key in &self.overwritten {
+            if let Some(volume) = world.volumes.get_mut(key) {
+                volume.data = Bytes::default();
+            }
+        }
         Picture {
-            world: self.cluster.world(),
+            world,
             configuration: normalized(configuration),
         }
     }
@@ -376,7 +469,9 @@ impl Bench {
             all.map(|(_, volume)| (label(volume), volume.data.mark()))
                 .collect()
         };
-        let (written, now) = (data(&before.world), data(&self.cluster.world()));
+        let (written, now) = (data(&before.world), data(&self.picture().world));
+        let is_copy =
+            |data: u64| matches!(self.deed, Deed::Convert(_)) && written.values().any(|w| *w == data);
         let is_adopted = |data: u64| {
             let was = written.iter().find(|(_, written)| **written == data);
             was.is_some_and(|(volume, _)| !now.contains_key(volume))
@@ -388,7 +483,10 @@ impl Bench {
             }
             match written.get(source) {
                 Some(written) => assert_eq!(data, written, "{volume}"),
-                None => assert!(*data == 0 || is_adopted(*data), "{volume} has {data}"),
+                None => assert!(
+                    *data == 0 || is_adopted(*data) || is_copy(*data),
+                    "{volume} has {data}"
+                ),
             }
         }
     }
@@ -494,18 +592,18 @@ pub(super) fn is_adopted_device(volume: &Volume) -> bool {
     MUST_ADOPT.contains(volume.device.template())
 }
 
-/// Two more nodes like the first.
-fn add_nodes(store: &Store) {
+/// More nodes like the first, which is there and gets an address of its own.
+fn add_nodes(store: &Store, names: &[String]) {
     let first = store.nodes().unwrap().remove(0);
-    for (number, name) in (1..).zip(NODES) {
+    for (number, name) in (1..).zip(names) {
         let uuid = match number {
             1 => first.uuid.clone(),
             _ => uuid::Uuid::new_v4().to_string(),
         };
-        let ip = format!("198.51.100.{number}");
+        let ip = format!("198.18.{}.{}", number / 256, number % 256);
         let node = Node {
             uuid,
-            name: name.to_owned(),
+            name: name.clone(),
             primary_ip: ip.clone(),
             secondary_ip: ip,
             ..first.clone()
@@ -546,7 +644,8 @@ impl<'r> Benches<'r> {
 
     pub(super) fn give_back(&mut self, bench: Bench, before: Picture) {
         bench.cluster.inject(None);
-        if bench.picture() == before {
+        // What was overwritten is not in the picture.
+        if bench.overwritten.is_empty() && bench.picture() == before {
             self.spare = Some((bench, before));
         }
     }
@@ -574,6 +673,7 @@ fn describe(event: Event<'_>) -> String {
         Event::Starting(step) => format!("start: {step}"),
         Event::Syncing(step, progress) => format!("{step}: {}%", progress.percent),
         Event::Acted(step) => format!("acted: {step}"),
+        Event::Progress { step, done, .. } => format!("{done} bytes: {step}"),
         Event::Recorded(step) => format!("recorded: {step}"),
         Event::Failed(step, error) => format!("failed: {step}: {error}"),
         Event::Undoing(step) => format!("undo: {step}"),

@@ -56,15 +56,18 @@ impl Recovery {
         match (self, crashed, result) {
             // A removal or a growth had begun.
             (_, _, Ok(Report { warnings, .. }))
-                if warnings
-                    .iter()
-                    .any(|w| w.contains("may be damaged") || w.contains(" has ")) => {}
+                if warnings.iter().any(|w| {
+                    w.contains("may be damaged") || w.contains(" has ") || w.contains("may be overwritten")
+                }) => {}
             (_, None, Ok(_)) => {}
             (Self::Abort, Some(_), Ok(report)) => {
                 assert_eq!(report.warnings, [""; 0]);
                 bench.assert_as(before);
             }
-            (Self::Resume, Some(State::Running), Ok(report)) => assert_eq!(report.warnings, [""; 0]),
+            (Self::Resume, Some(State::Running), Ok(report)) => {
+                assert_eq!(report.warnings, [""; 0]);
+                bench.assert_written();
+            }
             (Self::Resume, Some(_), Ok(_)) => bench.assert_as(before),
             (Self::Resume | Self::Abort, Some(_), Err(Error::AbortedLate { .. })) => {}
             (Self::NextOperation | Self::HealAll, Some(_), Ok(_)) => {}

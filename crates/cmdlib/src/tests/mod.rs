@@ -2,12 +2,14 @@
 //! a crash at any point, an undo that fails. [`rows`] lists the operations; a new one must join it.
 
 mod bench;
+mod conversions;
 mod crashes;
 mod evacuations;
 mod faults;
 mod machine;
 mod replacements;
 mod rows;
+mod scale;
 mod twice;
 
 pub(crate) use bench::{catch_crash, now};

@@ -1,7 +1,8 @@
 //! The operations, on what and with what.
 
 use gnt_config::template::{
-    EXT_MIRROR, GROWABLE, HAVE_SNAPSHOTS, LVM, MAY_ADOPT, MUST_ADOPT, NEEDS_SECONDARY,
+    COPYABLE, GROWABLE, HAVE_PROVIDER, HAVE_SNAPSHOTS, LVM, MAY_ADOPT, MIRRORED, MUST_ADOPT, NEEDS_SECONDARY,
+    NOT_CONVERTIBLE_TO,
 };
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
 use serde_json::json;
@@ -11,19 +12,24 @@ use crate::error::Result;
 use crate::kind::Kind;
 use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::{AddRequest, add};
+use crate::ops::convert::{ConvertRequest, convert};
 use crate::ops::failover::{FailoverRequest, failover};
 use crate::ops::grow::{Growth, grow};
+use crate::ops::image::{ImageRequest, image};
 use crate::ops::migrate::{abort, cleanup, finish, prepare};
 use crate::ops::modify::{DiskChange, modify};
 use crate::ops::node::{self, NodeChanges};
 use crate::ops::recreate_disks::{RecreateRequest, recreate_disks};
+use crate::ops::relocate::relocate;
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
 use crate::ops::replace_disks::{ReplaceRequest, Replacement, replace_disks};
-use crate::ops::snapshot::{SnapshotRequest, snapshot};
+use crate::ops::snapshot::{SnapshotRequest, remove_snapshot, restore, snapshot};
+use crate::ops::wipe::wipe;
 use crate::recover::{import, propose};
 use crate::saga::{Engine, Report};
 use crate::sim::SimCluster;
+use crate::step::Pace;
 use crate::tests::bench::NODES;
 
 /// The instance that is worked on.
@@ -32,6 +38,10 @@ pub(super) const INSTANCE: &str = "inst1";
 pub(super) const BYSTANDER: &str = "inst2";
 /// Name of a detached disk.
 pub(super) const LOOSE: &str = "loose";
+/// Name of a snapshot.
+pub(super) const SNAPSHOT: &str = "before";
+/// Path of an image.
+pub(super) const IMAGE: &str = "/images/one";
 /// Size of every disk.
 pub(super) const SIZE: Mebibytes = Mebibytes(64);
 
@@ -67,6 +77,8 @@ pub(super) enum Deed {
     /// Changes of the disks, made one after the other.
     Modify(Vec<Edit>),
     Snapshot,
+    Restore,
+    RemoveSnapshot,
     Rename,
     /// Make lost disks anew, on these nodes if there are any.
     Recreate(&'static [&'static str]),
@@ -80,6 +92,11 @@ pub(super) enum Deed {
     Cleanup,
     /// To the second node.
     Failover,
+    Convert(DiskTemplate),
+    /// To the second node.
+    Move,
+    Wipe,
+    Image,
     /// Recover what the configuration has lost.
     Recover,
     NodeModify,
@@ -106,6 +123,8 @@ impl Deed {
             Self::Grow(_) => Kind::Grow,
             Self::Modify(_) => Kind::Modify,
             Self::Snapshot => Kind::Snapshot,
+            Self::Restore => Kind::RestoreSnapshot,
+            Self::RemoveSnapshot => Kind::RemoveSnapshot,
             Self::Rename => Kind::Rename,
             Self::Replace(..) => Kind::ReplaceDisks,
             Self::Recreate(_) => Kind::RecreateDisks,
@@ -114,9 +133,22 @@ impl Deed {
             Self::Abort => Kind::MigrateAbort,
             Self::Cleanup => Kind::MigrateCleanup,
             Self::Failover => Kind::Failover,
+            Self::Convert(_) => Kind::Convert,
+            Self::Move => Kind::Move,
+            Self::Wipe => Kind::Wipe,
+            Self::Image => Kind::Image,
             Self::Recover => Kind::Recover,
             Self::NodeModify => Kind::NodeModify,
             Self::NodeRemove => Kind::NodeRemove,
+        }
+    }
+
+    /// Indexes of the disks that have other data afterwards.
+    pub(super) fn overwritten(&self) -> &'static [usize] {
+        match self {
+            Self::Wipe => &[0, 2],
+            Self::Image | Self::Restore => &[1],
+            _ => &[],
         }
     }
 }
@@ -132,6 +164,12 @@ pub(super) fn rows() -> Vec<Row> {
             (false, Deed::Rename),
             (true, Deed::Activate),
         ];
+        deeds.extend([(false, Deed::Wipe), (false, Deed::Image)]);
+        let convertible = conversions().into_iter().filter(|row| row.template == template);
+        deeds.extend(convertible.take(1).map(|row| (false, row.deed)));
+        if COPYABLE.contains(template) {
+            deeds.push((false, Deed::Move));
+        }
         for active in [false, true] {
             deeds.extend([(active, Deed::Remove), (active, Deed::Deactivate)]);
             deeds.extend(edits().into_iter().map(|edits| (active, Deed::Modify(edits))));
@@ -159,11 +197,15 @@ pub(super) fn rows() -> Vec<Row> {
             }
             if HAVE_SNAPSHOTS.contains(template) {
                 deeds.push((active, Deed::Snapshot));
+                deeds.push((active, Deed::RemoveSnapshot));
+                if !active {
+                    deeds.push((active, Deed::Restore));
+                }
             }
-            if EXT_MIRROR.contains(template) {
+            if MIRRORED.contains(template) {
                 deeds.push((active, Deed::Failover));
             }
-            if EXT_MIRROR.contains(template) && active {
+            if MIRRORED.contains(template) && active {
                 let phases = [Deed::Prepare, Deed::Finish, Deed::Abort, Deed::Cleanup];
                 deeds.extend(phases.map(|phase| (active, phase)));
             }
@@ -196,11 +238,32 @@ pub(super) fn rows() -> Vec<Row> {
     rows
 }
 
+/// Every conversion that copies on one node.
+pub(super) fn conversions() -> Vec<Row> {
+    let templates = || gnt_bdev::DEV_MAP.iter().map(|driver| driver.device().template());
+    let fit = |from: &DiskTemplate, to: &DiskTemplate| {
+        let known = !NEEDS_SECONDARY.contains(*from) && !NEEDS_SECONDARY.contains(*to);
+        let other = from != to || HAVE_PROVIDER.contains(*to);
+        known && other && !NOT_CONVERTIBLE_TO.contains(*to)
+    };
+    let pairs = templates().flat_map(|from| templates().map(move |to| (from, to)));
+    let row = |(template, to)| Row {
+        template,
+        active: false,
+        deed: Deed::Convert(to),
+        troubles: &[],
+    };
+    pairs.filter(|(from, to)| fit(from, to)).map(row).collect()
+}
+
 /// Those that differ to the engine: there are disks with a directory, and disks that have a device only while they are in use.
 pub(super) fn distinct_rows() -> impl Iterator<Item = Row> {
     rows().into_iter().filter(|row| match (row.template, &row.deed) {
         (DiskTemplate::File, _) => !row.active,
         (_, Deed::Adopt) => true,
+        (DiskTemplate::Plain, Deed::Move) => true,
+        // A directory goes, and one comes.
+        (DiskTemplate::SharedFile, Deed::Convert(DiskTemplate::File)) => true,
         (DiskTemplate::Drbd, Deed::Remove | Deed::Modify(_)) => row.active,
         (DiskTemplate::Drbd, Deed::Grow(_)) => !row.active,
         (DiskTemplate::Drbd, Deed::Replace(what, early_release)) => {
@@ -220,7 +283,7 @@ fn replacements() -> [Replacement; 3] {
     ]
 }
 
-fn edits() -> [Vec<Edit>; 8] {
+fn edits() -> [Vec<Edit>; 9] {
     use Edit::{Add, Attach, Detach, Remove, Set};
     [
         vec![Add(Some(1))],
@@ -229,6 +292,7 @@ fn edits() -> [Vec<Edit>; 8] {
         vec![Detach(1)],
         vec![Attach(Some(1))],
         vec![Set(1)],
+        vec![Add(Some(0)), Remove(0), Add(Some(1))],
         vec![Remove(0), Add(Some(1)), Remove(1)],
         vec![Set(0), Detach(2), Attach(Some(0)), Add(Some(2)), Remove(1)],
     ]
@@ -284,6 +348,28 @@ impl Row {
                     size: None,
                 };
                 snapshot(engine, INSTANCE, &[wish("0"), wish("2")]).await
+            }
+            Deed::Restore => restore(engine, INSTANCE, "1", SNAPSHOT, Pace::default()).await,
+            Deed::RemoveSnapshot => remove_snapshot(engine, INSTANCE, SNAPSHOT).await,
+            Deed::Convert(to) => convert(engine, INSTANCE, &conversion(*to)).await,
+            Deed::Move => relocate(engine, INSTANCE, NODES[1], Pace::default()).await,
+            Deed::Wipe => {
+                wipe(
+                    engine,
+                    INSTANCE,
+                    &["0".to_owned(), "2".to_owned()],
+                    Pace::default(),
+                )
+                .await
+            }
+            Deed::Image => {
+                let request = ImageRequest {
+                    disk: "1".to_owned(),
+                    path: IMAGE.to_owned(),
+                    node: None,
+                    pace: Pace::default(),
+                };
+                image(engine, INSTANCE, &request).await
             }
             Deed::Rename => rename(engine, INSTANCE, "renamed").await,
             Deed::Recreate(nodes) => {
@@ -350,6 +436,26 @@ impl Row {
                 mode: Some(AccessMode::Ro),
             },
         }
+    }
+}
+
+/// A wish for disks of another template, or of another provider.
+pub(super) fn conversion(to: DiskTemplate) -> ConvertRequest {
+    let params = match HAVE_PROVIDER.contains(to) {
+        true => json!({"provider": "other"}),
+        false => json!({}),
+    };
+    ConvertRequest {
+        template: to,
+        secondary: None,
+        params: params.as_object().cloned().unwrap_or_default(),
+        disks: Vec::new(),
+        file_driver: FileDriver::Loop,
+        file_storage_dir: None,
+        pace: Pace {
+            verify: true,
+            ..Pace::default()
+        },
     }
 }
 

@@ -113,6 +113,36 @@ fn of_those_that_share_a_lock_the_running_ones_are_told_first() {
 }
 
 #[test]
+fn how_far_a_step_came_is_known_to_whoever_goes_on_with_it() {
+    let store = Store::in_memory().unwrap();
+    let id = store.begin("convert", "inst1", &[], &Owner::current()).unwrap();
+    let step = |name: &str| PlannedStep {
+        name: name.into(),
+        data: serde_json::json!({}),
+    };
+    store.plan(&id, &[step("copy"), step("record")], &[]).unwrap();
+    let progress = || -> Vec<_> {
+        let steps = store.operation(&id).unwrap().steps;
+        steps.into_iter().map(|step| step.progress).collect()
+    };
+    assert_eq!(progress(), [None, None]);
+    store.step_progress(&id, 0, &7.into()).unwrap();
+    store.step_progress(&id, 0, &8.into()).unwrap();
+    assert_eq!(progress(), [Some(8.into()), None]);
+    let unknown = store.step_progress(&id, 2, &1.into());
+    assert!(
+        matches!(unknown, Err(StoreError::WrongStep { step: 2, .. })),
+        "{unknown:?}"
+    );
+    store.start_undo(&id, "no space").unwrap();
+    let undoing = store.step_progress(&id, 0, &9.into());
+    assert!(
+        matches!(undoing, Err(StoreError::WrongState { .. })),
+        "{undoing:?}"
+    );
+}
+
+#[test]
 fn an_operation_runs_to_its_end() {
     let store = store();
     let operation = begin(&store, &Owner::current());

@@ -65,7 +65,7 @@ impl Scene {
         let first = store.node(SOURCE).unwrap().unwrap();
         for number in 2..=3 {
             let mut node = first.clone();
-            node.uuid = format!("{number}{number}{number}{number}{}", &first.uuid[4..]);
+            node.uuid = format!("{}-{number}", first.uuid);
             node.name = format!("node{number}");
             node.secondary_ip = format!("192.0.2.{number}");
             store.commit(&[Change::Node(node)]).unwrap();
@@ -317,6 +317,8 @@ const ASKED: [Asked; 4] = [
             "node2: connect",
             "node1: connect",
             "node2: assemble",
+            "node1: set info of",
+            "node2: set info of",
         ],
         abort: &[
             "node1: assemble as secondary",
@@ -327,6 +329,8 @@ const ASKED: [Asked; 4] = [
             "node1: connect",
             "node2: connect",
             "node1: assemble",
+            "node1: set info of",
+            "node2: set info of",
         ],
     },
     Asked {
@@ -337,8 +341,18 @@ const ASKED: [Asked; 4] = [
             "node1: share",
             "node2: assemble shared",
         ],
-        finish: &["node1: close", "node1: shutdown", "node2: assemble"],
-        abort: &["node2: close", "node2: shutdown", "node1: assemble"],
+        finish: &[
+            "node1: close",
+            "node1: shutdown",
+            "node2: assemble",
+            "node2: set info of",
+        ],
+        abort: &[
+            "node2: close",
+            "node2: shutdown",
+            "node1: assemble",
+            "node1: set info of",
+        ],
     },
     Asked {
         template: DiskTemplate::Gluster,
@@ -348,8 +362,18 @@ const ASKED: [Asked; 4] = [
             "node1: share",
             "node2: assemble shared",
         ],
-        finish: &["node1: close", "node1: shutdown", "node2: assemble"],
-        abort: &["node2: close", "node2: shutdown", "node1: assemble"],
+        finish: &[
+            "node1: close",
+            "node1: shutdown",
+            "node2: assemble",
+            "node2: set info of",
+        ],
+        abort: &[
+            "node2: close",
+            "node2: shutdown",
+            "node1: assemble",
+            "node1: set info of",
+        ],
     },
     Asked {
         template: DiskTemplate::SharedFile,
@@ -359,8 +383,8 @@ const ASKED: [Asked; 4] = [
             "node1: share",
             "node2: assemble shared",
         ],
-        finish: &["node1: close", "node2: assemble"],
-        abort: &["node2: close", "node1: assemble"],
+        finish: &["node1: close", "node2: assemble", "node2: set info of"],
+        abort: &["node2: close", "node1: assemble", "node1: set info of"],
     },
 ];
 
