@@ -23,6 +23,7 @@ use crate::ops::add::add;
 use crate::ops::migrate::{cleanup, prepare};
 use crate::ops::modify::{DiskChange, modify};
 use crate::ops::remove::storage_dirs;
+use crate::ops::snapshot::{SnapshotRequest, snapshot};
 use crate::saga::{Engine, Event, Report, node_lock};
 use crate::sim::{Bytes, Crash, Metadata, SimCluster, Volume, World, crash, device_path, key};
 use crate::step::Places;

@@ -24,7 +24,7 @@ impl Transfer for Mover {
 
 /// The bench's cluster with a fourth node and without instances.
 fn cluster() -> Bench {
-    let bench = Bench::empty();
+    let mut bench = Bench::empty();
     let first = bench.store.node(NODES[2]).unwrap().unwrap();
     let node = Node {
         uuid: "node4-uuid".to_owned(),
@@ -34,8 +34,7 @@ fn cluster() -> Bench {
         ..first
     };
     bench.store.commit(&[Change::Node(node)]).unwrap();
-    let cluster = SimCluster::of(&bench.store).unwrap();
-    let bench = Bench { cluster, ..bench };
+    bench.cluster = SimCluster::of(&bench.store).unwrap();
     set_room(&bench, &[NODES[0], NODES[1], NODES[2], "node4"], 10_000);
     bench
 }

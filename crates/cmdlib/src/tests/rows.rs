@@ -1,7 +1,8 @@
 //! The operations, on what and with what.
 
 use gnt_config::template::{
-    EXT_MIRROR, GROWABLE, HAVE_SNAPSHOTS, LVM, MAY_ADOPT, MUST_ADOPT, NEEDS_SECONDARY,
+    COPYABLE, EXT_MIRROR, GROWABLE, HAVE_PROVIDER, HAVE_SNAPSHOTS, LVM, MAY_ADOPT, MIRRORED, MUST_ADOPT,
+    NEEDS_SECONDARY, NOT_CONVERTIBLE_TO,
 };
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
 use serde_json::json;
@@ -17,8 +18,10 @@ use crate::ops::migrate::{abort, cleanup, finish, prepare};
 use crate::ops::modify::{DiskChange, modify};
 use crate::ops::node::{self, NodeChanges};
 use crate::ops::recreate_disks::{RecreateRequest, recreate_disks};
+use crate::ops::relocate::relocate;
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
+use crate::ops::replace_disks::{ReplaceRequest, Replacement, replace_disks};
 use crate::ops::snapshot::{SnapshotRequest, remove_snapshot, restore, snapshot};
 use crate::ops::wipe::wipe;
 use crate::recover::{import, propose};
@@ -252,6 +255,9 @@ pub(super) fn distinct_rows() -> impl Iterator<Item = Row> {
     rows().into_iter().filter(|row| match (row.template, &row.deed) {
         (DiskTemplate::File, _) => !row.active,
         (_, Deed::Adopt) => true,
+        (DiskTemplate::Plain, Deed::Move) => true,
+        // A directory goes, and one comes.
+        (DiskTemplate::SharedFile, Deed::Convert(DiskTemplate::File)) => true,
         (DiskTemplate::Drbd, Deed::Remove | Deed::Modify(_)) => row.active,
         (DiskTemplate::Drbd, Deed::Grow(_)) => !row.active,
         (DiskTemplate::Drbd, Deed::Replace(what, early_release)) => {
@@ -271,7 +277,7 @@ fn replacements() -> [Replacement; 3] {
     ]
 }
 
-fn edits() -> [Vec<Edit>; 8] {
+fn edits() -> [Vec<Edit>; 9] {
     use Edit::{Add, Attach, Detach, Remove, Set};
     [
         vec![Add(Some(1))],
@@ -280,6 +286,7 @@ fn edits() -> [Vec<Edit>; 8] {
         vec![Detach(1)],
         vec![Attach(Some(1))],
         vec![Set(1)],
+        vec![Add(Some(0)), Remove(0), Add(Some(1))],
         vec![Remove(0), Add(Some(1)), Remove(1)],
         vec![Set(0), Detach(2), Attach(Some(0)), Add(Some(2)), Remove(1)],
     ]
