@@ -285,7 +285,7 @@ impl Machine {
 
     /// Runs an operation in bad weather, or in good.
     fn operate(&mut self, action: &Action) {
-        let seed = self.random.next();
+        let seed = self.random.number();
         let storm = match self.random.below(4) {
             0 => None,
             1 => Some(Storm::new(seed, 8, &[Then::Fail])),
@@ -314,14 +314,7 @@ impl Machine {
                 self.forget(name);
                 self.removing.insert(name.clone());
             }
-            Action::Modify(name, changes) if !is_done => {
-                if changes
-                    .iter()
-                    .any(|change| matches!(change, DiskChange::Remove { .. }))
-                {
-                    self.forget(name);
-                }
-            }
+            Action::Modify(name, changes) if !is_done && changes.iter().any(is_removal) => self.forget(name),
             _ => {}
         }
         match outcome {
@@ -652,6 +645,10 @@ impl Machine {
             }
         });
     }
+}
+
+fn is_removal(change: &DiskChange) -> bool {
+    matches!(change, DiskChange::Remove { .. })
 }
 
 async fn operation(bench: &Bench, action: &Action) -> Result<Report> {

@@ -412,7 +412,7 @@ impl Row {
         match edit {
             Edit::Add(at) => DiskChange::Add {
                 at,
-                wish: self.wish(0),
+                wish: self.wish(at.unwrap_or(0)),
             },
             Edit::Remove(disk) => DiskChange::Remove {
                 disk: disk.to_string(),
