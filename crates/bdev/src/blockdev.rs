@@ -6,7 +6,7 @@ use enumset::enum_set;
 use gnt_config::{LogicalDevice, LogicalId};
 
 use crate::device::{self, DeviceError};
-use crate::driver::{BlockDevice, Capabilities, Change, Driver, Operation, Target, refuse};
+use crate::driver::{BlockDevice, Capabilities, Change, Driver, Operation, Target};
 use crate::error::{Cause, Error};
 use crate::host::Host;
 
@@ -35,15 +35,11 @@ impl Driver for BlockdevDriver {
     }
 
     /// A device that something else on this node has for itself cannot become a disk.
-    fn check(&self, host: &Host, target: &Target<'_>, operation: Operation) -> Result<(), Error> {
-        match operation {
-            Operation::Create => target.doing(operation, host, || {
-                usable(target)?;
-                Ok(device::ensure_free(path(target)?)?)
-            }),
-            other if CAPABILITIES.contains(other) => Ok(()),
-            other => refuse(self.device(), other),
-        }
+    fn check_create(&self, host: &Host, target: &Target<'_>) -> Result<(), Error> {
+        target.doing(Operation::Create, host, || {
+            usable(target)?;
+            Ok(device::ensure_free(path(target)?)?)
+        })
     }
 
     fn create(&self, host: &Host, target: &Target<'_>) -> Result<Change, Error> {

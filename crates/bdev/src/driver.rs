@@ -364,11 +364,17 @@ pub trait Driver: Sync {
     fn capabilities(&self) -> Capabilities;
 
     /// Whether disks like this one can have `operation` done to them on this node, as far as that can be told without doing it.
-    fn check(&self, _host: &Host, _target: &Target<'_>, operation: Operation) -> Result<(), Error> {
-        match self.capabilities().contains(operation) {
-            true => Ok(()),
-            false => refuse(self.device(), operation),
+    fn check(&self, host: &Host, target: &Target<'_>, operation: Operation) -> Result<(), Error> {
+        match operation {
+            other if !self.capabilities().contains(other) => refuse(self.device(), other),
+            Operation::Create => self.check_create(host, target),
+            _ => Ok(()),
         }
+    }
+
+    /// Whether a disk like this one can be made on this node, as far as that can be told without making it.
+    fn check_create(&self, _host: &Host, _target: &Target<'_>) -> Result<(), Error> {
+        Ok(())
     }
 
     /// Does at once, for all of `targets`, what `operation` would do for each or ask for each: what comes after finds it done, or its

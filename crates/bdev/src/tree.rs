@@ -446,8 +446,8 @@ pub fn wait_sync(host: &Host, targets: &[Target<'_>]) -> Result<SyncProgress, Er
 /// (`DrbdNeedsActivation`).
 pub fn needs_activation(host: &Host, targets: &[Target<'_>]) -> Result<Vec<String>, Error> {
     let mut uuids = Vec::new();
-    for target in targets {
-        let is_fine = find(host, target)?.is_some_and(|status| {
+    for (target, found) in targets.iter().zip(find_all(host, targets)) {
+        let is_fine = found?.is_some_and(|status| {
             status.device.path.is_some() && status.sync.ldisk_status != LocalDiskStatus::Faulty
         });
         if !is_fine {

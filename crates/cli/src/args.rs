@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use gnt_cmdlib::step::Pace;
-use gnt_config::{DiskTemplate, FileDriver, Mebibytes, template};
+use gnt_config::{DiskTemplate, FileDriver, Mebibytes, Object, template};
 
 use crate::commands::{
-    activate, add, cluster, config_data, convert, deactivate, documents, failover, grow, image, info, list,
-    migrate, modify, operation, provider, relocate, remove, rename, snapshot, verify, wipe,
+    activate, add, cluster, config_data, convert, deactivate, documents, failover, group, grow, image, info,
+    list, migrate, modify, node, operation, provider, relocate, remove, rename, snapshot, verify, wipe,
 };
 use crate::failure::Failure;
 
@@ -89,6 +89,10 @@ pub(crate) enum Command {
     Import(config_data::ImportArgs),
     Export(config_data::ExportArgs),
     #[command(subcommand)]
+    Node(node::Command),
+    #[command(subcommand)]
+    Group(group::Command),
+    #[command(subcommand)]
     Operation(operation::Command),
     #[command(subcommand)]
     Provider(provider::Command),
@@ -125,6 +129,15 @@ impl PaceArgs {
 pub(crate) fn template_parser() -> impl TypedValueParser<Value = DiskTemplate> {
     let names = template::ALL.iter().map(DiskTemplate::as_str);
     PossibleValuesParser::new(names).try_map(|name| name.parse::<DiskTemplate>())
+}
+
+/// Reads `KEY=VALUE,…`.
+pub(crate) fn parameters(text: &str) -> Result<Object, String> {
+    let parameter = |item: &str| match item.split_once('=') {
+        Some((key, value)) => Ok((key.trim().to_owned(), value.into())),
+        None => Err(format!("{item:?} is not KEY=VALUE")),
+    };
+    text.split(',').map(parameter).collect()
 }
 
 /// Reads a file driver.

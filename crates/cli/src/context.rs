@@ -26,7 +26,7 @@ pub(crate) const DEFAULT_CLUSTER: &str = "gnt-disk";
 /// Name of the database in the state directory.
 const DATABASE: &str = "store.db";
 /// Where the shipped provider is installed, below the state directory.
-const PROVIDERS: &str = "providers";
+pub(crate) const PROVIDERS: &str = "providers";
 
 /// What a command works with.
 pub(crate) struct Context {
@@ -243,13 +243,24 @@ impl Done {
         !self.warnings.is_empty()
     }
 
-    /// What the command answers: `more` in JSON beside the operation's id, or `text`.
+    /// What a command on an instance answers: `more` in JSON beside the operation's id, or `text`.
     pub(crate) fn answer(&self, context: &Context, instance: &str, more: Value, text: String) -> Answer {
+        self.answer_for(context, "instance", instance, more, text)
+    }
+
+    /// The same for a command on something else: `key` says on what.
+    pub(crate) fn answer_for(
+        &self,
+        context: &Context,
+        key: &str,
+        name: &str,
+        more: Value,
+        text: String,
+    ) -> Answer {
         if let Some(noted) = context.noted() {
             return noted;
         }
-        let mut json =
-            json!({"operation": self.report.operation, "instance": instance, "warnings": self.warnings});
+        let mut json = json!({"operation": self.report.operation, key: name, "warnings": self.warnings});
         if let (Value::Object(json), Value::Object(more)) = (&mut json, more) {
             json.extend(more);
         }

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;
 
+use gnt_bdev::ToolError;
 use gnt_cmdlib::Error;
 use gnt_config::ganeti::ConfigError;
 use gnt_store::StoreError;
@@ -90,6 +91,18 @@ pub(crate) enum Failure {
         /// The operation that was broken off.
         operation: Option<String>,
     },
+    /// Keys of the cluster or of a node cannot be made or used.
+    #[error(transparent)]
+    Keys(#[from] gnt_rpc::keys::KeyError),
+    /// The machine that is to be a node could not be told so.
+    #[error("node {node} was not added: its keys could not be brought to it")]
+    Join {
+        /// Its name.
+        node: String,
+        /// Why.
+        #[source]
+        source: ToolError,
+    },
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Stdout(#[source] io::Error),
@@ -142,6 +155,10 @@ impl Failure {
             Self::Config(error) => error.hint().map(str::to_owned),
             Self::Import { source, .. } => source.hint(),
             Self::NotOurs { mend, .. } => Some(format!("{mend}, once you know what is in it")),
+            Self::Keys(error) => error.hint(),
+            Self::Join { .. } => Some(
+                "ssh must get there without a password, and find gnt-disk; or write the keys to a file with --bundle FILE".to_owned(),
+            ),
             Self::Interrupted { operation, .. } => operation.as_ref().map(|id| {
                 format!("the next command on the instance undoes or finishes what was begun, or 'gnt-disk operation abort {id}' now")
             }),
@@ -169,7 +186,10 @@ impl Failure {
 
 /// Whether no state of the cluster would let it succeed.
 fn is_usage(error: &Error) -> bool {
-    matches!(error, Error::Compute(_) | Error::Params(_) | Error::Name(_))
+    matches!(
+        error,
+        Error::Compute(_) | Error::Params(_) | Error::NodeParams(_) | Error::Name(_)
+    )
 }
 
 /// Lines after the first belong to it.

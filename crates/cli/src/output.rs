@@ -174,6 +174,12 @@ impl ListOptions {
         Ok(Answer::new(json, text))
     }
 
+    /// Whether one of the fields `names` is shown, in the table or in JSON.
+    pub(crate) fn shows(&self, fields: &[Field], names: &[&str]) -> Result<bool, Failure> {
+        let shown = self.select(fields)?;
+        Ok(shown.iter().any(|field| names.contains(&field.name)))
+    }
+
     fn select<'f>(&self, fields: &'f [Field]) -> Result<Vec<&'f Field>, Failure> {
         let defaults = || fields.iter().filter(|field| field.default);
         let Some(wanted) = &self.fields else {

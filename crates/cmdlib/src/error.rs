@@ -159,6 +159,16 @@ pub enum Error {
         /// Where the piece begins that is not the same.
         offset: u64,
     },
+    /// The disk was to be made anew, and is not lost.
+    #[error("{disk} of instance {instance} is still there on node {node}")]
+    StillThere {
+        /// The disk.
+        disk: String,
+        /// The instance.
+        instance: String,
+        /// Name of the node.
+        node: String,
+    },
     /// The disk's data on a node is not what others could be made from, or rely on.
     #[error("{disk} on node {node} is degraded: {sync}")]
     NoGoodData {
@@ -295,6 +305,15 @@ pub enum Error {
         /// How much is free.
         free: Mebibytes,
     },
+    /// A node of that name is there already.
+    #[error("there is a node {node} already")]
+    NodeExists {
+        /// Its name.
+        node: String,
+    },
+    /// A node parameter is wrong.
+    #[error(transparent)]
+    NodeParams(#[from] gnt_config::params::node::NodeParamError),
     /// The wish for a disk is wrong.
     #[error(transparent)]
     Compute(#[from] ComputeError),
@@ -448,12 +467,21 @@ impl Error {
                                          activated, deactivated and looked at, on each of them"
                     .to_owned()
             }
+            Self::StillThere { .. } => {
+                "what is left of it is removed, data included, with --force; of a mirrored disk \
+                                        'gnt-disk replace-disks' makes the lost half from the other"
+                    .to_owned()
+            }
             Self::NoRoom { group, .. } => {
                 format!("make the disks smaller, choose another node, or enlarge {group} with vgextend")
             }
             Self::NodeOffline { node } => {
                 format!("it is not asked for anything until 'gnt-disk node modify {node} --offline no'")
             }
+            Self::NodeExists { .. } => "--readd gives it new keys".to_owned(),
+            Self::NodeParams(error) => error.hint(),
+            Self::NoNode { .. } => "'gnt-disk node list' shows the nodes".to_owned(),
+            Self::NoGroup { .. } => "'gnt-disk group list' shows the groups".to_owned(),
             Self::UndoFailed { operation, .. } => format!(
                 "mend the cause, then run 'gnt-disk operation resume {operation}'; \
                  'gnt-disk operation abort --force {operation}' gives up and leaves things as they are"

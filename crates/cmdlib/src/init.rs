@@ -1,8 +1,9 @@
 //! A new cluster of one node.
 
-mod ganeti;
+pub(crate) mod ganeti;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use gnt_config::params::DiskParams;
@@ -45,20 +46,17 @@ pub fn init(store: &Store, state: &Path, name: &str, node: &str) -> Result<()> {
     if let Value::Object(known) = known {
         cluster.extend(known);
     }
-    let node = json!({
-        "uuid": node_uuid, "name": node, "primary_ip": "127.0.0.1", "secondary_ip": "127.0.0.1", "group": group_uuid,
-        "master_candidate": true, "offline": false, "drained": false, "master_capable": true, "vm_capable": true,
-        "powered": true, "ndparams": {}, "tags": [],
-    });
-    let group = json!({
-        "uuid": group_uuid, "name": "default", "members": [], "diskparams": {}, "ndparams": {}, "ipolicy": {},
-        "alloc_policy": "preferred", "networks": {}, "tags": [],
-    });
+    let address = Ipv4Addr::LOCALHOST.into();
+    let mut node = ganeti::node(&node_uuid, node, address, address, &group_uuid);
+    node.insert("master_candidate".to_owned(), true.into());
     let changes = [
         Change::Settings(Settings::under(state)),
         Change::Cluster(serde_json::from_value(cluster.into()).map_err(|e| read("cluster", e))?),
-        Change::Group(serde_json::from_value(group).map_err(|e| read("group", e))?),
-        Change::Node(serde_json::from_value(node).map_err(|e| read("node", e))?),
+        Change::Group(
+            serde_json::from_value(ganeti::group(&group_uuid, "default").into())
+                .map_err(|e| read("group", e))?,
+        ),
+        Change::Node(serde_json::from_value(node.into()).map_err(|e| read("node", e))?),
     ];
     Ok(store.commit(&changes)?)
 }

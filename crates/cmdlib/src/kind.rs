@@ -26,6 +26,10 @@ pub enum Kind {
     RemoveSnapshot,
     /// Rename an instance.
     Rename,
+    /// Replace volumes of mirrored disks, or the node that they are mirrored to.
+    ReplaceDisks,
+    /// Make lost disks anew.
+    RecreateDisks,
     /// Make an instance's disks usable on two nodes, for a migration.
     MigratePrepare,
     /// End a migration on the node that the instance was to come to.
@@ -46,6 +50,10 @@ pub enum Kind {
     Image,
     /// Rebuild the configuration from what is on the nodes.
     Recover,
+    /// Change a node.
+    NodeModify,
+    /// Remove a node.
+    NodeRemove,
 }
 
 impl Kind {

@@ -448,20 +448,20 @@ fn activation(role: Role) -> Activation<'static> {
 pub struct OneNode {
     uuid: String,
     node: LocalNode,
-    names: Arc<BTreeMap<String, String>>,
+    nodes: Arc<BTreeMap<String, gnt_config::Node>>,
 }
 
 impl OneNode {
     /// `host` is the node with this `uuid`; `nodes` are all of the cluster's.
     pub fn new(uuid: &str, host: Host, nodes: &[gnt_config::Node]) -> Self {
-        let names = nodes
+        let nodes = nodes
             .iter()
-            .map(|node| (node.uuid.clone(), node.name.clone()))
+            .map(|node| (node.uuid.clone(), node.clone()))
             .collect();
         Self {
             uuid: uuid.to_owned(),
             node: LocalNode::new(host),
-            names: Arc::new(names),
+            nodes: Arc::new(nodes),
         }
     }
 }
@@ -470,18 +470,19 @@ impl Nodes for OneNode {
     type Node = LocalNode;
 
     fn node(&self, uuid: &str) -> Result<&LocalNode> {
-        if uuid == self.uuid {
-            return Ok(&self.node);
-        }
-        Err(match self.names.get(uuid) {
-            Some(name) => Error::Unreachable {
-                node: name.clone(),
+        match self.nodes.get(uuid) {
+            Some(node) if node.offline => Err(Error::NodeOffline {
+                node: node.name.clone(),
+            }),
+            _ if uuid == self.uuid => Ok(&self.node),
+            Some(node) => Err(Error::Unreachable {
+                node: node.name.clone(),
                 here: self.node.name().to_owned(),
-            },
-            None => Error::NoNode {
+            }),
+            None => Err(Error::NoNode {
                 node: uuid.to_owned(),
-            },
-        })
+            }),
+        }
     }
 
     fn for_operation(&self, operation: &str) -> Self {

@@ -132,12 +132,25 @@ impl<N: Nodes> Engine<'_, N> {
         instances: &[&str],
         plan: impl AsyncFnOnce(Begun<'_, N>) -> Result<Vec<Step>>,
     ) -> Result<Report> {
-        let mut healed = Vec::new();
-        let held = self.begin(kind, instances, &mut healed).await?;
+        let locks: Vec<_> = instances.iter().map(|name| format!("instance/{name}")).collect();
+        let subject = instances.first().copied().unwrap_or_default();
         let plan = async |begun: Begun<'_, N>| {
             self.ensure_at_rest(kind, instances)?;
             plan(begun).await
         };
+        self.run_locked(kind, subject, &locks, plan).await
+    }
+
+    /// Runs an operation of `kind` on `subject`, of whatever nature it is, that has `locks` for itself.
+    pub(crate) async fn run_locked(
+        &self,
+        kind: Kind,
+        subject: &str,
+        locks: &[String],
+        plan: impl AsyncFnOnce(Begun<'_, N>) -> Result<Vec<Step>>,
+    ) -> Result<Report> {
+        let mut healed = Vec::new();
+        let held = self.begin(kind, subject, locks, &mut healed).await?;
         let mut report = held.during(self.run_held(&held, plan, &mut healed)).await?;
         report.warnings.splice(0..0, healed);
         Ok(report)
@@ -206,16 +219,12 @@ impl<N: Nodes> Engine<'_, N> {
     async fn begin(
         &self,
         kind: Kind,
-        instances: &[&str],
+        subject: &str,
+        locks: &[String],
         healed: &mut Vec<String>,
     ) -> Result<Held<'_, '_, N>> {
-        let locks: Vec<String> = instances.iter().map(|name| format!("instance/{name}")).collect();
-        let instance = instances.first().copied().unwrap_or_default();
         loop {
-            match self
-                .store
-                .begin(kind.as_str(), instance, &locks, &Owner::current())
-            {
+            match self.store.begin(kind.as_str(), subject, locks, &Owner::current()) {
                 Err(StoreError::Interrupted { operation, .. }) if !self.dry_run => {
                     healed.extend(self.heal_first(&operation.operation).await?);
                 }

@@ -674,7 +674,10 @@ impl std::fmt::Display for Step {
             Self::AwaitSync { at } => write!(f, "wait until {} are in sync", first(at)),
             Self::Try { attempt, .. } => attempt.fmt(f),
             Self::GrowDisk { at, to, .. } => write!(f, "grow {at} to {to}"),
-            Self::RenameDisk { at, to } => write!(f, "rename {at} to {to}"),
+            Self::RenameDisk { at, to } => match LogicalId::from_json(at.disk.dev_type, to) {
+                Ok(to) => write!(f, "rename {at} to {to}"),
+                Err(_) => write!(f, "rename {at} to {to}"),
+            },
             Self::SetInfo { label, .. } => write!(f, "set metadata of {} to {}", label.at, label.info),
             Self::SnapshotDisk { at, snapshot } => write!(f, "snapshot {at} as {}", snapshot.logical_id),
             Self::MoveLink {

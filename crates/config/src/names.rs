@@ -73,6 +73,13 @@ pub fn volume(name: &str) -> Result<(), NameError> {
     check("volume name", name, expected, good)
 }
 
+/// A node group's name.
+pub fn group(name: &str) -> Result<(), NameError> {
+    let good = simple(name, NAME_MAX, ".-") && is_of(name, "._-");
+    let expected = "at most 255 letters, digits, '.', '_' and '-', not starting with '.' or '-'";
+    check("node group name", name, expected, good)
+}
+
 /// A host's name or address.
 pub fn host(name: &str) -> Result<(), NameError> {
     let good = simple(name, NAME_MAX, ".-") && is_of(name, ".-_:[]");

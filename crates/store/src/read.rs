@@ -178,6 +178,18 @@ impl Store {
         self.read(|connection| text(connection, "SELECT disk FROM volume WHERE key = ?1", [key]))
     }
 
+    /// UUIDs of the disks that have a volume in a directory: `dir` is what comes before the last slash of one's
+    /// [key](Disk::volume_keys).
+    pub fn owners_of_volumes_in(&self, dir: &str) -> Result<Vec<String>> {
+        self.read(|connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT DISTINCT disk FROM volume WHERE key > ?1 || '/' AND key < ?1 || '0' ORDER BY disk",
+            )?;
+            let disks = select.query_map([dir], |row| row.get(0))?;
+            Ok(disks.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
     fn named<T: Stored>(&self, name_or_uuid: &str) -> Result<Option<T>> {
         self.read(|connection| {
             select_one(

@@ -494,23 +494,32 @@ impl<'a> Device<'a> {
         }
     }
 
-    /// Attaches volumes to a device that has none. Metadata that they have already stays: it tells what does not need to be copied again.
+    /// Attaches volumes to a device that has none. Metadata that they have already stays: it tells what does not need to be copied again. If the
+    /// device does not run, they are attached when it is assembled.
     pub(super) fn add_children(&self) -> Result<Change, Cause> {
-        let running = self.active()?;
-        if running.setup.disk.is_some() {
+        let running = self.running()?;
+        if running
+            .as_ref()
+            .is_some_and(|running| running.setup.disk.is_some())
+        {
             return Ok(Change::AlreadyThere);
         }
         let volumes = self.usable_volumes()?;
         if self.generations(&volumes.meta.path)?.is_none() {
             self.create_metadata(&volumes.meta.path)?;
         }
-        self.attach()?;
+        if running.is_some() || self.host.is_dry_run() {
+            self.attach()?;
+        }
         Ok(Change::Made)
     }
 
+    /// A device that does not run has none.
     pub(super) fn remove_children(&self) -> Result<Change, DrbdError> {
-        if self.active()?.setup.disk.is_none() {
-            return Ok(Change::AlreadyThere);
+        match self.running()? {
+            Some(running) if running.setup.disk.is_some() => {}
+            None if self.host.is_dry_run() => {}
+            _ => return Ok(Change::AlreadyThere),
         }
         self.run(&commands::detach(self.minor))?;
         if self.host.is_dry_run() {

@@ -21,7 +21,7 @@ pub use self::error::GlusterError;
 pub use self::log::MountFailure;
 use self::mount::Volume;
 use crate::driver::{
-    BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Space, Target, refuse,
+    BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Space, Target,
 };
 use crate::error::{Cause, Error};
 use crate::file_storage::{FileStorage, FileStorageError, StoredFile};
@@ -60,16 +60,11 @@ impl Driver for GlusterDriver {
     }
 
     /// A new file needs a volume that can be mounted.
-    fn check(&self, host: &Host, target: &Target<'_>, operation: Operation) -> Result<(), Error> {
-        match operation {
-            Operation::Create => on_file(host, target, operation, |file| {
-                file.volume
-                    .with_files(|files| Ok(files.size(&file.path)?))
-                    .map(drop)
-            }),
-            other if CAPABILITIES.contains(other) => Ok(()),
-            other => refuse(self.device(), other),
-        }
+    fn check_create(&self, host: &Host, target: &Target<'_>) -> Result<(), Error> {
+        on_file(host, target, Operation::Create, |file| {
+            let size = file.volume.with_files(|files| Ok(files.size(&file.path)?));
+            size.map(drop)
+        })
     }
 
     fn create(&self, host: &Host, target: &Target<'_>) -> Result<Change, Error> {

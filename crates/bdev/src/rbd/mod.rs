@@ -23,7 +23,7 @@ pub use self::error::RbdError;
 use self::parse::{Mapping, ParseError};
 use crate::device;
 use crate::driver::{
-    BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Space, Target, refuse,
+    BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Space, Target,
 };
 use crate::error::{Cause, Error, ErrorKind};
 use crate::host::Host;
@@ -71,14 +71,10 @@ impl Driver for RbdDriver {
     }
 
     /// A new image needs a cluster that answers, and its pool.
-    fn check(&self, host: &Host, target: &Target<'_>, operation: Operation) -> Result<(), Error> {
-        match operation {
-            Operation::Create => target.doing(operation, host, || {
-                with_image(target, |image| image.size(host).map(drop))
-            }),
-            other if CAPABILITIES.contains(other) => Ok(()),
-            other => refuse(self.device(), other),
-        }
+    fn check_create(&self, host: &Host, target: &Target<'_>) -> Result<(), Error> {
+        target.doing(Operation::Create, host, || {
+            with_image(target, |image| image.size(host).map(drop))
+        })
     }
 
     fn create(&self, host: &Host, target: &Target<'_>) -> Result<Change, Error> {

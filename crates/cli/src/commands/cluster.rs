@@ -254,6 +254,14 @@ fn show(context: &Context, settings: &ClusterSettings) -> Result<(Value, String)
     } = settings;
     let nodes = context.store.nodes()?;
     let names = NodeNames::new(nodes.clone());
+    let shown_nodes: Vec<String> = nodes
+        .iter()
+        .map(|node| match (node.offline, node.drained) {
+            (true, _) => format!("{} (offline)", node.name),
+            (_, true) => format!("{} (drained)", node.name),
+            _ => node.name.clone(),
+        })
+        .collect();
     let node_names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
     let paths = |paths: &[PathBuf]| {
         paths
@@ -299,7 +307,7 @@ fn show(context: &Context, settings: &ClusterSettings) -> Result<(Value, String)
         ("Cluster name", Details::text(&cluster.cluster_name)),
         ("Cluster UUID", Details::text(&cluster.uuid)),
         ("Master node", Details::text(names.of(&cluster.master_node))),
-        ("Nodes", Details::text(node_names.join(", "))),
+        ("Nodes", Details::text(shown_nodes.join(", "))),
         ("State directory", Details::text(context.state.display())),
         ("Software version", Details::text(env!("CARGO_PKG_VERSION"))),
         (

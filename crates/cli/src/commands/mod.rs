@@ -8,12 +8,14 @@ pub(crate) mod convert;
 pub(crate) mod deactivate;
 pub(crate) mod documents;
 pub(crate) mod failover;
+pub(crate) mod group;
 pub(crate) mod grow;
 pub(crate) mod image;
 pub(crate) mod info;
 pub(crate) mod list;
 pub(crate) mod migrate;
 pub(crate) mod modify;
+pub(crate) mod node;
 pub(crate) mod operation;
 pub(crate) mod provider;
 pub(crate) mod relocate;
@@ -56,6 +58,8 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::Verify(args) => verify::run(&open()?, args).await,
         Command::Import(args) => config_data::import(&open()?, &args),
         Command::Export(args) => config_data::export(&open()?, &args),
+        Command::Node(command) => node::run(global, command).await,
+        Command::Group(command) => group::run(&open()?, command),
         Command::Operation(command) => operation::run(&open()?, command).await,
         Command::Provider(command) => provider::run(&open()?, command),
         Command::Completions(args) => Ok(documents::completions(&args)),

@@ -1,5 +1,7 @@
-//! What Ganeti wants a cluster to have besides what we know: without any of it, its daemons refuse the whole
-//! `config.data` (`src/Ganeti/Objects.hs`). The values are its own defaults, and those of a cluster without virtual machines.
+//! What Ganeti wants a cluster, its groups and nodes to have besides what we know: without any of it, its daemons refuse the
+//! whole `config.data` (`src/Ganeti/Objects.hs`). The values are its own defaults, and those of a cluster without virtual machines.
+
+use std::net::IpAddr;
 
 use gnt_config::{Object, template};
 use serde_json::{Value, json};
@@ -7,12 +9,31 @@ use serde_json::{Value, json};
 /// The parts of a new cluster that no code of ours looks at.
 pub(super) fn cluster() -> Object {
     let parts = [master(), parameters(), lists(), policy()].into_iter();
-    parts
-        .flat_map(|part| match part {
-            Value::Object(object) => object,
-            _ => Object::new(),
-        })
-        .collect()
+    parts.flat_map(object).collect()
+}
+
+/// A new node with nothing on it.
+pub(crate) fn node(uuid: &str, name: &str, primary_ip: IpAddr, secondary_ip: IpAddr, group: &str) -> Object {
+    object(json!({
+        "uuid": uuid, "name": name, "primary_ip": primary_ip, "secondary_ip": secondary_ip, "group": group,
+        "master_candidate": false, "offline": false, "drained": false, "master_capable": true, "vm_capable": true,
+        "powered": true, "ndparams": {}, "tags": [],
+    }))
+}
+
+/// A new group without nodes.
+pub(crate) fn group(uuid: &str, name: &str) -> Object {
+    object(json!({
+        "uuid": uuid, "name": name, "members": [], "diskparams": {}, "ndparams": {}, "ipolicy": {},
+        "alloc_policy": "preferred", "networks": {}, "tags": [],
+    }))
+}
+
+fn object(value: Value) -> Object {
+    match value {
+        Value::Object(object) => object,
+        _ => Object::new(),
+    }
 }
 
 fn master() -> Value {

@@ -72,6 +72,7 @@ pub async fn add<N: Nodes>(engine: &Engine<'_, N>, request: &AddRequest) -> Resu
                 subject: &subject,
                 template: request.template,
                 secondary: secondary.as_ref().map(|node| node.uuid.as_str()),
+                others: &[],
                 file_driver: request.file_driver,
                 file_storage_dir: request.file_storage_dir.as_deref(),
             };

@@ -6,15 +6,15 @@ use std::path::{Component, Path, PathBuf};
 use gnt_config::objects::EXCLUSIVE_STORAGE;
 use gnt_config::params;
 use gnt_config::{Cluster, DiskTemplate, Object, Settings, TemplateSet, names};
-use gnt_store::{Change, Outcome, Owner, Store, StoreError};
+use gnt_store::{Change, Store};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::node::NodeError;
+use crate::ops::configuration::alone;
+use crate::ops::unfit;
 
 /// What changing the cluster is called in the journal.
 const KIND: &str = "cluster-modify";
-/// The lock that it takes.
-const LOCK: &str = "cluster";
 
 /// One change of the cluster's settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -237,42 +237,20 @@ impl ClusterSettings {
 /// Makes the changes in their order, all or none, and returns the settings as they then are; with `dry_run` nothing is stored.
 /// Two processes that do this at once do it one after the other.
 pub fn modify(store: &Store, changes: &[ClusterChange], dry_run: bool) -> Result<ClusterSettings> {
-    if dry_run {
-        return changed(store, changes);
-    }
-    let operation = lock(store)?;
-    let made = changed(store, changes).and_then(|after| {
+    alone(store, KIND, "", dry_run, || {
+        let after = changed(store, changes)?;
         let changes = [
             Change::Cluster(after.cluster.clone()),
             Change::Settings(after.settings.clone()),
         ];
-        store.commit(&changes)?;
-        Ok(after)
-    });
-    match &made {
-        // An operation without steps is done.
-        Ok(_) => store.plan(&operation, &[], &[])?,
-        Err(_) => store.finish(&operation, &Outcome::Undone)?,
-    }
-    made
+        Ok((after, changes.to_vec()))
+    })
 }
 
 fn changed(store: &Store, changes: &[ClusterChange]) -> Result<ClusterSettings> {
     let mut settings = ClusterSettings::load(store)?;
     changes.iter().try_for_each(|change| settings.apply(change))?;
     Ok(settings)
-}
-
-fn lock(store: &Store) -> Result<String> {
-    loop {
-        match store.begin(KIND, "", &[LOCK.to_owned()], &Owner::current()) {
-            Err(StoreError::Interrupted { operation, .. }) => {
-                let dead = store.adopt(&operation.operation, &Owner::current())?;
-                store.finish(&dead.id, &Outcome::Undone)?;
-            }
-            begun => return Ok(begun?),
-        }
-    }
 }
 
 fn has_driver(template: DiskTemplate) -> Result<()> {
@@ -293,13 +271,6 @@ fn plain_absolute(path: &Path) -> Result<()> {
             "begin with / and leave out ..",
         ),
     }
-}
-
-fn unfit<T>(what: impl Into<String>, hint: &'static str) -> Result<T> {
-    Err(Error::Unfit {
-        what: what.into(),
-        hint,
-    })
 }
 
 #[cfg(test)]
@@ -432,23 +403,5 @@ mod tests {
         );
         assert_eq!(store.settings().unwrap().es_timeout, 5);
         assert!(modify(&store, &[ClusterChange::EsTimeout(0)], false).is_err());
-    }
-
-    #[test]
-    fn a_lock_that_a_dead_process_left_is_taken_over() {
-        let store = store();
-        let dead = Owner {
-            start_time: 0,
-            ..Owner::current()
-        };
-        store.begin(KIND, "", &[LOCK.to_owned()], &dead).unwrap();
-        modify(&store, &[ClusterChange::EsTimeout(5)], false).unwrap();
-        assert_eq!(store.settings().unwrap().es_timeout, 5);
-        assert!(
-            store
-                .operations(gnt_store::Filter::Unfinished)
-                .unwrap()
-                .is_empty()
-        );
     }
 }

@@ -81,6 +81,7 @@ pub async fn convert<N: Nodes>(
                 subject: &new,
                 template: request.template,
                 secondary: secondary.as_ref().map(|node| node.uuid.as_str()),
+                others: &[],
                 file_driver: request.file_driver,
                 file_storage_dir: request.file_storage_dir.as_deref(),
             };

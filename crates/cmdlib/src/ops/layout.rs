@@ -26,6 +26,8 @@ pub(crate) struct Layout<'a> {
     /// UUID of the secondary node.
     pub(crate) secondary: Option<&'a str>,
     pub(crate) file_driver: FileDriver,
+    /// Disks that are not the instance's any more, and still there.
+    pub(crate) others: &'a [Disk],
     /// A directory between the cluster's and the instance's.
     pub(crate) file_storage_dir: Option<&'a str>,
 }
@@ -162,7 +164,8 @@ impl Layout<'_> {
     /// A volume whose name has the disk's index in it may be there already: it belongs to a disk that had the index before. The new one
     /// gets the next number that is free.
     fn number_apart(&self, generated: &mut [Disk]) -> Result<()> {
-        let mut taken: BTreeSet<_> = self.subject.disks.iter().flat_map(Disk::volume_keys).collect();
+        let others = self.subject.disks.iter().chain(self.others);
+        let mut taken: BTreeSet<_> = others.flat_map(Disk::volume_keys).collect();
         for disk in generated {
             while let LogicalId::Gluster { path, .. } = &disk.logical_id {
                 let key = disk.volume_keys().concat();

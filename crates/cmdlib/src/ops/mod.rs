@@ -4,17 +4,22 @@
 pub mod activate;
 pub mod add;
 pub mod cluster;
+mod configuration;
 pub mod convert;
 pub mod failover;
+pub mod group;
 pub mod grow;
 pub mod image;
 pub(crate) mod label;
 mod layout;
 pub mod migrate;
 pub mod modify;
+pub mod node;
+pub mod recreate_disks;
 pub mod relocate;
 pub mod remove;
 pub mod rename;
+pub mod replace_disks;
 mod room;
 mod route;
 pub mod snapshot;
@@ -25,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gnt_config::kept::Holder;
 use gnt_config::params::DiskParams;
-use gnt_config::{Cluster, Disk, DiskTemplate, Instance, Node};
+use gnt_config::{Cluster, Disk, DiskTemplate, Instance, Node, NodeGroup};
 use gnt_store::{Change, Store, StoreError};
 
 use crate::error::{Error, Result};
@@ -87,9 +92,7 @@ impl Subject {
         let cluster = store.cluster()?;
         let primary = instance.primary_node.as_deref().unwrap_or(&cluster.master_node);
         let node = find_node(store, primary)?;
-        let group = store.group(&node.group)?.ok_or_else(|| Error::NoGroup {
-            group: node.group.clone(),
-        })?;
+        let group = find_group(store, &node.group)?;
         let params = DiskParams::of_group(&cluster, &group)?;
         let mut subject = Self {
             exclusive_storage: node.has_exclusive_storage(&group, &cluster),
@@ -342,6 +345,21 @@ pub(crate) fn ids<'a>(store: &'a Store, operation: &'a str) -> impl Ids<Error = 
 pub(crate) fn name_of(store: &Store, key: &str) -> Result<String> {
     let found = store.instance(key)?;
     Ok(found.map_or_else(|| key.to_owned(), |instance| instance.name))
+}
+
+/// The node group of that name or UUID.
+pub(crate) fn find_group(store: &Store, key: &str) -> Result<NodeGroup> {
+    store.group(key)?.ok_or_else(|| Error::NoGroup {
+        group: key.to_owned(),
+    })
+}
+
+/// Refuses a wish.
+pub(crate) fn unfit<T>(what: impl Into<String>, hint: &'static str) -> Result<T> {
+    Err(Error::Unfit {
+        what: what.into(),
+        hint,
+    })
 }
 
 /// The error for something new on a node that is drained.

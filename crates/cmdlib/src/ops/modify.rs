@@ -75,6 +75,7 @@ pub async fn modify<N: Nodes>(
             let mut plan = Plan {
                 loose: store.detached_disks()?,
                 subject,
+                made: Vec::new(),
                 steps: Vec::new(),
                 removals: Vec::new(),
             };
@@ -99,6 +100,8 @@ struct Plan {
     subject: Subject,
     /// The disks that can be attached then.
     loose: Vec<Disk>,
+    /// The disks that the steps make; some may have been taken away again, and are removed at the end.
+    made: Vec<Disk>,
     steps: Vec<Step>,
     /// What cannot be undone.
     removals: Vec<Step>,
@@ -128,6 +131,7 @@ impl Plan {
             subject: &self.subject,
             template,
             secondary: secondary.as_deref(),
+            others: &self.made,
             file_driver: self.file_driver(),
             file_storage_dir: None,
         };
@@ -141,6 +145,7 @@ impl Plan {
                 });
             }
             self.steps.extend(new.steps(&self.subject)?);
+            self.made.push(new.disk.clone());
             self.insert(at, new.disk, true)?;
         }
         Ok(())

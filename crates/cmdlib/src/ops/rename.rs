@@ -73,16 +73,32 @@ pub async fn rename<N: Nodes>(engine: &Engine<'_, N>, instance: &str, to: &str) 
 /// The directories that have the instance's name, and what they are called then. One in which others have disks too, a detached one
 /// for example, stays.
 fn moved_dirs(store: &Store, subject: &Subject, to: &str) -> Result<BTreeMap<String, String>> {
-    let mut disks = store.disks()?;
-    disks.retain(|disk| !subject.instance.disks.contains(&disk.uuid));
-    let of_others = storage_dirs(&disks);
-    let moved = |dir: &String| {
-        let path = Path::new(dir);
-        let is_moved = path.file_name()? == subject.instance.name.as_str() && !of_others.contains(dir);
-        is_moved.then(|| path.with_file_name(to).to_str().map(str::to_owned))?
-    };
-    let dirs = storage_dirs(&subject.disks).into_iter();
-    Ok(dirs.filter_map(|dir| Some((dir.clone(), moved(&dir)?))).collect())
+    let mut moves = BTreeMap::new();
+    for disk in &subject.disks {
+        for dir in storage_dirs(std::slice::from_ref(disk)) {
+            let path = Path::new(&dir);
+            let has_its_name = path.file_name() == Some(subject.instance.name.as_ref());
+            if let (true, Some(moved)) = (has_its_name, path.with_file_name(to).to_str())
+                && !has_disks_of_others(store, subject, disk)?
+            {
+                moves.insert(dir.clone(), moved.to_owned());
+            }
+        }
+    }
+    Ok(moves)
+}
+
+/// Whether a disk that is not the instance's has a volume in the directory of `disk`.
+fn has_disks_of_others(store: &Store, subject: &Subject, disk: &Disk) -> Result<bool> {
+    for key in disk.volume_keys() {
+        if let Some((dir, _)) = key.rsplit_once('/') {
+            let there = store.owners_of_volumes_in(dir)?;
+            if there.iter().any(|uuid| !subject.instance.disks.contains(uuid)) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn moved_disk(disk: &Disk, moves: &BTreeMap<String, String>) -> Disk {

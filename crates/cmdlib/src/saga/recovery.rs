@@ -130,7 +130,9 @@ impl<N: Nodes> Engine<'_, N> {
         // Steps of another version tell nothing of their nodes.
         let steps = read_steps(&record).unwrap_or_default();
         let nodes: BTreeSet<_> = steps.iter().flat_map(Step::nodes).map(str::to_owned).collect();
-        let nodes: Vec<_> = nodes.into_iter().collect();
+        // What runs on a node that is offline nobody can end, nor does anybody wait for it.
+        let is_asked = |node: &String| !matches!(held.nodes.node(node), Err(Error::NodeOffline { .. }));
+        let nodes: Vec<_> = nodes.into_iter().filter(is_asked).collect();
         held.nodes.end_orphans(&record.id, &nodes).await?;
         Ok((held, record))
     }

@@ -179,6 +179,13 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
                     }
                 }
                 Ok(Undone::Partly(what)) => {
+                    let what = end
+                        .left
+                        .take()
+                        .into_iter()
+                        .chain([what])
+                        .collect::<Vec<_>>()
+                        .join("; ");
                     store.step_left(id, index, &what)?;
                     end.left = Some(what);
                 }
@@ -205,8 +212,7 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
             Undo::Nothing => Ok(Undone::Entirely(None)),
             Undo::Step(undo) => match self.act_undo(&undo).await {
                 Ok(()) => Ok(Undone::Entirely(Some(undo))),
-                Err(error) if undo.is_attempt() => Ok(Undone::Partly(undo.do_without(&error))),
-                Err(error) => Err(error),
+                Err(error) => left_out(&undo, &error).map(Undone::Partly).ok_or(error),
             },
         }
     }
@@ -225,8 +231,10 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
             None => None,
             Some(undo) => match self.act_undo(undo).await {
                 Ok(()) => return Ok(Undone::Entirely(Some(undo.clone()))),
-                Err(error) if undo.is_attempt() => return Ok(Undone::Partly(undo.do_without(&error))),
-                Err(error) => Some(error),
+                Err(error) => match left_out(undo, &error) {
+                    Some(what) => return Ok(Undone::Partly(what)),
+                    None => Some(error),
+                },
             },
         };
         match (look(&self.held.nodes, step).await, failed) {
@@ -262,6 +270,15 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
         act(&self.held.nodes, undo, &|_| {}).await?;
         self.tell(Event::Acted(undo));
         Ok(())
+    }
+}
+
+/// What is told if undoing goes on although this failed: it was an attempt, or nobody can ask the node.
+fn left_out(undo: &Step, error: &Error) -> Option<String> {
+    match error {
+        _ if undo.is_attempt() => Some(undo.do_without(error)),
+        Error::NodeOffline { .. } => Some(format!("\"{undo}\" was left out: {error}")),
+        _ => None,
     }
 }
 

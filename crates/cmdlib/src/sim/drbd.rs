@@ -534,8 +534,8 @@ impl World {
     }
 
     pub(super) fn drbd_add_children(&mut self, node: &str, disk: &Disk) -> Result<bool> {
-        let (wanted, minor) = self.active(node, disk)?;
-        if minor.backing.is_some() {
+        let (wanted, minor) = self.running(node, disk)?;
+        if minor.is_some_and(|minor| minor.backing.is_some()) {
             return Ok(false);
         }
         let number = wanted.minor;
@@ -552,10 +552,10 @@ impl World {
     }
 
     pub(super) fn drbd_remove_children(&mut self, node: &str, disk: &Disk) -> Result<bool> {
-        let (Wanted { minor: number, .. }, minor) = self.active(node, disk)?;
-        if minor.backing.is_none() {
+        let (Wanted { minor: number, .. }, minor) = self.running(node, disk)?;
+        let Some(minor) = minor.filter(|minor| minor.backing.is_some()) else {
             return Ok(false);
-        }
+        };
         if minor.is_primary && self.peer_state(node, number) != Some(DiskState::UpToDate) {
             return Err(DrbdError::NoGoodData {
                 status: "UpToDate".to_owned(),

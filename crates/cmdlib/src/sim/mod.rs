@@ -37,6 +37,8 @@ pub use world::{Machine, Volume, World, device_path, key};
 #[derive(Debug, Clone)]
 pub struct SimCluster {
     nodes: BTreeMap<String, SimNode>,
+    /// Names of those that the configuration says are offline, by UUID.
+    offline: BTreeMap<String, String>,
     shared: Shared,
 }
 
@@ -86,8 +88,12 @@ impl SimCluster {
             shared.lock().world.machines.insert(uuid.clone(), machine);
             simulated.insert(uuid.clone(), SimNode::new(uuid, name, shared.clone()));
         }
+        let offline = nodes.iter().filter(|node| node.offline);
         Self {
             nodes: simulated,
+            offline: offline
+                .map(|node| (node.uuid.clone(), node.name.clone()))
+                .collect(),
             shared,
         }
     }
@@ -144,6 +150,9 @@ impl Nodes for SimCluster {
     type Node = SimNode;
 
     fn node(&self, uuid: &str) -> Result<&SimNode> {
+        if let Some(name) = self.offline.get(uuid) {
+            return Err(Error::NodeOffline { node: name.clone() });
+        }
         self.nodes.get(uuid).ok_or_else(|| Error::NoNode {
             node: uuid.to_owned(),
         })

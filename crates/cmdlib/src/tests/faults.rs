@@ -103,6 +103,8 @@ fn is_attempted(deed: &Deed, call: &str) -> bool {
     let attempted: &[&str] = match deed {
         Deed::Activate => &["assemble", "wait for"],
         Deed::Deactivate => &["shutdown"],
+        Deed::Replace(_, true) => &["assemble", "wait for", "find", "shutdown", "remove"],
+        Deed::Replace(_, false) => &["assemble", "wait for", "shutdown", "remove"],
         _ => &[],
     };
     attempted.iter().any(|what| call.starts_with(what))

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gnt_config::template::NEEDS_SECONDARY;
-use gnt_config::{Disk, DiskTemplate, Instance, Node};
-use gnt_store::{Change, State};
+use gnt_config::{Disk, DiskTemplate, FileDriver, Instance, Node, Object};
+use gnt_store::{Change, Filter, State};
 use serde_json::json;
 
 use super::bench::{Bench, Case, NODES, catch_crash, is_adopted_device, now, quiet};
@@ -18,16 +18,19 @@ use crate::node::Role;
 use crate::ops::Subject;
 use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::{AddRequest, add};
+use crate::ops::convert::{ConvertRequest, convert};
 use crate::ops::failover::{FailoverRequest, failover};
 use crate::ops::grow::{Growth, grow};
 use crate::ops::migrate::{Handover, Transfer, Transferred, cleanup, migrate};
 use crate::ops::modify::{DiskChange, modify};
+use crate::ops::relocate::relocate;
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
+use crate::ops::replace_disks::{ReplaceRequest, Replacement, replace_disks};
 use crate::ops::snapshot::{SnapshotRequest, snapshot};
 use crate::saga::{Nodes, Report};
 use crate::sim::{Random, Storm, Then, World};
-use crate::step::Step;
+use crate::step::{Pace, Step};
 
 /// How many clusters are tried, and how many steps each is put through.
 const CLUSTERS: u64 = 200;
@@ -64,6 +67,13 @@ enum Action {
     /// To the other of its nodes, or to this one.
     Failover(String, &'static str),
     Migrate(String, &'static str, Outcome),
+    Convert {
+        instance: String,
+        template: DiskTemplate,
+        secondary: &'static str,
+    },
+    Move(String, &'static str),
+    Replace(String, Replacement),
     /// The instance begins to use its disks, and ends to.
     Start(String),
     Stop(String),
@@ -126,10 +136,14 @@ struct Machine {
     written: u64,
     /// UUIDs of the disks of the instances that run, in order.
     running: BTreeMap<String, Vec<String>>,
+    /// UUIDs of the disks that instances had before they were copied, by UUID of the instance.
+    copied: BTreeMap<String, Vec<String>>,
     /// Names of the instances whose removal may have been broken off.
     removing: BTreeSet<String>,
     /// UUIDs of the disks whose halves may have parted, since an operation said so.
     parted: BTreeSet<String>,
+    /// Ids of the operations that were over when all was last in order.
+    ended: BTreeSet<String>,
     /// What operations said is left, or lost, since all was last in order.
     told: Vec<String>,
     trace: Vec<String>,
@@ -143,7 +157,9 @@ impl Machine {
             acknowledged: BTreeMap::new(),
             written: 0,
             running: BTreeMap::new(),
+            copied: BTreeMap::new(),
             removing: BTreeSet::new(),
+            ended: BTreeSet::new(),
             parted: BTreeSet::new(),
             told: Vec::new(),
             trace: Vec::new(),
@@ -186,7 +202,7 @@ impl Machine {
                 secondary: other,
             };
         };
-        match random.below(50) {
+        match random.below(55) {
             0..=2 => match random.pick(&free) {
                 Some(instance) => Action::Add {
                     instance: (*instance).to_owned(),
@@ -209,6 +225,24 @@ impl Machine {
             18..=20 => Action::Start(name),
             21 => Action::Failover(name, other),
             40..=43 => Action::Failover(name, other),
+            50..=51 => {
+                let template = *random.pick(&TEMPLATES).unwrap();
+                Action::Convert {
+                    instance: name,
+                    template,
+                    secondary: other,
+                }
+            }
+            52 => Action::Move(name, other),
+            53..=54 => {
+                let what = [
+                    Replacement::OnPrimary,
+                    Replacement::OnSecondary,
+                    Replacement::NewSecondary(other.to_owned()),
+                    Replacement::Automatic,
+                ];
+                Action::Replace(name, random.pick(&what).unwrap().clone())
+            }
             44..=49 => {
                 let outcome =
                     random.pick(&[Outcome::Moved, Outcome::Moved, Outcome::Stayed, Outcome::Unknown]);
@@ -258,10 +292,15 @@ impl Machine {
             2 => Some(Storm::new(seed, 12, &[Then::Crash])),
             _ => Some(Storm::new(seed, 12, &[Then::Fail, Then::Crash, Then::PowerCut])),
         };
+        if let Action::Convert { instance, .. } | Action::Move(instance, _) = action {
+            let found = self.bench.store.instance(instance).unwrap().unwrap();
+            self.copied.insert(found.uuid, found.disks);
+        }
         let bench = &self.bench;
         bench.cluster.brew(storm);
         let outcome = catch_crash(|| now(operation(bench, action)));
         bench.cluster.brew(None);
+        self.follow();
         let is_done = matches!(outcome, Some(Ok(_)));
         let is_lost = |warning: &String| warning.contains("is lost");
         match action {
@@ -311,6 +350,25 @@ impl Machine {
         }
         self.trace.extend(told.iter().map(|told| format!("  {told}")));
         self.told.extend(told);
+    }
+
+    /// What was acknowledged of disks that were copied is acknowledged of their copies.
+    fn follow(&mut self) {
+        for instance in self.instances() {
+            let Some(before) = self.copied.get(&instance.uuid) else {
+                continue;
+            };
+            let are_copies = before.len() == instance.disks.len()
+                && before.iter().all(|uuid| !instance.disks.contains(uuid));
+            if are_copies {
+                for (from, to) in before.iter().zip(&instance.disks) {
+                    let number = self.acknowledged.get(from).copied();
+                    self.acknowledged
+                        .extend(number.map(|number| (to.clone(), number)));
+                }
+                self.copied.remove(&instance.uuid);
+            }
+        }
     }
 
     /// The instance does not run any more, and its node is said to be dead if it is.
@@ -422,22 +480,7 @@ impl Machine {
         }
         let engine = bench.engine(&quiet);
         let healed = now(engine.heal_all());
-        let stuck: Vec<_> = bench
-            .unfinished()
-            .into_iter()
-            .filter(|record| record.state == State::Stuck)
-            .collect();
-        let mended: Vec<_> = stuck.iter().map(|record| now(engine.resume(record))).collect();
         self.note(healed);
-        for mended in mended {
-            assert!(
-                mended.is_ok() || matches!(mended, Err(Error::AbortedLate { .. })),
-                "{}",
-                chain(&mended.unwrap_err())
-            );
-            self.note(mended);
-        }
-        assert_eq!(self.bench.unfinished(), []);
         for instance in self
             .instances()
             .iter()
@@ -448,6 +491,23 @@ impl Machine {
             let report = now(cleanup(&self.bench.engine(&quiet), &instance.name, node.unwrap()));
             self.note(Ok(report.unwrap()));
         }
+        for stuck in self.bench.unfinished() {
+            assert_eq!(stuck.state, State::Stuck, "{stuck:?}");
+            let mended = now(self.bench.engine(&quiet).resume(&stuck));
+            match &mended {
+                Ok(_) | Err(Error::AbortedLate { .. }) => {}
+                Err(error) => panic!("{}\n{stuck:#?}", chain(error)),
+            }
+            self.note(mended);
+        }
+        self.follow();
+        assert_eq!(self.bench.unfinished(), []);
+        // What was told by an operation that healed another, and failed itself, the journal tells.
+        let ended = self.bench.store.operations(Filter::All).unwrap();
+        let told = ended
+            .into_iter()
+            .filter(|record| self.ended.insert(record.id.clone()));
+        self.told.extend(told.filter_map(|record| record.message));
         self.forget_the_dead();
         for name in std::mem::take(&mut self.removing) {
             if self.bench.store.instance(&name).unwrap().is_some() {
@@ -553,9 +613,10 @@ impl Machine {
         }
         let disks = store.disks().unwrap();
         let known: BTreeSet<String> = disks.iter().flat_map(Disk::volume_keys).collect();
-        let mut owners = Vec::new();
+        let (mut owners, mut counts) = (Vec::new(), BTreeMap::new());
         for instance in self.instances() {
             let subject = Subject::load(store, &instance.name).unwrap();
+            counts.insert(instance.name, subject.disks.len() as u32);
             for step in subject
                 .disks
                 .iter()
@@ -581,7 +642,10 @@ impl Machine {
                 paths.any(|path| path.starts_with(directory))
             };
             world.shared_directories.retain(is_used);
+            let has_disk =
+                |(name, index): &(String, u32)| counts.get(name).is_some_and(|count| *index < *count);
             for machine in world.machines.values_mut() {
+                machine.links.retain(|link, _| has_disk(link));
                 machine.directories.retain(is_used);
                 machine.attached.retain(|key| there.contains(key));
                 machine.open.retain(|key, _| there.contains(key));
@@ -606,7 +670,7 @@ async fn operation(bench: &Bench, action: &Action) -> Result<Report> {
                 disks: vec![disk.clone(), disk],
                 primary: Some((*primary).to_owned()),
                 secondary: Some((*secondary).to_owned()).filter(|_| NEEDS_SECONDARY.contains(*template)),
-                file_driver: gnt_config::FileDriver::Loop,
+                file_driver: FileDriver::Loop,
                 file_storage_dir: None,
             };
             add(engine, &request).await
@@ -639,6 +703,31 @@ async fn operation(bench: &Bench, action: &Action) -> Result<Report> {
                 outcome: *outcome,
             };
             migrate(engine, name, target_of(bench, name, target).as_deref(), &mover).await
+        }
+        Action::Convert {
+            instance,
+            template,
+            secondary,
+        } => {
+            let request = ConvertRequest {
+                template: *template,
+                secondary: Some((*secondary).to_owned()).filter(|_| NEEDS_SECONDARY.contains(*template)),
+                params: Object::new(),
+                disks: Vec::new(),
+                file_driver: FileDriver::Loop,
+                file_storage_dir: None,
+                pace: Pace::default(),
+            };
+            convert(engine, instance, &request).await
+        }
+        Action::Move(name, target) => relocate(engine, name, target, Pace::default()).await,
+        Action::Replace(name, what) => {
+            let request = ReplaceRequest {
+                what: what.clone(),
+                disks: Vec::new(),
+                early_release: false,
+            };
+            replace_disks(engine, name, &request).await
         }
         Action::HealAll => engine.heal_all().await,
         _ => Ok(Report::default()),

@@ -6,6 +6,7 @@ mod conversions;
 mod crashes;
 mod faults;
 mod machine;
+mod replacements;
 mod rows;
 mod scale;
 mod twice;

@@ -1,7 +1,7 @@
 //! The operations, on what and with what.
 
 use gnt_config::template::{
-    COPYABLE, GROWABLE, HAVE_PROVIDER, HAVE_SNAPSHOTS, MAY_ADOPT, MIRRORED, MUST_ADOPT, NEEDS_SECONDARY,
+    COPYABLE, GROWABLE, HAVE_PROVIDER, HAVE_SNAPSHOTS, LVM, MAY_ADOPT, MIRRORED, MUST_ADOPT, NEEDS_SECONDARY,
     NOT_CONVERTIBLE_TO,
 };
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
@@ -18,9 +18,12 @@ use crate::ops::grow::{Growth, grow};
 use crate::ops::image::{ImageRequest, image};
 use crate::ops::migrate::{abort, cleanup, finish, prepare};
 use crate::ops::modify::{DiskChange, modify};
+use crate::ops::node::{self, NodeChanges};
+use crate::ops::recreate_disks::{RecreateRequest, recreate_disks};
 use crate::ops::relocate::relocate;
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
+use crate::ops::replace_disks::{ReplaceRequest, Replacement, replace_disks};
 use crate::ops::snapshot::{SnapshotRequest, remove_snapshot, restore, snapshot};
 use crate::ops::wipe::wipe;
 use crate::recover::{import, propose};
@@ -77,6 +80,10 @@ pub(super) enum Deed {
     Restore,
     RemoveSnapshot,
     Rename,
+    /// Make lost disks anew, on these nodes if there are any.
+    Recreate(&'static [&'static str]),
+    /// Replace volumes or a node; whether what is replaced is released early.
+    Replace(Replacement, bool),
     /// To the second node.
     Prepare,
     /// What the first of these has begun.
@@ -92,6 +99,8 @@ pub(super) enum Deed {
     Image,
     /// Recover what the configuration has lost.
     Recover,
+    NodeModify,
+    NodeRemove,
 }
 
 /// What [`DiskChange`]s are made of.
@@ -117,6 +126,8 @@ impl Deed {
             Self::Restore => Kind::RestoreSnapshot,
             Self::RemoveSnapshot => Kind::RemoveSnapshot,
             Self::Rename => Kind::Rename,
+            Self::Replace(..) => Kind::ReplaceDisks,
+            Self::Recreate(_) => Kind::RecreateDisks,
             Self::Prepare => Kind::MigratePrepare,
             Self::Finish => Kind::MigrateFinish,
             Self::Abort => Kind::MigrateAbort,
@@ -127,6 +138,8 @@ impl Deed {
             Self::Wipe => Kind::Wipe,
             Self::Image => Kind::Image,
             Self::Recover => Kind::Recover,
+            Self::NodeModify => Kind::NodeModify,
+            Self::NodeRemove => Kind::NodeRemove,
         }
     }
 
@@ -145,9 +158,6 @@ pub(super) fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for driver in gnt_bdev::DEV_MAP {
         let template = driver.device().template();
-        if !NEEDS_SECONDARY.contains(template) && std::env::var("ONLY_DRBD").is_ok() {
-            continue;
-        }
         let mut deeds = vec![
             (false, Deed::Add),
             (false, Deed::Activate),
@@ -169,6 +179,21 @@ pub(super) fn rows() -> Vec<Row> {
             }
             if MAY_ADOPT.difference(MUST_ADOPT).contains(template) && !active {
                 deeds.push((active, Deed::Adopt));
+            }
+            if !MUST_ADOPT.contains(template) && !active {
+                deeds.push((active, Deed::Recreate(&[])));
+            }
+            if LVM.contains(template) && !active {
+                let nodes = match NEEDS_SECONDARY.contains(template) {
+                    true => &[NODES[2], NODES[0]][..],
+                    false => &NODES[2..],
+                };
+                deeds.push((active, Deed::Recreate(nodes)));
+            }
+            if NEEDS_SECONDARY.contains(template) {
+                deeds.extend(replacements().map(|what| (active, Deed::Replace(what, false))));
+                let what = Replacement::NewSecondary(NODES[2].to_owned());
+                deeds.push((active, Deed::Replace(what, true)));
             }
             if HAVE_SNAPSHOTS.contains(template) {
                 deeds.push((active, Deed::Snapshot));
@@ -196,6 +221,13 @@ pub(super) fn rows() -> Vec<Row> {
             troubles: &[],
         }));
     }
+    // What is done to a node is the same whatever is elsewhere.
+    rows.extend([Deed::NodeModify, Deed::NodeRemove].map(|deed| Row {
+        template: DiskTemplate::Ext,
+        active: true,
+        deed,
+        troubles: &[],
+    }));
     // Nodes that have nothing to do with it.
     rows.push(Row {
         template: DiskTemplate::Ext,
@@ -228,16 +260,30 @@ pub(super) fn conversions() -> Vec<Row> {
 pub(super) fn distinct_rows() -> impl Iterator<Item = Row> {
     rows().into_iter().filter(|row| match (row.template, &row.deed) {
         (DiskTemplate::File, _) => !row.active,
-        (_, Deed::Adopt) | (DiskTemplate::Drbd, _) => true,
+        (_, Deed::Adopt) => true,
         (DiskTemplate::Plain, Deed::Move) => true,
         // A directory goes, and one comes.
         (DiskTemplate::SharedFile, Deed::Convert(DiskTemplate::File)) => true,
+        (DiskTemplate::Drbd, Deed::Remove | Deed::Modify(_)) => row.active,
+        (DiskTemplate::Drbd, Deed::Grow(_)) => !row.active,
+        (DiskTemplate::Drbd, Deed::Replace(what, early_release)) => {
+            row.active == (*what == Replacement::OnPrimary) && !early_release
+        }
+        (DiskTemplate::Drbd, _) => true,
         (DiskTemplate::Ext, Deed::Remove | Deed::Deactivate | Deed::Modify(_)) => row.active,
         (template, _) => template == DiskTemplate::Ext,
     })
 }
 
-fn edits() -> [Vec<Edit>; 8] {
+fn replacements() -> [Replacement; 3] {
+    [
+        Replacement::OnPrimary,
+        Replacement::OnSecondary,
+        Replacement::NewSecondary(NODES[2].to_owned()),
+    ]
+}
+
+fn edits() -> [Vec<Edit>; 9] {
     use Edit::{Add, Attach, Detach, Remove, Set};
     [
         vec![Add(Some(1))],
@@ -246,6 +292,7 @@ fn edits() -> [Vec<Edit>; 8] {
         vec![Detach(1)],
         vec![Attach(Some(1))],
         vec![Set(1)],
+        vec![Add(Some(0)), Remove(0), Add(Some(1))],
         vec![Remove(0), Add(Some(1)), Remove(1)],
         vec![Set(0), Detach(2), Attach(Some(0)), Add(Some(2)), Remove(1)],
     ]
@@ -325,6 +372,21 @@ impl Row {
                 image(engine, INSTANCE, &request).await
             }
             Deed::Rename => rename(engine, INSTANCE, "renamed").await,
+            Deed::Recreate(nodes) => {
+                let request = RecreateRequest {
+                    nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+                    ..RecreateRequest::default()
+                };
+                recreate_disks(engine, INSTANCE, &request).await
+            }
+            Deed::Replace(what, early_release) => {
+                let request = ReplaceRequest {
+                    what: what.clone(),
+                    disks: Vec::new(),
+                    early_release: *early_release,
+                };
+                replace_disks(engine, INSTANCE, &request).await
+            }
             Deed::Prepare => Ok(prepare(engine, INSTANCE, Some(NODES[1])).await?.report),
             Deed::Finish => finish(engine, INSTANCE).await,
             Deed::Abort => abort(engine, INSTANCE).await,
@@ -341,6 +403,14 @@ impl Row {
                 let proposal = propose(engine.store, engine.nodes).await?;
                 import(engine, &proposal).await
             }
+            Deed::NodeModify => {
+                let drained = NodeChanges {
+                    drained: Some(true),
+                    ..NodeChanges::default()
+                };
+                node::modify(engine, NODES[2], &drained).await
+            }
+            Deed::NodeRemove => node::remove(engine, NODES[2]).await,
         }
     }
 

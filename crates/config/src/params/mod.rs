@@ -8,6 +8,7 @@ mod ext;
 mod gluster;
 mod hierarchy;
 mod lvm;
+pub mod node;
 mod rbd;
 mod value;
 
