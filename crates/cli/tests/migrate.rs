@@ -208,6 +208,12 @@ fn what_cannot_go_to_another_node_says_what_can() {
             "instance web is on node",
         ),
         (
+            format!("move web -n {here}"),
+            "hint: 'gnt-disk failover' gives the instance another node",
+        ),
+        (format!("move files -n {here}"), "instance files is on node"),
+        ("move files -n nowhere".to_owned(), "there is no node nowhere"),
+        (
             "migrate nobody --finish".to_owned(),
             "there is no instance nobody",
         ),
@@ -225,6 +231,7 @@ fn what_cannot_go_to_another_node_says_what_can() {
             "cannot be used with",
         ),
         ("failover", "<INSTANCE>"),
+        ("move files", "--target-node <NODE>"),
     ] {
         let error = sandbox.fails(2, arguments);
         assert!(error.contains(message), "{arguments}: {error}");
@@ -235,6 +242,7 @@ fn what_cannot_go_to_another_node_says_what_can() {
             "gnt-disk migrate web1 --cleanup --runs-on node2",
         ),
         ("failover --help", "gnt-disk failover web1 -n node3"),
+        ("move --help", "gnt-disk move web1 -n node2"),
     ] {
         assert!(sandbox.ok(arguments).stdout.contains(taught), "{arguments}");
     }

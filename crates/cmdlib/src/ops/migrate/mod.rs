@@ -209,9 +209,9 @@ fn opening(subject: &Subject, route: &Route) -> Result<Vec<Step>> {
                     exclusive: false,
                     fresh: true,
                 },
-                // Tells where they are.
+                // Tells where they are. That the other node has them open too was said when they were connected.
                 Step::AssembleDisks {
-                    at: target,
+                    at: on(&route.target, Role::Primary)?,
                     fresh: false,
                 },
             ]);

@@ -306,7 +306,7 @@ const ASKED: [Asked; 4] = [
             "node1: connect as two primaries",
             "node2: connect as two primaries",
             "node2: share",
-            "node2: assemble shared",
+            "node2: assemble",
         ],
         finish: &[
             "node2: assemble as secondary",
