@@ -5,15 +5,24 @@ use std::sync::Mutex;
 use super::bench::{Bench, Case, Observer, catch_crash, now};
 use super::crashes::last_step;
 use super::rows::rows;
+use crate::error::Error;
 use crate::saga::Event;
 use crate::sim::{Extent, Fault, Then, crash};
 
-/// Crashes when a step or undo has acted, leaving out the first so many; with `undo` those that failed are left out as well.
-fn crash_after(skipped: usize, undo: bool, acted: &Mutex<Vec<String>>) -> impl Fn(Event<'_>) + Sync {
-    let (count, failed) = (Mutex::new(0), Mutex::new(!undo));
+/// What is done twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Steps,
+    Undos,
+}
+
+/// Crashes when one has acted, leaving out the first so many.
+fn crash_after(skipped: usize, what: What, acted: &Mutex<Vec<String>>) -> impl Fn(Event<'_>) + Sync {
+    let (count, is_meant) = (Mutex::new(0), Mutex::new(false));
     move |event| match event {
-        Event::Failed(..) => *failed.lock().unwrap() = true,
-        Event::Acted(step) if *failed.lock().unwrap() => {
+        Event::Starting(_) => *is_meant.lock().unwrap() = what == What::Steps,
+        Event::Undoing(_) => *is_meant.lock().unwrap() = what == What::Undos,
+        Event::Acted(step) if *is_meant.lock().unwrap() => {
             acted.lock().unwrap().push(step.name().to_owned());
             *count.lock().unwrap() += 1;
             if *count.lock().unwrap() > skipped {
@@ -25,16 +34,18 @@ fn crash_after(skipped: usize, undo: bool, acted: &Mutex<Vec<String>>) -> impl F
 }
 
 /// Goes on with what is left until nothing is; each process dies when it has done again what the one before did, and one thing more.
-fn go_on(bench: &Bench, acted: &Mutex<Vec<String>>, resume: bool) {
+fn go_on(bench: &Bench, acted: &Mutex<Vec<String>>, what: What) {
     while let Some(record) = bench.unfinished().pop() {
-        let observer = crash_after(1, false, acted);
+        let observer = crash_after(1, what, acted);
         let observer: &Observer<'_> = &observer;
         let engine = bench.engine(observer);
-        let done = catch_crash(|| match resume {
-            true => now(engine.resume(&record)).map(drop),
-            false => now(engine.abort(&record)).map(drop),
+        let done = catch_crash(|| match what {
+            What::Steps => now(engine.resume(&record)).map(drop),
+            What::Undos => now(engine.abort(&record)).map(drop),
         });
         match done {
+            // What was overwritten cannot be brought back.
+            Some(Err(Error::AbortedLate { .. })) if bench.overwrites() => return,
             Some(done) => return done.unwrap(),
             None => bench.bury(),
         }
@@ -46,8 +57,8 @@ fn every_step_can_be_done_twice() {
     for row in rows() {
         let (bench, acted) = (Bench::new(&row), Mutex::default());
         let before = bench.picture();
-        if bench.run(&row, &crash_after(0, false, &acted)).is_none() {
-            go_on(&bench, &acted, true);
+        if bench.run(&row, &crash_after(0, What::Steps, &acted)).is_none() {
+            go_on(&bench, &acted, What::Steps);
         }
         let _case = Case(format!("{row:?}\n{:#?}", acted.lock().unwrap()));
         bench.assert_consistent();
@@ -64,13 +75,13 @@ fn every_undo_can_be_done_twice() {
         let before = bench.picture();
         let (extent, then) = (Extent::Whole, Then::Fail);
         bench.cluster.inject(Some(Fault { call, extent, then }));
-        let outcome = bench.run(&row, &crash_after(0, true, &acted));
+        let outcome = bench.run(&row, &crash_after(0, What::Undos, &acted));
         bench.cluster.inject(None);
         let _case = Case(format!("{row:?}\n{:#?}", acted.lock().unwrap()));
         match outcome {
             // What failed had nothing to undo before it, or cannot be undone.
             Some(_) => continue,
-            None => go_on(&bench, &acted, false),
+            None => go_on(&bench, &acted, What::Undos),
         }
         bench.assert_as(&before);
         bench.assert_free();
@@ -83,12 +94,12 @@ fn a_process_that_dies_after_each_step_dies_once_for_each() {
     let (whole, acted) = (Mutex::default(), Mutex::default());
     let bench = Bench::new(&row);
     bench
-        .run(&row, &crash_after(usize::MAX, false, &whole))
+        .run(&row, &crash_after(usize::MAX, What::Steps, &whole))
         .unwrap()
         .unwrap();
     let bench = Bench::new(&row);
-    assert!(bench.run(&row, &crash_after(0, false, &acted)).is_none());
-    go_on(&bench, &acted, true);
+    assert!(bench.run(&row, &crash_after(0, What::Steps, &acted)).is_none());
+    go_on(&bench, &acted, What::Steps);
     let twice: Vec<_> = whole
         .lock()
         .unwrap()
