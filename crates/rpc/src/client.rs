@@ -443,12 +443,19 @@ impl Node for Client {
 
     async fn read(&self, disk: &Disk, instance: &str, offset: u64, length: u64) -> NodeResult<Vec<Piece>> {
         let disk = disk_of(disk, instance);
-        let call = Call::GntRead { disk, offset, length };
-        self.ask_with(call, |payload, data| {
-            let extents: Vec<_> = serde_json::from_value(payload).map_err(nonsense)?;
-            join(&extents, data).map_err(nonsense)
-        })
-        .await
+        self.ask_with(Call::GntRead { disk, offset, length }, pieces)
+            .await
+    }
+
+    async fn image_size(&self, path: &str) -> NodeResult<u64> {
+        let path = path.to_owned();
+        self.ask(Call::GntImageSize { path }).await
+    }
+
+    async fn read_image(&self, path: &str, offset: u64, length: u64) -> NodeResult<Vec<Piece>> {
+        let path = path.to_owned();
+        self.ask_with(Call::GntReadImage { path, offset, length }, pieces)
+            .await
     }
 
     async fn write(&self, disk: &Disk, instance: &str, pieces: &[Piece]) -> NodeResult<()> {
@@ -605,4 +612,9 @@ impl Node for Client {
 fn id(payload: Value) -> Result<LogicalId, Problem> {
     let form: IdForm = serde_json::from_value(payload).map_err(nonsense)?;
     form.id().map_err(nonsense)
+}
+
+fn pieces(payload: Value, data: &[u8]) -> Result<Vec<Piece>, Problem> {
+    let extents: Vec<_> = serde_json::from_value(payload).map_err(nonsense)?;
+    join(&extents, data).map_err(nonsense)
 }

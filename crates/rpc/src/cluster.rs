@@ -190,6 +190,8 @@ delegate! {
     add_children(disk: &Disk, instance: &str) -> Change;
     remove_children(disk: &Disk, instance: &str) -> Change;
     read(disk: &Disk, instance: &str, offset: u64, length: u64) -> Vec<Piece>;
+    image_size(path: &str) -> u64;
+    read_image(path: &str, offset: u64, length: u64) -> Vec<Piece>;
     write(disk: &Disk, instance: &str, pieces: &[Piece]) -> ();
     copy(from: &Target<'_>, to: &Target<'_>, offset: u64, length: u64) -> ();
     wipe(disk: &Disk, instance: &str, offset: u64, length: u64) -> ();

@@ -131,6 +131,11 @@ pub(super) async fn dispatch(node: &LocalNode, call: Call, dialect: Dialect) -> 
             let length = length.min(MAX_DATA as u64);
             Reply::Pieces(node.read(&disk.disk, &disk.instance, offset, length).await?)
         }
+        Call::GntImageSize { path } => Reply::Bytes(node.image_size(&path).await?),
+        Call::GntReadImage { path, offset, length } => {
+            let length = length.min(MAX_DATA as u64);
+            Reply::Pieces(node.read_image(&path, offset, length).await?)
+        }
         Call::GntWrite { disk, pieces } => done(node.write(&disk.disk, &disk.instance, &pieces).await?),
         Call::GntCopy {
             from,

@@ -269,6 +269,20 @@ pub enum Call {
         /// What to write; the bytes follow the arguments.
         pieces: Vec<Piece>,
     },
+    /// The size of an image.
+    GntImageSize {
+        /// Its path.
+        path: String,
+    },
+    /// Reads part of an image.
+    GntReadImage {
+        /// Its path.
+        path: String,
+        /// Where to begin, in bytes.
+        offset: u64,
+        /// How many bytes.
+        length: u64,
+    },
     /// Copies part of a disk to another.
     GntCopy {
         /// The disk to read.
@@ -539,6 +553,14 @@ impl Call {
                 disk: disk_of(args, "disk")?,
                 pieces: pieces::join(&args.take::<Vec<_>>("extents")?, data)?,
             },
+            Procedure::GntImageSize => Self::GntImageSize {
+                path: args.take("path")?,
+            },
+            Procedure::GntReadImage => Self::GntReadImage {
+                path: args.take("path")?,
+                offset: args.take("offset")?,
+                length: args.take("length")?,
+            },
             Procedure::GntCopy => Self::GntCopy {
                 from: disk_of(args, "from")?,
                 to: Box::new(disk_of(args, "to")?),
@@ -611,7 +633,10 @@ impl Call {
             | Self::GntLinks => Vec::new(),
             Self::BdevSizes { paths } => vec![json!(paths)],
             Self::LvList { groups } => vec![json!(groups)],
-            Self::FileStorageDirCreate { path } | Self::FileStorageDirRemove { path } => vec![json!(path)],
+            Self::FileStorageDirCreate { path }
+            | Self::FileStorageDirRemove { path }
+            | Self::GntImageSize { path } => vec![json!(path)],
+            Self::GntReadImage { path, offset, length } => vec![json!(path), json!(offset), json!(length)],
             Self::FileStorageDirRename { from, to } => vec![json!(from), json!(to)],
             Self::BlockdevCreate {
                 disk,
@@ -772,6 +797,8 @@ impl Call {
             | Self::FileStorageDirCreate { .. }
             | Self::FileStorageDirRemove { .. }
             | Self::FileStorageDirRename { .. }
+            | Self::GntImageSize { .. }
+            | Self::GntReadImage { .. }
             | Self::GntVolumes { .. }
             | Self::GntSpace { .. }
             | Self::GntAttached { .. }

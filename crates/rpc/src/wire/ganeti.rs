@@ -51,6 +51,7 @@ pub fn payload(reply: &Reply) -> Value {
         Reply::Nothing
         | Reply::Change(_)
         | Reply::AssembledAll(_)
+        | Reply::Bytes(_)
         | Reply::Pieces(_)
         | Reply::Checksum(_)
         | Reply::Volumes(_)

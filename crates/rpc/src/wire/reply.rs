@@ -54,6 +54,8 @@ pub enum Reply {
     Progress(SyncProgress),
     /// UUIDs of disks.
     Uuids(Vec<String>),
+    /// A number of bytes.
+    Bytes(u64),
     /// Part of a disk.
     Pieces(Vec<Piece>),
     /// A checksum.
@@ -159,6 +161,7 @@ impl Reply {
             Self::Done(all) => to_value(all)?,
             Self::Progress(progress) => to_value(progress)?,
             Self::Uuids(uuids) => to_value(uuids)?,
+            Self::Bytes(bytes) => to_value(bytes)?,
             Self::Pieces(all) => {
                 let (extents, bytes) = pieces::split(all);
                 return Ok((to_value(extents)?, bytes));

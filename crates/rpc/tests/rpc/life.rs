@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::world::{INSTANCE, World};
+use gnt_bdev::transfer::{Content, Piece};
 use gnt_bdev::{Change, ErrorKind, Layer, Target};
 use gnt_cmdlib::Node as _;
 use gnt_cmdlib::node::{NodeError, Role};
@@ -130,4 +131,69 @@ async fn errors_keep_their_kind_their_causes_and_their_hint() {
         gnt_cmdlib::error::chain(&failed).contains("LUN limit reached"),
         "{failed:?}"
     );
+}
+
+#[tokio::test]
+async fn bytes_of_a_disk_come_and_go_as_they_are() {
+    let world = World::new().await;
+    let node = world.client();
+    let (disk, other) = (
+        world.disk(LogicalDevice::Ext, 0, SIZE),
+        world.disk(LogicalDevice::Ext, 1, SIZE),
+    );
+    for disk in [&disk, &other] {
+        node.create(disk, INSTANCE, "").await.unwrap();
+        node.assemble(disk, INSTANCE, Role::Primary).await.unwrap();
+    }
+    let data: Vec<u8> = (0..1 << 20).map(|n: u32| (n * 7 % 251) as u8 + 1).collect();
+    let pieces = [
+        Piece {
+            offset: 0,
+            content: Content::Data(data.clone()),
+        },
+        Piece {
+            offset: 1 << 20,
+            content: Content::Zeros(1 << 20),
+        },
+        Piece {
+            offset: 5 << 20,
+            content: Content::Data(data.clone()),
+        },
+    ];
+    node.write(&disk, INSTANCE, &pieces).await.unwrap();
+    let read = node.read(&disk, INSTANCE, 0, SIZE.bytes()).await.unwrap();
+    assert_eq!(bytes(&read), bytes_of(&pieces, SIZE.bytes()));
+    let targets = (Target::new(&disk, INSTANCE), Target::new(&other, INSTANCE));
+    node.copy(&targets.0, &targets.1, 0, SIZE.bytes()).await.unwrap();
+    let sum = node.checksum(&disk, INSTANCE, 0, SIZE.bytes()).await.unwrap();
+    assert_eq!(
+        node.checksum(&other, INSTANCE, 0, SIZE.bytes()).await.unwrap(),
+        sum
+    );
+    // No multiple of a mebibyte.
+    node.wipe(&other, INSTANCE, 4096, 8192).await.unwrap();
+    let wiped = node.read(&other, INSTANCE, 0, 16384).await.unwrap();
+    let expected = [&data[..4096], &[0; 8192], &data[12288..16384]].concat();
+    assert_eq!(bytes(&wiped), expected);
+    let beyond = node.read(&disk, INSTANCE, SIZE.bytes(), 1).await;
+    assert!(beyond.is_err(), "{beyond:?}");
+    for disk in [&disk, &other] {
+        node.remove(disk, INSTANCE).await.unwrap();
+    }
+}
+
+fn bytes(pieces: &[Piece]) -> Vec<u8> {
+    let end = pieces.last().map_or(0, |last| last.offset + last.length());
+    bytes_of(pieces, end)
+}
+
+fn bytes_of(pieces: &[Piece], end: u64) -> Vec<u8> {
+    let mut all = vec![0; usize::try_from(end).unwrap()];
+    for piece in pieces {
+        if let Content::Data(data) = &piece.content {
+            let begin = usize::try_from(piece.offset).unwrap();
+            all[begin..begin + data.len()].copy_from_slice(data);
+        }
+    }
+    all
 }
