@@ -1,8 +1,8 @@
 //! The operations, on what and with what.
 
 use gnt_config::template::{
-    COPYABLE, EXT_MIRROR, GROWABLE, HAVE_PROVIDER, HAVE_SNAPSHOTS, LVM, MAY_ADOPT, MIRRORED, MUST_ADOPT,
-    NEEDS_SECONDARY, NOT_CONVERTIBLE_TO,
+    COPYABLE, GROWABLE, HAVE_PROVIDER, HAVE_SNAPSHOTS, LVM, MAY_ADOPT, MIRRORED, MUST_ADOPT, NEEDS_SECONDARY,
+    NOT_CONVERTIBLE_TO,
 };
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
 use serde_json::json;
@@ -12,8 +12,10 @@ use crate::error::Result;
 use crate::kind::Kind;
 use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::{AddRequest, add};
+use crate::ops::convert::{ConvertRequest, convert};
 use crate::ops::failover::{FailoverRequest, failover};
 use crate::ops::grow::{Growth, grow};
+use crate::ops::image::{ImageRequest, image};
 use crate::ops::migrate::{abort, cleanup, finish, prepare};
 use crate::ops::modify::{DiskChange, modify};
 use crate::ops::node::{self, NodeChanges};
@@ -91,8 +93,15 @@ pub(super) enum Deed {
     Cleanup,
     /// To the second node.
     Failover,
+    Convert(DiskTemplate),
+    /// To the second node.
+    Move,
+    Wipe,
+    Image,
     /// Recover what the configuration has lost.
     Recover,
+    /// Remove a link that is left over.
+    Repair,
     NodeModify,
     NodeRemove,
 }
@@ -127,7 +136,12 @@ impl Deed {
             Self::Abort => Kind::MigrateAbort,
             Self::Cleanup => Kind::MigrateCleanup,
             Self::Failover => Kind::Failover,
+            Self::Convert(_) => Kind::Convert,
+            Self::Move => Kind::Move,
+            Self::Wipe => Kind::Wipe,
+            Self::Image => Kind::Image,
             Self::Recover => Kind::Recover,
+            Self::Repair => Kind::Repair,
             Self::NodeModify => Kind::NodeModify,
             Self::NodeRemove => Kind::NodeRemove,
         }
@@ -392,6 +406,10 @@ impl Row {
                     ignore_consistency: false,
                 };
                 failover(engine, &request).await
+            }
+            Deed::Repair => {
+                let found = verify(engine.store, engine.nodes).await?;
+                repair(engine, &found).await
             }
             Deed::Recover => {
                 let proposal = propose(engine.store, engine.nodes).await?;
