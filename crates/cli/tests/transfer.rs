@@ -1,6 +1,6 @@
 //! Moving a disk's data: conversion to other templates, images, wiping, snapshots that are restored; killed half-way, too.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -221,7 +221,7 @@ impl From<Output> for Run {
 
 /// The value of `key` in an object that has it.
 pub(crate) fn text<'a>(object: &'a Value, key: &str) -> &'a str {
-    let text = object[key].as_str();
-    assert!(text.is_some(), "{key} of {object}");
-    text.unwrap_or_default()
+    object[key]
+        .as_str()
+        .unwrap_or_else(|| panic!("{key} of {object}"))
 }

@@ -190,11 +190,6 @@ impl Bench {
         }
     }
 
-    /// Whether some of the instance's disks have other data afterwards.
-    pub(super) fn overwrites(&self) -> bool {
-        !self.overwritten.is_empty()
-    }
-
     /// UUID of a node.
     pub(super) fn uuid(&self, name: &str) -> String {
         self.store.node(name).unwrap().unwrap().uuid
