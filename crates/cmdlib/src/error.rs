@@ -415,12 +415,17 @@ pub enum Error {
         source: Box<Error>,
     },
     /// An aborted operation had gone too far to be undone completely.
-    #[error("operation {operation} was aborted, but \"{step}\" and what came before cannot be undone")]
+    #[error(
+        "operation {operation} was aborted, but \"{step}\" and what came before cannot be undone{}",
+        .left.as_ref().map(|left| format!("; {left}")).unwrap_or_default()
+    )]
     AbortedLate {
         /// The operation's id.
         operation: String,
         /// The step that stays.
         step: String,
+        /// What may be left of the step after it.
+        left: Option<String>,
     },
 }
 

@@ -234,7 +234,7 @@ pub(crate) fn copied(old: &Subject, new: &Subject, sizes: &[u64], pace: Pace) ->
         });
     }
     steps.extend(shut_down(uses));
-    steps.push(switch(old, new, from.disks.clone()));
+    steps.push(for_good(switch(old, new, from.disks.clone())));
     for disk in &from.disks {
         steps.extend(removal(
             from.halves(disk)?,
@@ -344,7 +344,7 @@ fn unmirrored(old: &Subject, ids: &mut impl Ids) -> Result<Vec<Step>> {
             before: Some(Box::new(label(before)?)),
         });
     }
-    steps.push(switch(old, &new, left.clone()));
+    steps.push(for_good(switch(old, &new, left.clone())));
     for volume in &left {
         steps.extend(removal(
             old.homes(volume)?,
@@ -360,6 +360,13 @@ fn shut_down(uses: Vec<Places>) -> impl Iterator<Item = Step> {
         at,
         was_active: false,
     })
+}
+
+/// The same change of the configuration when nobody goes back behind it: what comes next removes data.
+fn for_good(switch: Step) -> Step {
+    Step::Commit {
+        apply: switch.changes().to_vec(),
+    }
 }
 
 /// The configuration names the new disks, and `left` as disks that nobody uses. Any other of the old ones is forgotten.

@@ -154,6 +154,7 @@ async fn abort<N: Nodes>(held: &Held<'_, '_, N>, steps: &[Step], record: &Operat
         return Err(Error::AbortedLate {
             operation: record.id.clone(),
             step: step.to_string(),
+            left,
         });
     }
     Ok(Report {

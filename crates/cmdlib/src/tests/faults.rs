@@ -95,8 +95,11 @@ pub(super) fn can_do_without(row: &Row, call: &str) -> bool {
         row.deed,
         Deed::Snapshot | Deed::Grow(_) | Deed::Failover | Deed::Finish | Deed::Abort | Deed::Cleanup
     );
+    // What cannot be mended is told.
+    let mends = matches!(row.deed, Deed::Repair);
     let proposes = matches!(row.deed, Deed::Recover) && only_looks(call);
-    proposes
+    mends
+        || proposes
         || (labels_last && call.starts_with("set info of"))
         || call.starts_with("remove directory")
         || (NEEDS_SECONDARY.contains(row.template) && is_attempted(&row.deed, call))

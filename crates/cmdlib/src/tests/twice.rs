@@ -33,10 +33,16 @@ fn crash_after(skipped: usize, what: What, acted: &Mutex<Vec<String>>) -> impl F
     }
 }
 
-/// Goes on with what is left until nothing is; each process dies when it has done again what the one before did, and one thing more.
+/// Goes on with what is left until nothing is; each process dies when it has done again what the one before did, and one thing more. What
+/// has to be undone before it is done again takes more than that: a process that got no further than the one before lets the next do more.
 fn go_on(bench: &Bench, acted: &Mutex<Vec<String>>, what: What) -> Result<()> {
+    let (mut before, mut again) = (None, 1);
     while let Some(record) = bench.unfinished().pop() {
-        let observer = crash_after(1, what, acted);
+        let steps: Vec<_> = record.steps.iter().map(|step| step.state).collect();
+        let here = Some((record.state, steps));
+        again = if here == before { again + 1 } else { 1 };
+        before = here;
+        let observer = crash_after(again, what, acted);
         let observer: &Observer<'_> = &observer;
         let engine = bench.engine(observer);
         let done = catch_crash(|| match what {
