@@ -246,6 +246,13 @@ pub(super) fn rows() -> Vec<Row> {
     rows
 }
 
+impl Row {
+    /// Whether the operation has very many steps: on two nodes, or with data to copy.
+    pub(super) fn is_long(&self) -> bool {
+        NEEDS_SECONDARY.contains(self.template) || matches!(self.deed, Deed::Convert(_) | Deed::Move)
+    }
+}
+
 /// Every conversion that copies on one node.
 pub(super) fn conversions() -> Vec<Row> {
     let templates = || gnt_bdev::DEV_MAP.iter().map(|driver| driver.device().template());
