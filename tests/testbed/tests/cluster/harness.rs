@@ -21,7 +21,7 @@ const SAN: &str = "/srv/ganeti/extstorage/san";
 
 /// The death of a peer shows in seconds, and a synchronisation takes some.
 const DRBD: &str = "net-custom=--timeout 10 --ping-int 2 --ping-timeout 10 --connect-int 2,\
-                    disk-custom=--c-plan-ahead 0,resync-rate=204800";
+                    disk-custom=--c-plan-ahead 0 --c-min-rate 0,resync-rate=204800";
 
 /// How long something may take that nobody is told of.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -383,7 +383,7 @@ impl<'a> Node<'a> {
 
     pub(crate) fn fill(&self, instance: &str, index: usize, mebibytes: u64) -> Done {
         let link = link(instance, index);
-        self.ok(&format!("head -c {mebibytes}M /dev/urandom >{link} && sync"))?;
+        self.ok(&format!("head -c {mebibytes}M /dev/urandom 1<>{link} && sync"))?;
         Ok(())
     }
 }
