@@ -21,17 +21,13 @@ fn disks_are_moved_and_what_is_left_over_is_mended() -> Done {
         cluster.is_clean()?;
     }
 
-    // A link and a volume in use that nothing needs.
+    // A link that leads nowhere.
     cluster.disk("add web -t plain -n n2 --disk 0:size=16M")?;
-    n2.ok(&format!(
-        "ln -s /dev/null {}; vgchange -qq -ay xenvg",
-        link("old", 0)
-    ))?;
+    n2.ok(&format!("ln -s /dev/null {}", link("old", 0)))?;
     let found = cluster.ends(3, "verify")?;
-    assert_eq!(found.matches("mend:").count(), 2, "{found}");
+    assert_eq!(found.matches("mend:").count(), 1, "{found}");
     cluster.ends_well("verify --repair")?;
     n2.ok(&format!("! test -L {}", link("old", 0)))?;
-    assert_eq!(n2.ok("lvs --noheadings -o lv_active")?.trim(), "");
     cluster.is_as_configured()?;
     cluster.disk("remove web")?;
     cluster.is_clean()
