@@ -154,15 +154,20 @@ impl Machine {
     /// # Errors
     /// When a block is not there.
     pub fn check(&self, device: &Path) -> Result<u64, Error> {
-        let last = self.acknowledged()?;
         let disk = File::open(device).map_err(Error::file(device))?;
-        for expected in last.saturating_sub(PLACES - 1).max(1)..=last {
+        let read = |number| -> Result<Vec<u8>, Error> {
             let mut read = vec![0; BLOCK];
-            disk.read_exact_at(&mut read, place(expected))
-                .map_err(Error::file(device))?;
-            // The one that was being written may be there.
-            let next = expected + PLACES;
-            if read != block(expected) && !(next == last + 1 && read == block(next)) {
+            let from = disk.read_exact_at(&mut read, place(number));
+            from.map_err(Error::file(device)).map(|()| read)
+        };
+        let mut last = self.acknowledged()?;
+        // A node that lost its power may not have told of the last ones.
+        while read(last + 1)? == block(last + 1) {
+            last += 1;
+        }
+        for expected in last.saturating_sub(PLACES - 1).max(1)..=last {
+            let read = read(expected)?;
+            if read != block(expected) {
                 let found = read.first_chunk().copied().map(u64::from_le_bytes);
                 let found = found.unwrap_or_default();
                 let text = format!("block {expected} of {last} is not there, but {found}");
