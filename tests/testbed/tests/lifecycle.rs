@@ -315,7 +315,7 @@ impl<'a> Life<'a> {
                 Operation::Snapshot if disk.children.is_empty() => {
                     node.snapshot(&disk, "copy", SIZE).map(drop)
                 }
-                Operation::UserspaceUri => node.check(&disk, Operation::UserspaceUri),
+                Operation::UserspaceUri | Operation::Space => node.check(&disk, operation),
                 // Of a whole disk only the parts that can keep something are asked, and the part with the data is copied.
                 Operation::SetInfo | Operation::Snapshot => continue,
                 always => panic!("every {} disk can {always}", self.row.device),

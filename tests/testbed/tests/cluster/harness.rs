@@ -330,7 +330,7 @@ impl<'a> Node<'a> {
 
     /// Ends the service with SIGKILL.
     pub(crate) fn kill_service(&self) -> Done {
-        self.ok("pkill -9 -f 'gnt-disk serve'; while pgrep -f 'gnt-disk serve'; do :; done")
+        self.ok("pkill -9 -f '[g]nt-disk serve'; while pgrep -f '[g]nt-disk serve'; do :; done")
             .map(drop)
     }
 
