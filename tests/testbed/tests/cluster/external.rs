@@ -25,6 +25,7 @@ const ROWS: [Row; 2] = [
 ];
 
 #[test]
+#[ignore = "takes minutes: make test-cluster"]
 fn instances_on_shared_storage_are_migrated_while_they_write() -> Done {
     let cluster = Cluster::start("cluster-external", 3, "ext,rbd", |plan| {
         plan.modules(["rbd"]).shared_disk("SAN", Mebibytes(1024))
