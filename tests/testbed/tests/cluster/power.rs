@@ -141,13 +141,16 @@ impl<'a> Case<'a> {
             machine.goes_on(20)?;
             self.without(dead, runs_on)?;
             machine.goes_on(20)?;
-        } else if phase == Phase::Finish {
+        } else if phase != Phase::Transfer {
             // What was written while the halves were apart is there only.
             machine.died(dead.name())?;
             dead.boot()?;
             self.web.spawn(dead)?;
-            self.cluster
-                .disk(&format!("migrate web --cleanup --runs-on {}", dead.name()))?;
+            let shown = cluster.json_any("info --static web")?;
+            match shown["migration"].is_object() {
+                true => cluster.disk(&format!("migrate web --cleanup --runs-on {}", dead.name()))?,
+                false => cluster.ends_well("activate web")?,
+            };
             self.web.is_whole_on(dead)?;
             self.web.start(dead)?;
             return is_only_on(cluster, "web", dead);
