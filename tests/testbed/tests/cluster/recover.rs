@@ -71,9 +71,10 @@ fn pictures(cluster: &Cluster) -> Result<BTreeMap<String, Value>, Error> {
         let info = cluster.json_any(&format!("info --static {name}"))?;
         let disks = info["disks"].as_array().unwrap().iter().map(|disk| {
             let mut id = disk["logical_id"].clone();
-            // A running pair keeps its secret, one that does not run gets a new one; it is not shown.
-            if let Some(parts) = id.as_array_mut() {
+            // A running pair keeps its secret, one that does not run gets a new one; it is not shown. Nodes have new UUIDs.
+            if let Some(parts) = id.as_array_mut().filter(|parts| parts.len() > 2) {
                 parts.truncate(5);
+                parts.drain(..2);
             }
             let keys = ["uuid", "name", "size", "mode", "dev_type"];
             let told = keys.into_iter().map(|key| (key.to_owned(), disk[key].clone()));
