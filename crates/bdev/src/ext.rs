@@ -8,7 +8,9 @@ use gnt_config::{LogicalDevice, LogicalId, Mebibytes, Object};
 use gnt_extstorage::{Action, Attachment, Device, Provider, VolumeInfo, diagnose};
 
 use crate::device;
-use crate::driver::{BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Target, Uri};
+use crate::driver::{
+    BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Target, Uri, refuse,
+};
 use crate::error::{Cause, Error};
 use crate::host::Host;
 
@@ -43,6 +45,9 @@ impl Driver for ExtDriver {
 
     /// Its provider is there, may be trusted, and has the script.
     fn check(&self, host: &Host, target: &Target<'_>, operation: Operation) -> Result<(), Error> {
+        if !self.capabilities().contains(operation) {
+            return refuse(self.device(), operation);
+        }
         target.doing(operation, host, || {
             let name = Volume::of(target)?.provider;
             let provider =
