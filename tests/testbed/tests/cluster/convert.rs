@@ -17,6 +17,7 @@ const WAY: [(&str, &str); 8] = [
 ];
 
 #[test]
+#[ignore = "takes minutes: make test-cluster"]
 fn a_conversion_that_is_killed_is_gone_on_with() -> Done {
     let cluster = Cluster::start("cluster-convert", 3, "plain,drbd,rbd,ext,file", |plan| {
         plan.modules(["rbd"]).shared_disk("SAN", Mebibytes(1024))

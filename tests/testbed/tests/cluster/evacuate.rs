@@ -3,6 +3,7 @@
 use crate::harness::{Cluster, Done};
 
 #[test]
+#[ignore = "takes minutes: make test-cluster"]
 fn a_node_is_emptied() -> Done {
     let cluster = Cluster::start("cluster-evacuate", 3, "drbd", |plan| plan)?;
     let n3 = cluster.node(3);

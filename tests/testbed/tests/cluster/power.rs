@@ -36,6 +36,7 @@ struct Case<'a> {
 }
 
 #[test]
+#[ignore = "takes minutes: make test-cluster"]
 fn power_is_lost_in_each_phase_of_a_migration() -> Done {
     let cluster = Cluster::start("cluster-power", 3, "drbd", |plan| plan)?;
     let pair = [cluster.node(2), cluster.node(3)];

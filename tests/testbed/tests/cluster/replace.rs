@@ -8,6 +8,7 @@ use crate::drbd::{halves_are_alike, is_only_on};
 use crate::harness::{Cluster, Done, Node, until};
 
 #[test]
+#[ignore = "takes minutes: make test-cluster"]
 fn a_third_node_gets_the_mirror() -> Done {
     let cluster = Cluster::start("cluster-replace", 3, "drbd", |plan| plan)?;
     let [n1, n2, n3] = [1, 2, 3].map(|number| cluster.node(number));
