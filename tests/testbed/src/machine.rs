@@ -38,19 +38,29 @@ impl Machine {
         Self(dir.to_owned())
     }
 
-    /// Is the machine on a node, whose disk is `device` there, as often as it is to run there. Ends when its disk fails.
+    /// Is the machine on a node, whose disk is `device` there, as often as it is to run there. Ends when it is [given up](Self::give_up), or
+    /// its disk fails.
     ///
     /// # Errors
     /// When its disk fails, or its directory.
     pub fn run(&self, node: &str, device: &Path) -> Result<(), Error> {
         let ready = self.file("ready", node);
         fs::write(&ready, "").map_err(Error::file(&ready))?;
-        loop {
+        while ready.exists() {
             if self.file("to-run", node).exists() {
                 self.run_here(node, device)?;
             }
             thread::sleep(PAUSE);
         }
+        Ok(())
+    }
+
+    /// Ends its process on a node.
+    ///
+    /// # Errors
+    /// Of its directory.
+    pub fn give_up(&self, node: &str) -> Result<(), Error> {
+        remove(&self.file("ready", node))
     }
 
     fn run_here(&self, node: &str, device: &Path) -> Result<(), Error> {
@@ -230,10 +240,11 @@ mod tests {
         let meeting = dir.path().join("machine");
         fs::create_dir(&meeting).unwrap();
         let machine = Machine::new(&meeting);
-        for node in ["n1", "n2"] {
+        let run = |node: &'static str| {
             let (machine, disk) = (machine.clone(), disk.clone());
-            thread::spawn(move || machine.run(node, &disk));
-        }
+            thread::spawn(move || machine.run(node, &disk))
+        };
+        let processes = ["n1", "n2"].map(run);
 
         machine.start("n1").unwrap();
         machine.goes_on(5).unwrap();
@@ -252,5 +263,10 @@ mod tests {
         damaged.write_all_at(&block(7), place(7)).unwrap();
         damaged.write_all_at(&[1], place(last) + 4000).unwrap();
         machine.check(&disk).unwrap_err();
+
+        for (process, node) in processes.into_iter().zip(["n1", "n2"]) {
+            machine.give_up(node).unwrap();
+            process.join().unwrap().unwrap();
+        }
     }
 }

@@ -7,6 +7,8 @@ use crate::harness::{Cluster, Done, Node, Running};
 
 /// What is peculiar to a template.
 struct Row {
+    /// Name of the instance.
+    name: &'static str,
     /// Template and parameters of the disk.
     add: &'static str,
     /// Prints a line for each device of an instance's disk on a node.
@@ -15,10 +17,12 @@ struct Row {
 
 const ROWS: [Row; 2] = [
     Row {
+        name: "web1",
         add: "-t ext --disk 0:size=64M,provider=san",
         mapped: "ls /dev/mapper | grep ^san- || true",
     },
     Row {
+        name: "web2",
         add: "-t rbd --disk 0:size=64M",
         mapped: "ls -d /sys/bus/rbd/devices/* 2>/dev/null || true",
     },
@@ -41,15 +45,16 @@ fn instances_on_shared_storage_are_migrated_while_they_write() -> Done {
 impl Row {
     fn live(&self, cluster: &Cluster) -> Done {
         let [n1, n2, n3] = [1, 2, 3].map(|number| cluster.node(number));
-        cluster.disk(&format!("add web -n n2 {}", self.add))?;
-        cluster.disk("activate web")?;
+        let name = self.name;
+        cluster.disk(&format!("add {name} -n n2 {}", self.add))?;
+        cluster.disk(&format!("activate {name}"))?;
         self.is_only_on(cluster, n2)?;
-        let web = &cluster.machine("web", &[n1, n2, n3])?;
+        let web = &cluster.machine(name, &[n1, n2, n3])?;
         web.start(n2)?;
         web.machine.goes_on(20)?;
         for (from, to) in [(n2, n3), (n3, n1)] {
             cluster.disk(&format!(
-                "migrate web -n {} --transfer '{}'",
+                "migrate {name} -n {} --transfer '{}'",
                 to.name(),
                 web.transfer()
             ))?;
@@ -57,34 +62,37 @@ impl Row {
             web.machine.goes_on(20)?;
             self.is_only_on(cluster, to)?;
         }
-        let error = cluster.ends(1, "migrate web -n n2 --transfer 'echo no memory >&2; exit 1'")?;
+        let error = cluster.ends(
+            1,
+            &format!("migrate {name} -n n2 --transfer 'echo no memory >&2; exit 1'"),
+        )?;
         assert!(error.contains("no memory"), "{error}");
         web.machine.goes_on(20)?;
         self.is_only_on(cluster, n1)?;
 
         web.stop(n1)?;
-        cluster.disk("failover web -n n2")?;
+        cluster.disk(&format!("failover {name} -n n2"))?;
         self.is_only_on(cluster, n2)?;
         web.is_whole_on(n2)?;
         web.start(n2)?;
         web.machine.goes_on(20)?;
 
         self.power_is_lost(cluster, web)?;
-        cluster.disk("deactivate web")?;
-        cluster.disk("remove web")?;
-        std::fs::remove_dir_all(cluster.testbed.dir().join("machine-web")).unwrap();
-        Ok(())
+        cluster.disk(&format!("deactivate {name}"))?;
+        cluster.disk(&format!("remove {name}"))?;
+        web.give_up()
     }
 
     /// The target dies, then, on the way to where it was, the source.
     fn power_is_lost(&self, cluster: &Cluster, web: &Running<'_>) -> Done {
+        let name = self.name;
         let [n2, n3] = [2, 3].map(|number| cluster.node(number));
-        cluster.disk("migrate web -n n3 --prepare")?;
+        cluster.disk(&format!("migrate {name} -n n3 --prepare"))?;
         assert_eq!([self.has_device(n2)?, self.has_device(n3)?], [true, true]);
         n3.power_cut()?;
         web.machine.goes_on(20)?;
         cluster.disk("node modify n3 --offline yes")?;
-        cluster.ends(3, "migrate web --cleanup --runs-on n2")?;
+        cluster.ends(3, &format!("migrate {name} --cleanup --runs-on n2"))?;
         web.machine.goes_on(20)?;
         n3.boot()?;
         web.spawn(n3)?;
@@ -94,11 +102,11 @@ impl Row {
         self.is_only_on(cluster, n2)?;
         cluster.is_as_configured()?;
 
-        cluster.disk("migrate web -n n3 --prepare")?;
+        cluster.disk(&format!("migrate {name} -n n3 --prepare"))?;
         n2.power_cut()?;
         web.machine.died("n2")?;
         cluster.disk("node modify n2 --offline yes")?;
-        cluster.ends(3, "migrate web --cleanup --runs-on n3")?;
+        cluster.ends(3, &format!("migrate {name} --cleanup --runs-on n3"))?;
         web.is_whole_on(n3)?;
         web.start(n3)?;
         web.machine.goes_on(20)?;
@@ -118,11 +126,11 @@ impl Row {
 
     /// The instance is on this node, and no other has a device of it.
     fn is_only_on(&self, cluster: &Cluster, node: Node<'_>) -> Done {
-        let listed = cluster.json("list web")?;
+        let listed = cluster.json(&format!("list {}", self.name))?;
         assert_eq!(listed[0]["pnode"], node.name(), "{listed}");
         for other in cluster.nodes() {
             let here = other.name() == node.name();
-            let found = (other.has_link("web")?, self.has_device(other)?);
+            let found = (other.has_link(self.name)?, self.has_device(other)?);
             assert_eq!(found, (here, here), "{} {}", self.add, other.name());
         }
         Ok(())

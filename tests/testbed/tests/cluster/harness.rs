@@ -431,6 +431,12 @@ impl Running<'_> {
         self.machine.stop(node.name())
     }
 
+    /// Ends its processes.
+    pub(crate) fn give_up(&self) -> Done {
+        let mut nodes = self.cluster.nodes().into_iter();
+        nodes.try_for_each(|node| self.machine.give_up(node.name()))
+    }
+
     /// The node has all that was ever acknowledged.
     pub(crate) fn is_whole_on(&self, node: Node<'_>) -> Result<u64, Error> {
         let blocks = node.ok(&format!(
