@@ -494,7 +494,7 @@ pub trait Driver: Sync {
     }
 
     /// Connects the device to its peer, and returns when they are connected (`DrbdAttachNet`). `multimaster` lets both be primary, for a
-    /// migration.
+    /// migration. One that is connected stays so, and is told if that is another mode.
     fn attach_net(&self, _host: &Host, _target: &Target<'_>, _multimaster: bool) -> Result<Change, Error> {
         refuse(self.device(), Operation::AttachNet)
     }

@@ -120,7 +120,7 @@ pub trait Node: Send + Sync {
     }
 
     /// `drbd_attach_net`: connects disks to their peers, and returns when they are connected: both nodes are asked at the same time.
-    /// `multimaster` lets both be primary, for a migration.
+    /// `multimaster` lets both be primary, for a migration. Disks that are connected stay so, and are told if that is another mode.
     fn attach_net(
         &self,
         targets: &[Target<'_>],

@@ -94,14 +94,12 @@ pub enum Step {
     DisconnectNet {
         /// Where and whose.
         at: Vec<Places>,
-        /// Whether undoing connects them again.
-        was_connected: bool,
     },
-    /// Connect mirrored disks to their peers, on all of these nodes at once.
+    /// Connect mirrored disks to their peers, on all of these nodes at once; those that are connected stay so.
     AttachNet {
         /// Where and whose.
         at: Vec<Places>,
-        /// Let both nodes be primary.
+        /// Let both nodes be primary. Undoing lets only one.
         multimaster: bool,
     },
     /// Open disks for this node alone although another one, which is dead, has them open.
@@ -451,16 +449,12 @@ impl Step {
                 exclusive: true,
                 fresh: true,
             },
-            Self::DisconnectNet {
+            Self::AttachNet {
                 at,
-                was_connected: true,
+                multimaster: true,
             } => Self::AttachNet {
                 at,
                 multimaster: false,
-            },
-            Self::AttachNet { at, .. } => Self::DisconnectNet {
-                at,
-                was_connected: false,
             },
             Self::TakeOver { at, fresh: true, .. } => Self::ShutdownDisks {
                 at,
@@ -515,6 +509,7 @@ impl Step {
             | Self::ShutdownDisks { .. }
             | Self::CloseDisks { .. }
             | Self::DisconnectNet { .. }
+            | Self::AttachNet { .. }
             | Self::TakeOver { .. }
             | Self::RemoveChildren { .. }
             | Self::CheckData { .. }
@@ -566,7 +561,7 @@ impl Step {
             | Self::ChangePeer { at, .. }
             | Self::CheckData { at, .. }
             | Self::AwaitPeers { at } => vec![&at.node],
-            Self::DisconnectNet { at, .. } | Self::AttachNet { at, .. } | Self::AwaitSync { at } => {
+            Self::DisconnectNet { at } | Self::AttachNet { at, .. } | Self::AwaitSync { at } => {
                 at.iter().map(|at| at.node.as_str()).collect()
             }
             Self::Try { attempt, .. } => attempt.nodes(),
@@ -670,12 +665,12 @@ impl std::fmt::Display for Step {
             } => write!(f, "open {at}"),
             Self::OpenDisks { at, .. } => write!(f, "open {at} for two nodes"),
             Self::CloseDisks { at, .. } => write!(f, "close {at}"),
-            Self::DisconnectNet { at, .. } => write!(f, "disconnect {}", first(at)),
+            Self::DisconnectNet { at } => write!(f, "disconnect {}", first(at)),
             Self::AttachNet {
                 at,
                 multimaster: false,
             } => write!(f, "connect {}", first(at)),
-            Self::AttachNet { at, .. } => write!(f, "connect {} with both nodes primary", first(at)),
+            Self::AttachNet { at, .. } => write!(f, "let both nodes be primary for {}", first(at)),
             Self::TakeOver { at, from, .. } => write!(f, "take {at} over from {from}"),
             Self::AddChildren { at } => write!(f, "give {at} its volumes"),
             Self::RemoveChildren { at, .. } => write!(f, "take its volumes from {at}"),

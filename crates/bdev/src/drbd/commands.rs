@@ -170,6 +170,15 @@ pub(super) fn connect(
     Ok([resource, volume, connect])
 }
 
+/// The command that lets both nodes of a connection be primary, or only one, while it stays. The peer is told.
+pub(super) fn primaries(local: &str, remote: &str, protocol: Protocol, two: bool) -> Command {
+    let two = if two { "yes" } else { "no" };
+    let options = setup("net-options").args([local, remote]);
+    options
+        .args(["--protocol", protocol.into()])
+        .arg(format!("--allow-two-primaries={two}"))
+}
+
 /// The command that says how fast to synchronise.
 pub(super) fn sync_params(minor: u32, params: &DrbdDeviceParams) -> Result<Command, DrbdError> {
     let options = setup("disk-options").arg(minor.to_string());

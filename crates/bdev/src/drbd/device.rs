@@ -28,6 +28,8 @@ const META_SIZE: [Mebibytes; 2] = [Mebibytes(128), Mebibytes(1024)];
 const SETTLE: Patience = Patience::new(Duration::from_millis(100), Duration::from_secs(5));
 /// How long a peer that is there may take to be found.
 const MEET: Patience = Patience::new(Duration::from_millis(100), Duration::from_secs(15));
+/// How long two nodes may take that look for each other: they try every 10 seconds (`connect-int`).
+const FIND: Patience = Patience::new(Duration::from_millis(100), Duration::from_secs(30));
 /// How long two nodes may take to part (`_NET_RECONFIG_TIMEOUT`).
 const PART: Patience = Patience::new(Duration::from_millis(100), Duration::from_secs(60));
 /// How long two nodes that are told to connect, one after the other, may take (`DrbdAttachNet`).
@@ -347,11 +349,7 @@ impl<'a> Device<'a> {
             local: address(net.local),
             remote: address(net.remote),
             secret: self.secret,
-            // A write must be on both nodes before either of two primaries goes on (`DRBD_MIGRATION_NET_PROTOCOL`).
-            protocol: match two_primaries {
-                true => Protocol::C,
-                false => self.params.protocol,
-            },
+            protocol: self.protocol(two_primaries),
             two_primaries,
         };
         for command in commands::connect(self.minor, &connection, &self.params)? {
@@ -360,10 +358,18 @@ impl<'a> Device<'a> {
         Ok(())
     }
 
+    /// With two primaries a write must be on both nodes before either goes on (`DRBD_MIGRATION_NET_PROTOCOL`).
+    fn protocol(&self, two_primaries: bool) -> Protocol {
+        match two_primaries {
+            true => Protocol::C,
+            false => self.params.protocol,
+        }
+    }
+
     /// The peer may be gone from it already.
     fn disconnect(&self, net: &SetupNet) -> Result<(), DrbdError> {
-        let end = |end: &str| end.replacen(' ', ":", 1);
-        match self.run(&commands::disconnect(&end(&net.local), &end(&net.remote))) {
+        let [local, remote] = net.ends();
+        match self.run(&commands::disconnect(&local, &remote)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other.map(drop),
         }
@@ -573,26 +579,42 @@ impl<'a> Device<'a> {
         }
     }
 
+    /// A connection that is there stays: it is told how many may be primary, so that nothing is written that only one node gets.
+    ///
     /// While the other node is not set up alike, which is so while they are told one after the other, they part again. So that is repeated,
     /// unless the kernel says that it makes no sense.
     pub(super) fn attach_net(&self, two_primaries: bool) -> Result<Change, DrbdError> {
         let mut running = self.active()?;
         let mut change = Change::AlreadyThere;
-        let connected = CONNECT.until(|| {
+        let patience = match running.status.connection {
+            ConnectionState::StandAlone => CONNECT,
+            _ => FIND,
+        };
+        let connected = patience.until(|| {
+            let other_mode = |running: &Running| {
+                let net = running.setup.net.clone();
+                net.filter(|net| net.two_primaries != two_primaries)
+            };
             if running.status.connection == ConnectionState::StandAlone {
                 self.connect(two_primaries)?;
                 change = Change::Made;
-                if self.host.is_dry_run() {
-                    return Ok(true);
+            } else if let Some(net) = other_mode(&running) {
+                let told = self.tell_primaries(&net, two_primaries);
+                running = self.active()?;
+                let Status { connection, .. } = running.status;
+                let can_be_told = connection.is_connected() || connection == ConnectionState::WFConnection;
+                // One that is just parting cannot, and is connected anew.
+                if other_mode(&running).is_some() && can_be_told {
+                    told?;
                 }
+                change = Change::Made;
+            }
+            if self.host.is_dry_run() && change == Change::Made {
+                return Ok(true);
             }
             running = self.active()?;
-            if let Some(net) = &running.setup.net
-                && net.two_primaries != two_primaries
-            {
-                return Err(DrbdError::OtherMode {
-                    two_primaries: net.two_primaries,
-                });
+            if other_mode(&running).is_some() {
+                return Ok(false);
             }
             if is_usable(&running.status, two_primaries) {
                 return Ok(true);
@@ -605,6 +627,16 @@ impl<'a> Device<'a> {
         match connected {
             true => Ok(change),
             false => Err(self.why_not_connected(&running.status)),
+        }
+    }
+
+    fn tell_primaries(&self, net: &SetupNet, two: bool) -> Result<(), DrbdError> {
+        let [local, remote] = net.ends();
+        match self.run(&commands::primaries(&local, &remote, self.protocol(two), two)) {
+            Err(DrbdError::Tool(source)) if error::code(&source) == Some(error::NEED_TWO_PRIMARIES) => {
+                Err(DrbdError::BothPrimary { source })
+            }
+            other => other.map(drop),
         }
     }
 

@@ -169,11 +169,12 @@ pub enum DrbdError {
         /// How long it was waited for.
         after: Duration,
     },
-    /// It is connected otherwise than asked for.
-    #[error("it is connected already, so that {}", if *.two_primaries { "both nodes may be primary" } else { "only one node may be primary" })]
-    OtherMode {
-        /// How it is connected.
-        two_primaries: bool,
+    /// Only one node shall be able to be primary, and both are.
+    #[error("both nodes are primary, and only one is to be")]
+    BothPrimary {
+        /// What the tool says.
+        #[source]
+        source: ToolError,
     },
     /// It is not connected.
     #[error("it is not connected to {peer} ({status})")]
@@ -229,7 +230,9 @@ impl DrbdError {
             Self::Device(error) => error.kind(),
             Self::NotActive { .. } | Self::NoVolumes => ErrorKind::NotFound,
             Self::MetaUsed { .. } => ErrorKind::AlreadyExists,
-            Self::MinorTaken { .. } | Self::PeerIsPrimary { .. } => ErrorKind::Busy,
+            Self::MinorTaken { .. } | Self::PeerIsPrimary { .. } | Self::BothPrimary { .. } => {
+                ErrorKind::Busy
+            }
             Self::NotGrown { .. } => ErrorKind::NoSpace,
             _ => ErrorKind::Other,
         }
@@ -259,7 +262,7 @@ impl DrbdError {
             ),
             Self::NotGrown { .. } => "the volumes below must be large enough on both nodes, and the nodes connected".to_owned(),
             Self::NoGoodData { .. } => "bring the other node up, and activate the disk there first".to_owned(),
-            Self::OtherMode { .. } => "disconnect it on both nodes first".to_owned(),
+            Self::BothPrimary { .. } => "close it on the node that does not use it first".to_owned(),
             Self::NotConnected { .. } | Self::StillConnected { .. } => {
                 "is the other node up, its disk active, and the network between them in order?".to_owned()
             }
@@ -307,6 +310,9 @@ pub(super) fn classify(failed: &CommandFailed) -> ErrorKind {
         _ => ErrorKind::Other,
     }
 }
+
+/// Both nodes are primary, which a change of the connection would forbid (`ERR_NEED_ALLOW_TWO_PRI`).
+pub(super) const NEED_TWO_PRIMARIES: i32 = 164;
 
 /// The number of a failure of `drbdsetup`.
 pub(super) fn code(error: &ToolError) -> Option<i32> {

@@ -277,6 +277,13 @@ pub(super) struct SetupNet {
     pub(super) secret: Option<Secret>,
 }
 
+impl SetupNet {
+    /// The ends as commands take them: `ipv4:192.0.2.1:11000`.
+    pub(super) fn ends(&self) -> [String; 2] {
+        [&self.local, &self.remote].map(|end| end.replacen(' ', ":", 1))
+    }
+}
+
 /// Reads what `drbdsetup show MINOR` prints: sections with braces, and statements that end with a semicolon and perhaps a comment.
 /// An error quotes nothing, as the shared secret is in there.
 pub(super) fn setup(minor: u32, text: &str) -> Result<Setup, &'static str> {

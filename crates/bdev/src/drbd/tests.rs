@@ -134,6 +134,55 @@ fn failed(name: &str) -> Output {
     Output::new(Exit::Exited(code.parse().unwrap())).with_stderr(lines.join("\n"))
 }
 
+/// Recorded on the second node, where the minor of the first is the same.
+fn disk_with_two_primaries() -> Disk {
+    let mut disk = disk();
+    disk.dynamic_params = Some(DynamicParams {
+        local_ip: "192.168.78.2".to_owned(),
+        remote_ip: "192.168.78.1".to_owned(),
+        local_minor: 0,
+        remote_minor: 5,
+    });
+    disk
+}
+
+#[test]
+fn a_connection_is_told_how_many_may_be_primary() {
+    let (connected, dual) = (recorded("proc/connected"), recorded("show/dual"));
+    let single = dual.replace("        allow-two-primaries\tyes;\n", "");
+    let command = |two: &str| {
+        let ends = "ipv4:192.168.78.2:11000 ipv4:192.168.78.1:11000";
+        format!("drbdsetup net-options {ends} --protocol C --allow-two-primaries={two}")
+    };
+    let disk = disk_with_two_primaries();
+    let volumes = volumes();
+    let target = Target::new(&disk, "web").with_children(&volumes);
+    for (before, after, multimaster, told) in [
+        (&single, &dual, true, Some(command("yes"))),
+        (&dual, &single, false, Some(command("no"))),
+        (&single, &single, false, None),
+        (&dual, &dual, true, None),
+    ] {
+        let script = Scripted::new().expect(PROC, connected.as_str());
+        let script = script
+            .expect(SHOW, before.as_str())
+            .allow(PROC, connected.as_str())
+            .allow(SHOW, after.as_str());
+        let node = Node::new(changeable(script));
+        let change = DrbdDriver.attach_net(&node.host, &target, multimaster).unwrap();
+        assert_eq!(node.changes(), Vec::from_iter(told.clone()));
+        assert_eq!(change == Change::Made, told.is_some());
+    }
+    let script = Scripted::new()
+        .allow(PROC, connected.as_str())
+        .allow(SHOW, dual.as_str())
+        .allow("drbdsetup net-options ...", failed("net_options_both_primary"));
+    let node = Node::new(script);
+    let error = DrbdDriver.attach_net(&node.host, &target, false).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert!(told(&error).contains("both nodes are primary"), "{error}");
+}
+
 /// What runs, what is to run, and what is done about it (`_FastAssemble`, `_SlowAssemble`).
 #[test]
 fn what_is_missing_is_brought_up_and_nothing_else() {

@@ -50,7 +50,7 @@ pub(super) async fn act<N: Nodes>(
         }
         Step::CloseDisks { at, .. } => nodes.node(&at.node)?.close(&at.targets()).await?,
         Step::TakeOver { at, from, .. } => nodes.node(&at.node)?.take_over(&at.targets(), from).await?,
-        Step::DisconnectNet { at, .. } => {
+        Step::DisconnectNet { at } => {
             on_all(at, async |at| {
                 let node = nodes.node(&at.node)?;
                 Ok(node.disconnect_net(&at.targets()).await.map(drop)?)

@@ -464,21 +464,34 @@ impl World {
         Ok(true)
     }
 
-    /// Puts a disk on the network; whether it and its peer have met is seen later.
+    /// Puts a disk on the network; whether it and its peer have met is seen later. Those that have met are both told how many may be primary.
     pub(super) fn drbd_attach_net(&mut self, node: &str, disk: &Disk, multimaster: bool) -> Result<bool> {
         let (wanted, minor) = self.active(node, disk)?;
-        if let Some(net) = &minor.net {
-            return match net.multimaster == multimaster {
-                true => Ok(false),
-                false => Err(DrbdError::OtherMode {
-                    two_primaries: net.multimaster,
-                }),
-            };
-        }
         let number = wanted.minor;
-        let net = wanted.net.map(|net| Net { multimaster, ..net });
-        if let Some(minor) = self.minor_mut(node, number) {
-            (minor.net, minor.verdict) = (net, None);
+        match &minor.net {
+            Some(net) if net.multimaster == multimaster => return Ok(false),
+            Some(_) => {
+                let ends = [Some((node.to_owned(), number)), self.drbd_peer(node, number)];
+                let ends = || ends.iter().flatten();
+                let are_primary = ends().filter_map(|(node, minor)| self.minor(node, *minor));
+                if !multimaster && are_primary.filter(|minor| minor.is_primary).count() == 2 {
+                    return Err(DrbdError::BothPrimary {
+                        source: refused("can not clear allow-two-primaries"),
+                    });
+                }
+                for (node, minor) in ends() {
+                    let minor = self.minor_mut(node, *minor);
+                    if let Some(net) = minor.and_then(|minor| minor.net.as_mut()) {
+                        net.multimaster = multimaster;
+                    }
+                }
+            }
+            None => {
+                let net = wanted.net.map(|net| Net { multimaster, ..net });
+                if let Some(minor) = self.minor_mut(node, number) {
+                    (minor.net, minor.verdict) = (net, None);
+                }
+            }
         }
         self.meet(node, number);
         Ok(true)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gnt_bdev::transfer::{Content, Piece};
-use gnt_bdev::{DrbdError, Layer, LocalDiskStatus, Target, drbd::Verdict};
+use gnt_bdev::{Change, DrbdError, Layer, LocalDiskStatus, Target, drbd::Verdict};
 use gnt_config::disk::DynamicParams;
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Secret};
 
@@ -168,6 +168,24 @@ fn what_is_written_is_on_both_nodes() {
     pair.write(1, 8).unwrap_err();
     let error = drbd_error(pair.open(1).unwrap_err());
     assert!(matches!(error, DrbdError::PeerIsPrimary { .. }), "{error}");
+}
+
+#[test]
+fn how_many_may_be_primary_changes_while_they_are_connected() {
+    let pair = Pair::active();
+    let attach =
+        |index: usize, multimaster| now(pair.node(index).attach_net(&pair.target(index), multimaster));
+    assert_eq!(attach(0, true).unwrap(), Change::Made);
+    // The other was told by the first.
+    assert_eq!(attach(1, true).unwrap(), Change::AlreadyThere);
+    pair.open(1).unwrap();
+    let error = drbd_error(attach(0, false).unwrap_err());
+    assert!(matches!(error, DrbdError::BothPrimary { .. }), "{error}");
+    pair.write(0, 7).unwrap();
+    assert_eq!([pair.stored(0), pair.stored(1)], [7, 7]);
+    now(pair.node(0).close(&pair.target(0))).unwrap();
+    assert_eq!(attach(1, false).unwrap(), Change::Made);
+    assert_eq!([pair.status(0), pair.status(1)], [GOOD, GOOD]);
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::thread;
 use crate::drbd::{halves_are_alike, is_only_on};
 use crate::harness::{Cluster, Done, Node, Running, until};
 
-/// Ends when a mirror is connected in another way, or a node has another role.
-const UNTIL_DRBD_CHANGES: &str = "state() { grep -o 'cs:[^ ]* ro:[^ ]*' /proc/drbd; }
+/// Ends when a mirror is connected in another way, or a node has or may have another role.
+const UNTIL_DRBD_CHANGES: &str =
+    "state() { grep -o 'cs:[^ ]* ro:[^ ]*' /proc/drbd; drbdsetup show | grep two-primaries; }
     before=$(state)
     for i in $(seq 1000); do [ \"$(state)\" = \"$before\" ] || exit 0; done
     exit 1";
@@ -141,23 +142,12 @@ impl<'a> Case<'a> {
             machine.goes_on(20)?;
             self.without(dead, runs_on)?;
             machine.goes_on(20)?;
-        } else if phase != Phase::Transfer {
-            // What was written while the halves were apart is there only.
-            machine.died(dead.name())?;
-            dead.boot()?;
-            self.web.spawn(dead)?;
-            let shown = cluster.json_any("info --static web")?;
-            match shown["migration"].is_object() {
-                true => cluster.disk(&format!("migrate web --cleanup --runs-on {}", dead.name()))?,
-                false => cluster.ends_well("activate web")?,
-            };
-            self.web.is_whole_on(dead)?;
-            self.web.start(dead)?;
-            return is_only_on(cluster, "web", dead);
         } else {
-            let other = self.target;
+            let mut pair = [self.source, self.target].into_iter();
+            let other = pair.find(|node| node.name() != dead.name()).unwrap();
             machine.died(dead.name())?;
             self.without(dead, other)?;
+            // The mirror was never apart while both were there.
             self.web.is_whole_on(other)?;
             self.web.start(other)?;
             machine.goes_on(20)?;

@@ -196,10 +196,7 @@ fn opening(subject: &Subject, route: &Route) -> Result<Vec<Step>> {
                     at: target.clone(),
                     was_open: false,
                 },
-                Step::DisconnectNet {
-                    at: both.clone(),
-                    was_connected: true,
-                },
+                // The connection stays: what is written meanwhile is on both.
                 Step::AttachNet {
                     at: both,
                     multimaster: true,

@@ -196,10 +196,6 @@ fn reconnect(to: Places, to_as_half: Places, from: Places) -> Vec<Step> {
             at: from,
             was_open: false,
         },
-        Step::DisconnectNet {
-            at: both.clone(),
-            was_connected: false,
-        },
         Step::AttachNet {
             at: both,
             multimaster: false,
@@ -212,10 +208,7 @@ fn reconnect(to: Places, to_as_half: Places, from: Places) -> Vec<Step> {
 fn stand_alone(to: Places, to_as_half: Places) -> Vec<Step> {
     vec![
         kept(to_as_half.clone()),
-        Step::DisconnectNet {
-            at: vec![to_as_half],
-            was_connected: false,
-        },
+        Step::DisconnectNet { at: vec![to_as_half] },
         kept(to),
     ]
 }
