@@ -133,6 +133,7 @@ impl Progress {
             Event::Undoing(step) => self.step("undo: ", step),
             Event::Failed(step, _) if self.steps => say(format_args!("* failed: {step}")),
             Event::Healing(record) => say(format_args!("{} first", healing(record))),
+            Event::Healed(told) => say(format_args!("warning: {told}")),
             Event::Failed(..)
             | Event::Acted(_)
             | Event::Recorded(_)

@@ -66,6 +66,8 @@ pub enum Event<'a> {
     Undoing(&'a Step),
     /// An operation that an earlier process left behind is finished or undone first.
     Healing(&'a OperationRecord),
+    /// What is to be known of such an operation. Told here only if the one that came for it fails; else its report has it.
+    Healed(&'a str),
 }
 
 /// What an operation did.
@@ -150,10 +152,23 @@ impl<N: Nodes> Engine<'_, N> {
         plan: impl AsyncFnOnce(Begun<'_, N>) -> Result<Vec<Step>>,
     ) -> Result<Report> {
         let mut healed = Vec::new();
-        let held = self.begin(kind, subject, locks, &mut healed).await?;
-        let mut report = held.during(self.run_held(&held, plan, &mut healed)).await?;
-        report.warnings.splice(0..0, healed);
-        Ok(report)
+        let result = async {
+            let held = self.begin(kind, subject, locks, &mut healed).await?;
+            held.during(self.run_held(&held, plan, &mut healed)).await
+        };
+        let result = result.await;
+        match result {
+            Ok(mut report) => {
+                report.warnings.splice(0..0, healed);
+                Ok(report)
+            }
+            Err(error) => {
+                healed
+                    .iter()
+                    .for_each(|told| (self.observer)(Event::Healed(told)));
+                Err(error)
+            }
+        }
     }
 
     /// An instance that is being migrated waits for the end of that.

@@ -444,11 +444,8 @@ impl Step {
                 fresh: false,
             },
             Self::OpenDisks { at, fresh: true, .. } => Self::CloseDisks { at, was_open: false },
-            Self::CloseDisks { at, was_open: true } => Self::OpenDisks {
-                at,
-                exclusive: true,
-                fresh: true,
-            },
+            // The node may have been started anew meanwhile.
+            Self::CloseDisks { at, was_open: true } => Self::AssembleDisks { at, fresh: false },
             Self::AttachNet {
                 at,
                 multimaster: true,

@@ -26,6 +26,8 @@ const META_SIZE: [Mebibytes; 2] = [Mebibytes(128), Mebibytes(1024)];
 
 /// How long something that the kernel does by itself may take.
 const SETTLE: Patience = Patience::new(Duration::from_millis(100), Duration::from_secs(5));
+/// How long news from the peer may take.
+const HEAR: Patience = Patience::new(Duration::from_millis(100), Duration::from_secs(1));
 /// How long a peer that is there may take to be found.
 const MEET: Patience = Patience::new(Duration::from_millis(100), Duration::from_secs(15));
 /// How long two nodes may take that look for each other: they try every 10 seconds (`connect-int`).
@@ -403,13 +405,23 @@ impl<'a> Device<'a> {
 
     /// Makes it primary. A new disk, which has no good data on either node yet, is told that what this node has is good (`Open(force)`): that is
     /// so only where the two nodes are connected and both say that nothing was ever written.
-    pub(super) fn open(&self) -> Result<(), DrbdError> {
+    ///
+    /// Unless it is `exclusive`, the other node may be primary as well, and this one must have all that it writes.
+    pub(super) fn open(&self, exclusive: bool) -> Result<(), DrbdError> {
         let Some(mut running) = self.running()? else {
             return match self.host.is_dry_run() {
                 true => self.run(&commands::primary(self.minor, false)).map(drop),
                 false => Err(DrbdError::NotActive { minor: self.minor }),
             };
         };
+        if !exclusive && !is_usable(&running.status, true) && !self.host.is_dry_run() {
+            return Err(match running.status.connection.is_connected() {
+                true => DrbdError::NotAlike {
+                    status: running.status.to_string(),
+                },
+                false => self.why_not_connected(&running.status),
+            });
+        }
         if running.status.role == Role::Primary {
             return Ok(());
         }
@@ -630,13 +642,21 @@ impl<'a> Device<'a> {
         }
     }
 
+    /// That the peer is secondary now may not be known here yet.
     fn tell_primaries(&self, net: &SetupNet, two: bool) -> Result<(), DrbdError> {
         let [local, remote] = net.ends();
-        match self.run(&commands::primaries(&local, &remote, self.protocol(two), two)) {
+        let command = commands::primaries(&local, &remote, self.protocol(two), two);
+        let mut refused = None;
+        let told = HEAR.until(|| match self.run(&command) {
             Err(DrbdError::Tool(source)) if error::code(&source) == Some(error::NEED_TWO_PRIMARIES) => {
-                Err(DrbdError::BothPrimary { source })
+                refused = Some(DrbdError::BothPrimary { source });
+                Ok(false)
             }
-            other => other.map(drop),
+            other => other.map(|_| true),
+        })?;
+        match refused.filter(|_| !told) {
+            Some(error) => Err(error),
+            None => Ok(()),
         }
     }
 

@@ -176,6 +176,12 @@ pub enum DrbdError {
         #[source]
         source: ToolError,
     },
+    /// Both nodes cannot use it, as they do not have the same data.
+    #[error("its data is not the same on both nodes yet ({status})")]
+    NotAlike {
+        /// The state of the device.
+        status: String,
+    },
     /// It is not connected.
     #[error("it is not connected to {peer} ({status})")]
     NotConnected {
@@ -263,6 +269,7 @@ impl DrbdError {
             Self::NotGrown { .. } => "the volumes below must be large enough on both nodes, and the nodes connected".to_owned(),
             Self::NoGoodData { .. } => "bring the other node up, and activate the disk there first".to_owned(),
             Self::BothPrimary { .. } => "close it on the node that does not use it first".to_owned(),
+            Self::NotAlike { .. } => "wait until it is synchronised: `gnt-disk info` tells how far it is".to_owned(),
             Self::NotConnected { .. } | Self::StillConnected { .. } => {
                 "is the other node up, its disk active, and the network between them in order?".to_owned()
             }

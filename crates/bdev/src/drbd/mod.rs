@@ -125,9 +125,15 @@ impl Driver for DrbdDriver {
         doing(Operation::Assemble, host, target, |device| Ok(device.assemble()?))
     }
 
-    /// Makes it primary. Whether the other node may be too is said when they are connected: [`Driver::attach_net`].
-    fn open(&self, host: &Host, target: &Target<'_>, _exclusive: bool) -> Result<(), Error> {
-        doing(Operation::Open, host, target, |device| Ok(device.open()?))
+    /// Makes it primary. Whether the other node may be too is said when they are connected: [`Driver::attach_net`]. To be so together with
+    /// the other, both must be connected and have the same data.
+    fn open(&self, host: &Host, target: &Target<'_>, exclusive: bool) -> Result<(), Error> {
+        doing(
+            Operation::Open,
+            host,
+            target,
+            |device| Ok(device.open(exclusive)?),
+        )
     }
 
     fn close(&self, host: &Host, target: &Target<'_>) -> Result<(), Error> {
@@ -233,10 +239,12 @@ fn doing<'a, T>(
 fn sync_status(status: &Status, bytes: u64) -> SyncStatus {
     let is_uptodate = status.disk == DiskState::UpToDate;
     let is_in_resync = status.connection.is_in_resync();
+    // It may be about to get data, and not know yet that it lacks it.
+    let is_good = is_uptodate && !status.connection.is_comparing();
     let ldisk_status =
         if status.disk == DiskState::Diskless || status.connection == ConnectionState::StandAlone {
             LocalDiskStatus::Faulty
-        } else if is_uptodate {
+        } else if is_good {
             LocalDiskStatus::Okay
         } else if is_in_resync {
             LocalDiskStatus::Sync

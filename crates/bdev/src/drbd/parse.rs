@@ -59,6 +59,12 @@ impl ConnectionState {
         matches!(self, Self::Connected | Self::VerifyS | Self::VerifyT)
     }
 
+    /// The nodes find out which of them has the newer data, or this one has found that it is the other.
+    pub(super) fn is_comparing(self) -> bool {
+        use ConnectionState::{StartingSyncT, WFBitMapT, WFReportParams, WFSyncUUID};
+        matches!(self, WFReportParams | WFBitMapT | StartingSyncT | WFSyncUUID)
+    }
+
     /// One node brings the other up to date, or is about to.
     pub(super) fn is_in_resync(self) -> bool {
         use ConnectionState::*;

@@ -73,6 +73,7 @@ pub async fn add<N: Nodes>(engine: &Engine<'_, N>, request: &AddRequest) -> Resu
                 template: request.template,
                 secondary: secondary.as_ref().map(|node| node.uuid.as_str()),
                 others: &[],
+                has_data: false,
                 file_driver: request.file_driver,
                 file_storage_dir: request.file_storage_dir.as_deref(),
             };

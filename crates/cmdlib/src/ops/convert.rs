@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::ids::Ids;
 use crate::kind::Kind;
 use crate::node::Node;
+use crate::ops::activate::{Secondary, assemble};
 use crate::ops::layout::Layout;
 use crate::ops::remove::{removal, storage_dirs};
 use crate::ops::{Subject, drained, find_node, ids, info_text, name_of};
@@ -82,6 +83,7 @@ pub async fn convert<N: Nodes>(
                 template: request.template,
                 secondary: secondary.as_ref().map(|node| node.uuid.as_str()),
                 others: &[],
+                has_data: without_copying,
                 file_driver: request.file_driver,
                 file_storage_dir: request.file_storage_dir.as_deref(),
             };
@@ -218,9 +220,10 @@ pub(crate) fn copied(old: &Subject, new: &Subject, sizes: &[u64], pace: Pace) ->
         }
     }
     let (from, to) = (old.unplaced(), new.unplaced());
-    let uses: Vec<Places> = from.places()?.into_iter().chain(to.places()?).collect();
-    let assemble = |at| Step::AssembleDisks { at, fresh: true };
-    steps.extend(uses.iter().cloned().map(assemble));
+    let uses = [from.places()?, to.places()?];
+    for uses in &uses {
+        steps.extend(assemble(uses.clone(), true, Secondary::Required));
+    }
     for ((source, target), bytes) in from.disks.iter().zip(&to.disks).zip(sizes) {
         steps.push(Step::CopyDisk {
             from: from.place(source)?,
@@ -233,7 +236,7 @@ pub(crate) fn copied(old: &Subject, new: &Subject, sizes: &[u64], pace: Pace) ->
             },
         });
     }
-    steps.extend(shut_down(uses));
+    steps.extend(shut_down(uses.concat()));
     steps.push(for_good(switch(old, new, from.disks.clone())));
     for disk in &from.disks {
         steps.extend(removal(
@@ -249,7 +252,8 @@ pub(crate) fn copied(old: &Subject, new: &Subject, sizes: &[u64], pace: Pace) ->
     Ok(steps)
 }
 
-/// Each logical volume gets a metadata volume beside it, and both get their like on the secondary node (`_ConvertPlainToDrbd`).
+/// Each logical volume gets a metadata volume beside it, and both get their like on the secondary node (`_ConvertPlainToDrbd`). It is opened
+/// once, so that both nodes know which of them has the data.
 fn mirrored(old: &Subject, new: &Subject) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let info = info_text(&new.instance.name);
@@ -289,7 +293,9 @@ fn mirrored(old: &Subject, new: &Subject) -> Result<Vec<Step>> {
         });
         steps.push(Step::MirrorDisk { at: whole, info });
     }
-    steps.extend(shut_down(new.unplaced().places()?));
+    let uses = new.unplaced().places()?;
+    steps.extend(assemble(uses.clone(), true, Secondary::Required));
+    steps.extend(shut_down(uses));
     steps.push(switch(old, new, Vec::new()));
     Ok(steps)
 }
@@ -325,8 +331,7 @@ fn unmirrored(old: &Subject, ids: &mut impl Ids) -> Result<Vec<Step>> {
     new.instance.disks = new.disks.iter().map(|disk| disk.uuid.clone()).collect();
 
     let uses = old.unplaced().places()?;
-    let assemble = |at| Step::AssembleDisks { at, fresh: true };
-    let mut steps: Vec<_> = uses.iter().cloned().map(assemble).collect();
+    let mut steps = assemble(uses.clone(), true, Secondary::Required);
     steps.extend(
         uses.last()
             .cloned()

@@ -7,10 +7,11 @@ use gnt_store::Change;
 use crate::error::{Error, Result};
 use crate::kind::Kind;
 use crate::node::{Node as _, Role};
+use crate::ops::activate::{Secondary, assemble};
 use crate::ops::route::{Mirror, Route};
 use crate::ops::{Subject, name_of};
 use crate::saga::{Engine, Nodes, Report};
-use crate::step::Step;
+use crate::step::{Places, Step};
 
 /// A wish for another node.
 #[derive(Debug, Clone, Default)]
@@ -51,7 +52,7 @@ pub async fn failover<N: Nodes>(engine: &Engine<'_, N>, request: &FailoverReques
             if route.source.offline && !subject.disks.is_empty() {
                 warnings.push(consequences(&subject, &route));
             }
-            steps(&subject, &route)
+            steps(&subject, &route, request.ignore_consistency)
         })
         .await?;
     Ok(Report {
@@ -123,7 +124,7 @@ fn consequences(subject: &Subject, route: &Route) -> String {
     )
 }
 
-fn steps(subject: &Subject, route: &Route) -> Result<Vec<Step>> {
+fn steps(subject: &Subject, route: &Route, ignore_consistency: bool) -> Result<Vec<Step>> {
     let active = subject.instance.disks_active;
     let on = |node: &Node, role| subject.places_on(&node.uuid, role);
     let (source, target) = (
@@ -134,6 +135,10 @@ fn steps(subject: &Subject, route: &Route) -> Result<Vec<Step>> {
     if !subject.disks.is_empty() {
         match (route.mirror, route.source.offline) {
             (_, true) => {}
+            // Only what both have is as good on the one as on the other.
+            (Mirror::Internal, false) if !active && !ignore_consistency => {
+                steps.extend(compare(subject)?);
+            }
             // Its half stays where it is, and becomes the secondary one.
             (Mirror::Internal, false) => steps.push(Step::CloseDisks {
                 at: source,
@@ -146,23 +151,33 @@ fn steps(subject: &Subject, route: &Route) -> Result<Vec<Step>> {
         }
         if active {
             steps.extend(match route.mirror {
-                Mirror::Internal => vec![
-                    // Nothing to do unless it lost its power.
-                    Step::AssembleDisks {
-                        at: on(&route.target, Role::Secondary)?,
-                        fresh: false,
-                    },
-                    Step::OpenDisks {
-                        at: target.clone(),
-                        exclusive: true,
-                        fresh: true,
-                    },
-                    // Tells where they are.
-                    Step::AssembleDisks {
-                        at: target,
-                        fresh: false,
-                    },
-                ],
+                Mirror::Internal => {
+                    let half = on(&route.target, Role::Secondary)?;
+                    // It may have been good when this was planned, and not be now.
+                    let check = Step::CheckData {
+                        at: half.clone(),
+                        mirrored: !route.source.offline,
+                    };
+                    let steps = [
+                        // Nothing to do unless it lost its power.
+                        Some(Step::AssembleDisks {
+                            at: half,
+                            fresh: false,
+                        }),
+                        Some(check).filter(|_| !ignore_consistency),
+                        Some(Step::OpenDisks {
+                            at: target.clone(),
+                            exclusive: true,
+                            fresh: true,
+                        }),
+                        // Tells where they are.
+                        Some(Step::AssembleDisks {
+                            at: target,
+                            fresh: false,
+                        }),
+                    ];
+                    steps.into_iter().flatten().collect()
+                }
                 Mirror::External if route.source.offline => vec![
                     Step::TakeOver {
                         at: target.clone(),
@@ -190,5 +205,22 @@ fn steps(subject: &Subject, route: &Route) -> Result<Vec<Step>> {
         revert: vec![Change::Instance(subject.instance.clone())],
     });
     steps.extend(subject.relabel_on(&route.target)?);
+    Ok(steps)
+}
+
+/// Puts disks that are not in use into it until their halves are alike. One that never was is what the source has.
+fn compare(subject: &Subject) -> Result<Vec<Step>> {
+    let uses = subject.unplaced().places()?;
+    let halves = uses.iter().cloned().map(|at| Places {
+        role: Role::Secondary,
+        ..at
+    });
+    let wait = Step::AwaitSync { at: halves.collect() };
+    let mut steps = assemble(uses.clone(), true, Secondary::Required);
+    steps.push(wait);
+    steps.extend(uses.into_iter().rev().map(|at| Step::ShutdownDisks {
+        at,
+        was_active: false,
+    }));
     Ok(steps)
 }

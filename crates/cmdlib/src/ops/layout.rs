@@ -16,7 +16,7 @@ use crate::node::Node;
 use crate::ops::room::check_room;
 use crate::ops::{MAX_DISKS, Subject, info_text};
 use crate::saga::Nodes;
-use crate::step::{Label, Step};
+use crate::step::{Label, Place, Step};
 
 /// Lays out new disks for the subject's instance.
 pub(crate) struct Layout<'a> {
@@ -28,6 +28,8 @@ pub(crate) struct Layout<'a> {
     pub(crate) file_driver: FileDriver,
     /// Disks that are not the instance's any more, and still there.
     pub(crate) others: &'a [Disk],
+    /// Whether the data is on the primary node already, in logical volumes: only what mirrors them is made.
+    pub(crate) has_data: bool,
     /// A directory between the cluster's and the instance's.
     pub(crate) file_storage_dir: Option<&'a str>,
 }
@@ -141,7 +143,7 @@ impl Layout<'_> {
         if adopted.is_empty() {
             let mut halves = Vec::new();
             for disk in &generated {
-                halves.extend(self.subject.halves(disk)?);
+                halves.extend(self.to_make(disk)?);
             }
             check_room(nodes, &halves).await?;
             for half in &halves {
@@ -159,6 +161,16 @@ impl Layout<'_> {
                 adopted: adopted.next(),
             })
             .collect())
+    }
+
+    /// What is made of a disk, on each of its nodes.
+    fn to_make(&self, disk: &Disk) -> Result<Vec<Place>> {
+        let mut halves = self.subject.halves(disk)?;
+        let primary = halves.iter_mut().find(|half| half.node == self.subject.node.uuid);
+        if let (true, Some(half), Some(metadata)) = (self.has_data, primary, disk.children.last()) {
+            *half.disk = metadata.clone();
+        }
+        Ok(halves)
     }
 
     /// A volume whose name has the disk's index in it may be there already: it belongs to a disk that had the index before. The new one

@@ -132,6 +132,7 @@ impl Plan {
             template,
             secondary: secondary.as_deref(),
             others: &self.made,
+            has_data: false,
             file_driver: self.file_driver(),
             file_storage_dir: None,
         };

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::error::Result;
 use crate::kind::Kind;
+use crate::ops::activate::{Secondary, assemble};
 use crate::ops::{Subject, name_of};
 use crate::saga::{Engine, Nodes, Report};
-use crate::step::{Pace, Places, Step, Transfer};
+use crate::step::{Pace, Step, Transfer};
 
 /// Overwrites disks, named by index, name or UUID, of an instance that does not use them; all if none is named (`WipeDisks`).
 pub async fn wipe<N: Nodes>(
@@ -51,10 +52,6 @@ pub async fn wipe<N: Nodes>(
 impl Transfer {
     /// The steps that put into use what the transfer takes out of it.
     pub(crate) fn assembled(&self) -> Vec<Step> {
-        let assemble = |at: &Places| Step::AssembleDisks {
-            at: at.clone(),
-            fresh: true,
-        };
-        self.uses.iter().map(assemble).collect()
+        assemble(self.uses.clone(), true, Secondary::Required)
     }
 }

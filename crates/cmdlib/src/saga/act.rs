@@ -78,9 +78,7 @@ pub(super) async fn act<N: Nodes>(
             halves,
             ..
         } => {
-            for half in halves {
-                assemble(nodes, half).await?;
-            }
+            assemble_mirrored(nodes, halves).await?;
             at.on(nodes)?
                 .grow(&at.disk, &at.instance, *to, *layer, false)
                 .await?;
@@ -164,6 +162,18 @@ async fn assemble_halves<N: Nodes>(nodes: &N, at: &Places) -> Result<()> {
         .await?;
     for disk in assembled {
         disk?;
+    }
+    Ok(())
+}
+
+/// Puts disks into use on all nodes that have a half, the primary one last and when it has found the others: its data may be the older.
+async fn assemble_mirrored<N: Nodes>(nodes: &N, halves: &[Places]) -> Result<()> {
+    for half in halves {
+        assemble_halves(nodes, half).await?;
+    }
+    if let Some(primary) = halves.last() {
+        nodes.node(&primary.node)?.wait_sync(&primary.targets()).await?;
+        assemble(nodes, primary).await?;
     }
     Ok(())
 }

@@ -72,7 +72,8 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
     async fn assemble_again(&self, transfer: usize) -> Result<()> {
         let before = self.steps[..transfer].iter().rev();
         let before = before.skip_while(|step| step.transfer().is_some());
-        let uses = before.take_while(|step| matches!(step, Step::AssembleDisks { .. }));
+        let uses =
+            before.take_while(|step| matches!(step, Step::AssembleDisks { .. } | Step::AwaitPeers { .. }));
         for step in uses.collect::<Vec<_>>().into_iter().rev() {
             act(&self.held.nodes, step, &|_| {}).await?;
         }

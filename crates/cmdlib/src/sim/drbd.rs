@@ -387,7 +387,10 @@ impl World {
         self.machine(node).minors.remove(&minor);
     }
 
-    pub(super) fn drbd_open(&mut self, node: &str, disk: &Disk) -> Result<()> {
+    pub(super) fn drbd_open(&mut self, node: &str, disk: &Disk, exclusive: bool) -> Result<()> {
+        if !exclusive && !self.drbd_is_connected(node, disk, true)? {
+            return Err(self.drbd_not_connected(node, disk));
+        }
         let (Wanted { minor: number, .. }, minor) = self.active(node, disk)?;
         if minor.is_primary {
             return Ok(());

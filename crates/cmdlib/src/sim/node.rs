@@ -346,7 +346,7 @@ impl View<'_> {
 
     fn open(&mut self, disk: &Disk, exclusive: bool) -> NodeResult<()> {
         if is_mirror(disk) {
-            let opened = self.world.drbd_open(self.node, disk);
+            let opened = self.world.drbd_open(self.node, disk, exclusive);
             return self.drbd(Operation::Open, disk, opened);
         }
         let key = self.key(disk);

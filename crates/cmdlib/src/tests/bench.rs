@@ -708,6 +708,7 @@ fn describe(event: Event<'_>) -> String {
         Event::Failed(step, error) => format!("failed: {step}: {error}"),
         Event::Undoing(step) => format!("undo: {step}"),
         Event::Healing(record) => format!("heal: {}", record.kind),
+        Event::Healed(told) => format!("healed: {told}"),
     }
 }
 

@@ -8,6 +8,7 @@ use super::bench::{Bench, NODES, now, quiet};
 use super::rows::{Deed, INSTANCE, Row, conversion};
 use crate::ops::activate::{activate, deactivate};
 use crate::ops::convert::convert;
+use crate::ops::failover::{FailoverRequest, failover};
 
 fn bench(template: DiskTemplate) -> Bench {
     Bench::new(&Row {
@@ -64,6 +65,26 @@ fn a_mirror_can_be_made_of_anything_and_anything_of_a_mirror() {
         convert_to(&bench, template).unwrap();
         bench.assert_written();
         bench.assert_consistent();
+        bench.assert_free();
+    }
+}
+
+/// Although it was never in use there.
+#[test]
+fn the_data_goes_with_a_new_mirror() {
+    for template in [DiskTemplate::Plain, DiskTemplate::File] {
+        let bench = bench(template);
+        convert_to(&bench, DiskTemplate::Drbd).unwrap();
+        let request = FailoverRequest {
+            instance: INSTANCE.to_owned(),
+            ..FailoverRequest::default()
+        };
+        now(failover(&bench.engine(&quiet), &request)).unwrap();
+        synchronise(&bench);
+        bench.assert_written();
+        bench.assert_consistent();
+        convert_to(&bench, template).unwrap();
+        bench.assert_written();
         bench.assert_free();
     }
 }
