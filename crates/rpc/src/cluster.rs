@@ -139,13 +139,14 @@ impl Nodes for Cluster {
     }
 
     async fn end_orphans(&self, operation: &str, nodes: &[String]) -> Result<()> {
-        self.end_orphans_here(operation)?;
+        let mut ended = self.end_orphans_here(operation);
         for uuid in nodes {
             if let Ok(AnyNode::There(node)) = self.node(uuid) {
-                node.end_operation(operation).await?;
+                let there = node.end_operation(operation).await;
+                ended = ended.and(there.map_err(Error::from));
             }
         }
-        Ok(())
+        ended
     }
 }
 
