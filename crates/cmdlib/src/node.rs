@@ -426,7 +426,10 @@ impl NodeError {
                 "'systemctl status gnt-disk' on {node} tells whether it runs there; if {node} is down for longer, \
                  'gnt-disk node modify {node} --offline yes' makes operations do without it"
             )),
-            Self::NoSuchCall { .. } | Self::Unanswered { .. } | Self::Broken { .. } => None,
+            Self::Unanswered { node, .. } => Some(format!(
+                "'journalctl -u gnt-disk' on {node} tells whether the call came there and what became of it"
+            )),
+            Self::NoSuchCall { .. } | Self::Broken { .. } => None,
         }
     }
 }

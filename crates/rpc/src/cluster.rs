@@ -57,6 +57,7 @@ impl Cluster {
         keys: Option<Arc<ClientConfig>>,
         noted: Option<&Arc<DryRun>>,
     ) -> Self {
+        let script = host.ext.timeout();
         let here = LocalNode::new(host);
         let member = |node: &gnt_config::Node| {
             let name = node.name.clone();
@@ -66,6 +67,7 @@ impl Cluster {
                 None => Member::Strange { name },
                 Some(keys) => {
                     let client = Client::new(&name, &node.uuid, &node.primary_ip, Arc::clone(keys));
+                    let client = client.with_script_timeout(script);
                     Member::Node(AnyNode::There(match noted {
                         Some(noted) => client.with_dry_run(Arc::clone(noted)),
                         None => client,
