@@ -86,6 +86,21 @@ impl Procedure {
         }
     }
 
+    /// Whether it has its disks for itself. Calls that only look do not wait for others, nor others for them.
+    pub fn takes_turns(self) -> bool {
+        !matches!(
+            self,
+            Self::BlockdevFind
+                | Self::BlockdevGetdimensions
+                | Self::BlockdevGetmirrorstatus
+                | Self::BlockdevGetmirrorstatusMulti
+                | Self::DrbdWaitSync
+                | Self::DrbdNeedsActivation
+                | Self::GntCheck
+                | Self::GntFindAll
+        )
+    }
+
     /// Whether Ganeti has no such procedure.
     pub fn is_ours(self) -> bool {
         self.name().starts_with("gnt_")
@@ -128,6 +143,7 @@ pub fn split_body<T: serde::de::DeserializeOwned>(
 #[cfg(test)]
 mod tests {
     use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes};
+    use strum::IntoEnumIterator as _;
 
     use super::*;
 
@@ -173,5 +189,24 @@ mod tests {
         );
         assert!(volumes(LogicalDevice::Ext).patience(SCRIPT) > Procedure::GntVolumes.timeout() + SCRIPT);
         assert_eq!(shutdown(ext("a")).patience(Duration::MAX), Duration::MAX);
+    }
+
+    #[test]
+    fn what_changes_disks_has_them_for_itself() {
+        let only_look = Procedure::iter().filter(|procedure| !procedure.takes_turns());
+        let names: Vec<_> = only_look.map(Procedure::name).collect();
+        assert_eq!(
+            names,
+            [
+                "blockdev_find",
+                "blockdev_getdimensions",
+                "blockdev_getmirrorstatus",
+                "blockdev_getmirrorstatus_multi",
+                "drbd_wait_sync",
+                "drbd_needs_activation",
+                "gnt_check",
+                "gnt_find_all",
+            ]
+        );
     }
 }

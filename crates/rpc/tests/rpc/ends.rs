@@ -253,6 +253,23 @@ async fn other_disks_do_not_wait() {
 }
 
 #[tokio::test]
+async fn calls_that_only_look_do_not_wait() {
+    let world = World::new().await;
+    let (mut disk, slow) = slow_create(&world, world.client().for_operation("rpc-looks"), "30").await;
+    disk.params.insert("sleep".to_owned(), "0".into());
+    let node = world.client();
+    let target = gnt_bdev::Target::new(&disk, INSTANCE);
+    let found = timeout(Duration::from_secs(5), node.find_all(&[target]))
+        .await
+        .unwrap();
+    assert_eq!(found.unwrap().remove(0).unwrap(), None);
+    let change = timeout(Duration::from_millis(300), node.shutdown(&disk, INSTANCE)).await;
+    assert!(change.is_err(), "{change:?}");
+    slow.abort();
+    until_no_script_runs(&world).await;
+}
+
+#[tokio::test]
 async fn calls_that_run_finish_when_the_server_is_asked_to_stop() {
     let mut world = World::new().await;
     let (disk, running) = slow_create(&world, world.client().for_operation("rpc-finishes"), "1").await;
