@@ -84,7 +84,7 @@ pub trait Node: Send + Sync {
         self.no_such_call("take_over")
     }
 
-    /// `blockdev_close`: says that they will no longer be written to, and removes their links.
+    /// `blockdev_close`: says that they will no longer be written to, and removes their links. All are tried, whatever fails.
     fn close(&self, targets: &[Target<'_>]) -> impl Future<Output = NodeResult<()>> + Send {
         let _ = targets;
         self.no_such_call("blockdev_close")
