@@ -224,13 +224,15 @@ async fn providers(node: &LocalNode) -> NodeResult<Reply> {
     Ok(Reply::Providers(node.call(rows).await?))
 }
 
-/// Ganeti expects a new disk to be in use: on its primary node, and where it is mirrored.
+/// Ganeti expects a new disk to be in use: on its primary node, and where it is mirrored. It makes the primary half first, and waits for the
+/// synchronisation before it assembles anything, so that half is declared good here, while nothing was ever written to it.
 async fn use_new(node: &LocalNode, disk: &Disk, on_primary: bool) -> NodeResult<()> {
     let on_secondary = template::ON_SECONDARY.contains(disk.dev_type.template());
     if on_primary || on_secondary {
         let disk = disk.clone();
         let activation = Activation {
             primary: on_primary,
+            new: true,
             ..Activation::secondary()
         };
         // Nothing links to it yet: no instance is told.
