@@ -412,6 +412,11 @@ pub trait Driver: Sync {
         refuse(self.device(), Operation::Open)
     }
 
+    /// Opens an assembled device that was just made for this node alone. Of a mirror the other half may not be there yet.
+    fn open_new(&self, host: &Host, target: &Target<'_>) -> Result<(), Error> {
+        self.open(host, target, true)
+    }
+
     /// Opens an assembled device for this node alone, although the node called `from` has it open: it is dead for certain. Most storage
     /// does not keep who has a device open, and is opened as ever.
     fn take_over(&self, host: &Host, target: &Target<'_>, _from: &str) -> Result<(), Error> {

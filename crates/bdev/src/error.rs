@@ -355,7 +355,7 @@ impl ErrorKind {
 
 impl Error {
     /// Several errors as one; none if there is none.
-    pub(crate) fn all(mut errors: Vec<Self>) -> Result<(), Self> {
+    pub fn all(mut errors: Vec<Self>) -> Result<(), Self> {
         match errors.len() {
             0 => Ok(()),
             1 => Err(errors.remove(0)),

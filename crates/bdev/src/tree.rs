@@ -21,6 +21,8 @@ pub struct Activation<'a> {
     pub primary: bool,
     /// Whether this node alone will write.
     pub exclusive: bool,
+    /// Whether the disk was just made, so that its other half may not be there yet ([`Driver::open_new`](crate::Driver::open_new)).
+    pub new: bool,
     /// The hypervisor that will use the disk, for disks whose parameter `access` is `userspace`.
     pub hypervisor: &'a str,
 }
@@ -31,6 +33,7 @@ impl<'a> Activation<'a> {
         Self {
             primary: true,
             exclusive: true,
+            new: false,
             hypervisor,
         }
     }
@@ -40,6 +43,7 @@ impl<'a> Activation<'a> {
         Self {
             primary: false,
             exclusive: true,
+            new: false,
             hypervisor: "",
         }
     }
@@ -218,7 +222,10 @@ fn assemble_devices(
     let target = target.with_children(&children);
     let device = driver.assemble(host, &target)?;
     if activation.primary || template::OPEN_ON_SECONDARY.contains(template) {
-        driver.open(host, &target, activation.exclusive)?;
+        match activation.new {
+            true => driver.open_new(host, &target)?,
+            false => driver.open(host, &target, activation.exclusive)?,
+        }
     }
     Ok(Some(device))
 }

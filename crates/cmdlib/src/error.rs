@@ -441,6 +441,11 @@ impl Error {
         matches!(self, Self::Node(error) if error.kind() == ErrorKind::AlreadyExists)
     }
 
+    /// Whether a node was asked and may still be at work.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Node(NodeError::Unanswered { .. }))
+    }
+
     /// What the user can do.
     pub fn hint(&self) -> Option<String> {
         Some(match self {

@@ -208,7 +208,14 @@ impl Node for LocalNode {
     }
 
     async fn close(&self, targets: &[Target<'_>]) -> NodeResult<()> {
-        self.on_all(targets, tree::close).await.map(drop)
+        self.with_targets(targets, |host, targets| {
+            // One that stays open must not keep the others so.
+            let failed = targets
+                .iter()
+                .filter_map(|target| tree::close(host, target).err());
+            gnt_bdev::Error::all(failed.collect())
+        })
+        .await
     }
 
     async fn shutdown(&self, disk: &Disk, instance: &str) -> NodeResult<Change> {

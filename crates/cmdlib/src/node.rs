@@ -84,7 +84,7 @@ pub trait Node: Send + Sync {
         self.no_such_call("take_over")
     }
 
-    /// `blockdev_close`: says that they will no longer be written to, and removes their links.
+    /// `blockdev_close`: says that they will no longer be written to, and removes their links. All are tried, whatever fails.
     fn close(&self, targets: &[Target<'_>]) -> impl Future<Output = NodeResult<()>> + Send {
         let _ = targets;
         self.no_such_call("blockdev_close")
@@ -426,7 +426,10 @@ impl NodeError {
                 "'systemctl status gnt-disk' on {node} tells whether it runs there; if {node} is down for longer, \
                  'gnt-disk node modify {node} --offline yes' makes operations do without it"
             )),
-            Self::NoSuchCall { .. } | Self::Unanswered { .. } | Self::Broken { .. } => None,
+            Self::Unanswered { node, .. } => Some(format!(
+                "'journalctl -u gnt-disk' on {node} tells whether the call came there and what became of it"
+            )),
+            Self::NoSuchCall { .. } | Self::Broken { .. } => None,
         }
     }
 }

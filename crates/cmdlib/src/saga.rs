@@ -36,7 +36,8 @@ pub trait Nodes: Sync {
     /// waits for their answer any more.
     fn end_orphans_here(&self, operation: &str) -> Result<()>;
 
-    /// Ends what `operation` left running on `nodes` (UUIDs) when its process died.
+    /// Ends what `operation` left running on `nodes` (UUIDs) when its process died, or when one of them did not answer. All are asked,
+    /// whatever fails.
     fn end_orphans(&self, operation: &str, nodes: &[String]) -> impl Future<Output = Result<()>>;
 }
 

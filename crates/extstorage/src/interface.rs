@@ -138,6 +138,11 @@ impl ExtStorage {
         self.providers.search_path()
     }
 
+    /// How long a script may run.
+    pub fn timeout(&self) -> Duration {
+        self.engine.timeout
+    }
+
     /// The log of a provider.
     pub fn log_path(&self, provider: &str) -> PathBuf {
         self.engine.log.path(provider)

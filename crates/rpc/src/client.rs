@@ -48,6 +48,8 @@ pub struct Client {
     operation: Option<Arc<str>>,
     /// What would be done is noted there, and not done.
     dry_run: Option<Arc<DryRun>>,
+    /// How long a script of a provider may run there.
+    script: Duration,
 }
 
 struct Peer {
@@ -118,6 +120,7 @@ impl Client {
             peer: Arc::new(peer),
             operation: None,
             dry_run: None,
+            script: gnt_extstorage::DEFAULT_TIMEOUT,
         }
     }
 
@@ -135,6 +138,15 @@ impl Client {
     pub fn with_dry_run(self, noted: Arc<DryRun>) -> Self {
         Self {
             dry_run: Some(noted),
+            ..self
+        }
+    }
+
+    /// The same node, where a script of a provider may run for `timeout` (`es_timeout`): calls that may run some are waited for longer.
+    #[must_use]
+    pub fn with_script_timeout(self, timeout: Duration) -> Self {
+        Self {
+            script: timeout,
             ..self
         }
     }
@@ -184,7 +196,7 @@ impl Client {
             node: self.peer.name.clone(),
             source: Box::new(problem),
         })?;
-        let patience = procedure.timeout();
+        let patience = call.patience(self.script);
         let answer = timeout(patience, self.exchange(connection, &call)).await;
         let answer = answer
             .unwrap_or(Err(Problem::Late(patience)))

@@ -57,6 +57,7 @@ impl Cluster {
         keys: Option<Arc<ClientConfig>>,
         noted: Option<&Arc<DryRun>>,
     ) -> Self {
+        let script = host.ext.timeout();
         let here = LocalNode::new(host);
         let member = |node: &gnt_config::Node| {
             let name = node.name.clone();
@@ -66,6 +67,7 @@ impl Cluster {
                 None => Member::Strange { name },
                 Some(keys) => {
                     let client = Client::new(&name, &node.uuid, &node.primary_ip, Arc::clone(keys));
+                    let client = client.with_script_timeout(script);
                     Member::Node(AnyNode::There(match noted {
                         Some(noted) => client.with_dry_run(Arc::clone(noted)),
                         None => client,
@@ -139,13 +141,14 @@ impl Nodes for Cluster {
     }
 
     async fn end_orphans(&self, operation: &str, nodes: &[String]) -> Result<()> {
-        self.end_orphans_here(operation)?;
+        let mut ended = self.end_orphans_here(operation);
         for uuid in nodes {
             if let Ok(AnyNode::There(node)) = self.node(uuid) {
-                node.end_operation(operation).await?;
+                let there = node.end_operation(operation).await;
+                ended = ended.and(there.map_err(Error::from));
             }
         }
-        Ok(())
+        ended
     }
 }
 

@@ -155,6 +155,7 @@ impl ActivationForm {
         Activation {
             primary: self.primary,
             exclusive: self.exclusive,
+            new: false,
             hypervisor: &self.hypervisor,
         }
     }

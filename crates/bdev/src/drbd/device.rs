@@ -450,6 +450,20 @@ impl<'a> Device<'a> {
         }
     }
 
+    /// Makes a new disk primary although no peer is there: what this node has is declared good if nothing was ever written to it. A peer that
+    /// turns out to have other data does not connect, so none is lost.
+    pub(super) fn open_new(&self) -> Result<(), DrbdError> {
+        match self.running()? {
+            Some(running) if is_without_peer(&running.status) => {
+                match just_created(&self.run(&commands::generations(self.minor))?)? {
+                    true => self.run(&commands::primary(self.minor, true)).map(drop),
+                    false => self.open(),
+                }
+            }
+            _ => self.open(),
+        }
+    }
+
     fn is_new(&self, status: &Status) -> Result<bool, DrbdError> {
         let nobody_has_data = status.connection == ConnectionState::Connected
             && [status.disk, status.peer_disk] == [DiskState::Inconsistent; 2];
@@ -801,6 +815,12 @@ fn needs_peer(status: &Status) -> bool {
     use ConnectionState::{Unconnected, WFConnection, WFReportParams};
     let is_looking = matches!(status.connection, Unconnected | WFConnection | WFReportParams);
     is_looking && !matches!(status.disk, DiskState::UpToDate | DiskState::Consistent)
+}
+
+/// It has no good data, and has not met its peer.
+fn is_without_peer(status: &Status) -> bool {
+    use ConnectionState::{Unconnected, WFConnection};
+    matches!(status.connection, Unconnected | WFConnection) && status.disk == DiskState::Inconsistent
 }
 
 /// Two primaries need all data on both sides at once: one that is promoted while it is out of date would part the nodes.

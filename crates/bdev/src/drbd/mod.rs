@@ -136,6 +136,10 @@ impl Driver for DrbdDriver {
         )
     }
 
+    fn open_new(&self, host: &Host, target: &Target<'_>) -> Result<(), Error> {
+        doing(Operation::Open, host, target, |device| Ok(device.open_new()?))
+    }
+
     fn close(&self, host: &Host, target: &Target<'_>) -> Result<(), Error> {
         doing(Operation::Close, host, target, |device| Ok(device.close()?))
     }

@@ -520,6 +520,23 @@ fn only_what_nobody_ever_wrote_to_is_declared_good() {
 }
 
 #[test]
+fn a_new_disk_is_opened_without_its_peer_only_if_nobody_ever_wrote_to_it() {
+    let disk = disk();
+    let target = Target::new(&disk, "web");
+    for (proc, generations, expected) in [
+        ("wfconnection", JUST_CREATED, &["drbdsetup primary 0 --force"][..]),
+        ("cut_secondary", JUST_CREATED, &["drbdsetup primary 0"]),
+        ("inconsistent", JUST_CREATED, &["drbdsetup primary 0 --force"]),
+        ("inconsistent", USED, &["drbdsetup primary 0"]),
+    ] {
+        let script = Scripted::new().allow("drbdsetup get-gi 0", generations);
+        let node = Node::new(changeable(running(script, proc, "full")));
+        DrbdDriver.open_new(&node.host, &target).unwrap();
+        assert_eq!(node.changes(), expected, "{proc}");
+    }
+}
+
+#[test]
 fn why_it_cannot_be_primary_is_told() {
     let disk = disk();
     let target = Target::new(&disk, "web");

@@ -1,5 +1,6 @@
 //! The steps of one operation, forward and backward.
 
+use gnt_bdev::SyncProgress;
 use gnt_store::{Outcome, StepRecord, StepState, Store};
 use serde_json::Value;
 
@@ -75,9 +76,24 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
         let uses =
             before.take_while(|step| matches!(step, Step::AssembleDisks { .. } | Step::AwaitPeers { .. }));
         for step in uses.collect::<Vec<_>>().into_iter().rev() {
-            act(&self.held.nodes, step, &|_| {}).await?;
+            self.ask(step, &|_| {}).await?;
         }
         Ok(())
+    }
+
+    async fn ask(&self, step: &Step, syncing: &dyn Fn(SyncProgress)) -> Result<Vec<AssembledDisk>> {
+        self.settled(step, act(&self.held.nodes, step, syncing).await)
+            .await
+    }
+
+    /// What a node that did not answer may be at work with is ended, so that it does nothing behind the back of what is asked of it next.
+    /// Whether it can be told so, that tells.
+    async fn settled<T>(&self, step: &Step, asked: Result<T>) -> Result<T> {
+        if asked.as_ref().is_err_and(Error::is_unanswered) {
+            let nodes: Vec<_> = step.nodes().into_iter().map(str::to_owned).collect();
+            let _ = self.held.nodes.end_orphans(&self.held.id, &nodes).await;
+        }
+        asked
     }
 
     /// Does a step, of which so many bytes are done if it is a transfer.
@@ -85,15 +101,16 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
         let step = &self.steps[index];
         let Some(total) = step.transfer().map(|transfer| transfer.bytes) else {
             let syncing = |progress| self.tell(Event::Syncing(step, progress));
-            return act(&self.held.nodes, step, &syncing).await;
+            return self.ask(step, &syncing).await;
         };
         let mut course = Course::new(begun, |done| {
             self.store().step_progress(&self.held.id, index, &done.into())?;
             self.tell(Event::Progress { step, done, total });
             Ok(())
         });
-        transfer(&self.held.nodes, step, &mut course).await?;
-        act(&self.held.nodes, step, &|_| {}).await
+        let transferred = transfer(&self.held.nodes, step, &mut course).await;
+        self.settled(step, transferred).await?;
+        self.ask(step, &|_| {}).await
     }
 
     async fn forward_resumed(&self, from: usize, begun: u64, resumed: bool) -> Result<Report> {
@@ -268,7 +285,7 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
 
     async fn act_undo(&self, undo: &Step) -> Result<()> {
         self.tell(Event::Undoing(undo));
-        act(&self.held.nodes, undo, &|_| {}).await?;
+        self.ask(undo, &|_| {}).await?;
         self.tell(Event::Acted(undo));
         Ok(())
     }

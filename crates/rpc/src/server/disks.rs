@@ -62,8 +62,11 @@ impl Drop for Turn {
     }
 }
 
-/// What the disks of a call are called on this node, however much a caller tells of them.
+/// What the disks that a call has for itself are called on this node, however much a caller tells of them.
 pub(super) fn keys(call: &Call) -> BTreeSet<String> {
+    if !call.procedure().takes_turns() {
+        return BTreeSet::new();
+    }
     let disks = call.disks().into_iter().flat_map(|disk| disk.disk.walk());
     let key = |disk: &gnt_config::Disk| match (&disk.logical_id, &disk.dynamic_params) {
         (LogicalId::Drbd8 { .. }, Some(params)) => format!("drbd:{}", params.local_minor),

@@ -6,7 +6,7 @@ use gnt_bdev::tree::{self, Activation};
 use gnt_bdev::{Change, Error, ErrorKind, Target, Told};
 use gnt_cmdlib::LocalNode;
 use gnt_cmdlib::node::{Node, NodeError, NodeResult};
-use gnt_config::{Disk, Mebibytes, template};
+use gnt_config::{Disk, LogicalId, Mebibytes, template};
 use gnt_extstorage::diagnose;
 
 use crate::wire::{Call, Dialect, DiskOf, LogicalVolume, MAX_DATA, Provider, Reply};
@@ -55,13 +55,7 @@ pub(super) async fn dispatch(node: &LocalNode, call: Call, dialect: Dialect) -> 
         Call::BlockdevClose { disks } => done(node.close(&targets(&disks)).await?),
         Call::BlockdevShutdown { disk } => Reply::Change(node.shutdown(&disk.disk, &disk.instance).await?),
         Call::BlockdevRemove { disk } => Reply::Change(node.remove(&disk.disk, &disk.instance).await?),
-        Call::BlockdevRename { disks } => {
-            let mut change = Change::AlreadyThere;
-            for (disk, to) in &disks {
-                change = change.or(node.rename(&disk.disk, &disk.instance, to).await?);
-            }
-            Reply::Change(change)
-        }
+        Call::BlockdevRename { disks } => Reply::Change(rename_all(node, disks).await?),
         Call::BlockdevSetinfo { disk, info } => done(node.set_info(&disk.disk, &disk.instance, &info).await?),
         Call::BlockdevGrow {
             disk,
@@ -89,7 +83,11 @@ pub(super) async fn dispatch(node: &LocalNode, call: Call, dialect: Dialect) -> 
         Call::BlockdevGetmirrorstatus { disks } => {
             let mut all = Vec::new();
             for (disk, status) in disks.iter().zip(mirrors(node, disks.clone()).await?) {
-                all.push(status?.ok_or_else(|| missing(&disk.disk))?);
+                // Ganeti's master takes one that does not run for missing.
+                let is_there =
+                    |status: &gnt_bdev::Status| dialect == Dialect::Ours || status.device.path.is_some();
+                let status = status?.filter(is_there);
+                all.push(status.ok_or_else(|| missing(&disk.disk))?);
             }
             Reply::Mirrors(all)
         }
@@ -226,13 +224,15 @@ async fn providers(node: &LocalNode) -> NodeResult<Reply> {
     Ok(Reply::Providers(node.call(rows).await?))
 }
 
-/// Ganeti expects a new disk to be in use: on its primary node, and where it is mirrored.
+/// Ganeti expects a new disk to be in use: on its primary node, and where it is mirrored. It makes the primary half first, and waits for the
+/// synchronisation before it assembles anything, so that half is declared good here, while nothing was ever written to it.
 async fn use_new(node: &LocalNode, disk: &Disk, on_primary: bool) -> NodeResult<()> {
     let on_secondary = template::ON_SECONDARY.contains(disk.dev_type.template());
     if on_primary || on_secondary {
         let disk = disk.clone();
         let activation = Activation {
             primary: on_primary,
+            new: true,
             ..Activation::secondary()
         };
         // Nothing links to it yet: no instance is told.
@@ -240,6 +240,22 @@ async fn use_new(node: &LocalNode, disk: &Disk, on_primary: bool) -> NodeResult<
             .await?;
     }
     Ok(())
+}
+
+/// All are tried, whatever fails.
+async fn rename_all(node: &LocalNode, disks: Vec<(DiskOf, LogicalId)>) -> NodeResult<Change> {
+    let rename = move |host: &gnt_bdev::Host| {
+        let mut change = Change::AlreadyThere;
+        let mut errors = Vec::new();
+        for (disk, to) in &disks {
+            match tree::rename(host, &disk.target(), to) {
+                Ok(one) => change = change.or(one),
+                Err(error) => errors.push(error),
+            }
+        }
+        Error::all(errors).map(|()| change)
+    };
+    node.call(rename).await
 }
 
 async fn snapshot(

@@ -19,6 +19,7 @@ use tracing::info;
 use super::Shared;
 use super::disks;
 use super::dispatch::{dispatch, told};
+use super::operations::{OneCall, Operations};
 use crate::wire::{
     BadCall, Call, DRY_RUN_HEADER, Dialect, HEADER, MAX_DATA, MAX_JSON, OPERATION_HEADER, PROTOCOL,
     Procedure, Reply, Version, ganeti_message, ganeti_payload, read_body,
@@ -136,6 +137,7 @@ async fn take(
 ) -> Result<Answer, StatusCode> {
     story.procedure = envelope.procedure.name();
     story.operation = envelope.operation.clone().unwrap_or_default();
+    let one = shared.operations.came(envelope.operation.as_deref());
     let room = match envelope.length {
         ..=SMALL => None,
         length => {
@@ -163,7 +165,7 @@ async fn take(
                 }
                 story.instance = first.instance.clone();
             }
-            perform(shared, &envelope, call).await
+            perform(shared, &envelope, call, one).await
         }
         Err(error) => Err(Told::new(&error, ErrorKind::Other, None)),
     };
@@ -194,7 +196,7 @@ struct Done {
 }
 
 /// Does a call when its disks are free.
-async fn perform(shared: &Arc<Shared>, envelope: &Envelope, call: Call) -> Result<Done, Told> {
+async fn perform(shared: &Arc<Shared>, envelope: &Envelope, call: Call, one: OneCall) -> Result<Done, Told> {
     let call = match administer(shared, call, envelope.dry_run).await? {
         Ok(reply) => return Ok(Done { reply, noted: None }),
         Err(call) => call,
@@ -202,11 +204,10 @@ async fn perform(shared: &Arc<Shared>, envelope: &Envelope, call: Call) -> Resul
     let operation = envelope.operation.as_deref();
     let noted = envelope.dry_run.then(|| Arc::new(DryRun::new(System)));
     let node = shared.node(operation, noted.as_ref());
-    let mut one = shared.operations.came(operation);
     // Until here a caller that goes away takes its call with it.
     let turn = shared.disks.turn(disks::keys(&call)).await;
     let place = Arc::clone(&shared.calls).acquire_owned().await;
-    if !one.begin() {
+    if !one.begin().await {
         return Err(Told {
             message: "the operation was ended while the call waited".to_owned(),
             kind: ErrorKind::Other,
@@ -214,16 +215,19 @@ async fn perform(shared: &Arc<Shared>, envelope: &Envelope, call: Call) -> Resul
             cause: None,
         });
     }
+    let caller = Caller {
+        operations: Arc::clone(&shared.operations),
+        call: envelope
+            .operation
+            .clone()
+            .map(|operation| (operation, one.number())),
+    };
     let dialect = envelope.dialect;
     let work = tokio::spawn(async move {
         let reply = dispatch(&node, call, dialect).await;
         drop((turn, place, one));
         reply
     });
-    let caller = Caller {
-        shared: Arc::clone(shared),
-        operation: envelope.operation.clone(),
-    };
     let reply = work.await;
     caller.got_it();
     let reply = reply.map_err(|source| {
@@ -246,8 +250,8 @@ async fn administer(shared: &Arc<Shared>, call: Call, dry_run: bool) -> Result<R
         }))),
         Call::GntEndOperation { .. } | Call::GntConfigure { .. } if dry_run => Ok(Ok(Reply::Nothing)),
         Call::GntEndOperation { operation } => {
-            let operations = Arc::clone(&shared.operations);
-            let ended = tokio::task::spawn_blocking(move || operations.end(&operation)).await;
+            let ending = shared.operations.end(&operation);
+            let ended = tokio::task::spawn_blocking(move || ending.finish()).await;
             let ended = ended.unwrap_or_else(|error| Err(std::io::Error::other(error)));
             ended.map_err(|error| Told::new(&error, ErrorKind::Other, None))?;
             Ok(Ok(Reply::Nothing))
@@ -267,25 +271,28 @@ async fn administer(shared: &Arc<Shared>, call: Call, dry_run: bool) -> Result<R
 
 /// Who waits for a call. Dropped before the call is over, it is gone, and what the operation runs here is ended.
 struct Caller {
-    shared: Arc<Shared>,
-    operation: Option<String>,
+    operations: Arc<Operations>,
+    /// The operation, and which of its calls.
+    call: Option<(String, u64)>,
 }
 
 impl Caller {
     fn got_it(mut self) {
-        self.operation = None;
+        self.call = None;
     }
 }
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        let Some(operation) = self.operation.take() else {
+        let Some((operation, number)) = self.call.take() else {
             return;
         };
         info!(operation, "the caller is gone");
-        let operations = Arc::clone(&self.shared.operations);
+        let Some(ending) = self.operations.end_call(&operation, number) else {
+            return;
+        };
         let end = move || {
-            if let Err(error) = operations.end(&operation) {
+            if let Err(error) = ending.finish() {
                 tracing::warn!(operation, %error, "cannot end what the operation runs");
             }
         };

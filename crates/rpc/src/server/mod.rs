@@ -1,7 +1,7 @@
 //! Answers calls on this machine: the daemon.
 //!
-//! A call has its disks for itself, waits for them in the order in which calls came, and goes on to its end although its caller is gone. What it
-//! runs is ended then, if it is part of an operation: nobody would know what it did.
+//! A call has its disks for itself unless it only looks, waits for them in the order in which calls came, and goes on to its end although its caller
+//! is gone. What it runs is ended then, if it is part of an operation: nobody would know what it did.
 
 mod disks;
 mod dispatch;

@@ -1,5 +1,7 @@
 //! The procedures with their arguments.
 
+use std::time::Duration;
+
 use gnt_bdev::transfer::Piece;
 use gnt_bdev::{Layer, Operation, Target};
 use gnt_cmdlib::node::Role;
@@ -753,6 +755,23 @@ impl Call {
             role,
             bytes,
         }
+    }
+
+    /// How long a caller waits for the answer, where each script of a provider may run for `script`.
+    pub fn patience(&self, script: Duration) -> Duration {
+        let volumes = match self {
+            Self::GntVolumes { device, .. } | Self::GntAttached { device, .. } => {
+                usize::from(*device == LogicalDevice::Ext)
+            }
+            _ => {
+                let disks = self.disks().into_iter().flat_map(|disk| disk.disk.walk());
+                disks.filter(|disk| disk.dev_type == LogicalDevice::Ext).count()
+            }
+        };
+        let procedure = self.procedure();
+        let volumes = u32::try_from(volumes).unwrap_or(u32::MAX);
+        let scripts = script.saturating_mul(procedure.scripts().saturating_mul(volumes));
+        procedure.timeout().saturating_add(scripts)
     }
 
     /// The disks that it is about.

@@ -37,7 +37,7 @@ pub fn payload(reply: &Reply) -> Value {
             };
             all.iter().map(one).collect()
         }
-        Reply::Mirrors(all) => all.iter().filter_map(status).collect(),
+        Reply::Mirrors(all) => all.iter().map(|one| status(one).unwrap_or_default()).collect(),
         Reply::Dimensions(all) => json!(all),
         Reply::Done(all) => {
             let one = |one: &Result<(), Told>| match one {

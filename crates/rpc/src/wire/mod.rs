@@ -49,7 +49,7 @@ pub enum Dialect {
 }
 
 impl Procedure {
-    /// How long a caller waits for the answer (`RPC_TMO_*` in `rpc_defs.py`).
+    /// How long a caller waits for the answer (`RPC_TMO_*` in `rpc_defs.py`), if no script of a provider runs meanwhile.
     pub fn timeout(self) -> Duration {
         const URGENT: u64 = 60;
         const FAST: u64 = 300;
@@ -69,6 +69,36 @@ impl Procedure {
             Self::BlockdevWipe | Self::DrbdWaitSync | Self::GntCopy | Self::GntChecksum => SLOW,
             _ => NORMAL,
         })
+    }
+
+    /// How many scripts of providers it may run, one after the other, for each volume of theirs that it is about.
+    pub(crate) fn scripts(self) -> u32 {
+        match self {
+            // What was made is attached, detached, told its owner, and removed again if that fails.
+            Self::BlockdevCreate => 13,
+            Self::BlockdevRemove | Self::BlockdevGrow => 8,
+            // As many providers may be asked.
+            Self::GntVolumes | Self::GntAttached => 8,
+            Self::BlockdevShutdown => 6,
+            Self::BlockdevAssemble | Self::GntAssembleAll => 3,
+            Self::BlockdevOpen | Self::GntTakeOver | Self::BlockdevSnapshot => 2,
+            _ => 1,
+        }
+    }
+
+    /// Whether it has its disks for itself. Calls that only look do not wait for others, nor others for them.
+    pub fn takes_turns(self) -> bool {
+        !matches!(
+            self,
+            Self::BlockdevFind
+                | Self::BlockdevGetdimensions
+                | Self::BlockdevGetmirrorstatus
+                | Self::BlockdevGetmirrorstatusMulti
+                | Self::DrbdWaitSync
+                | Self::DrbdNeedsActivation
+                | Self::GntCheck
+                | Self::GntFindAll
+        )
     }
 
     /// Whether Ganeti has no such procedure.
@@ -108,4 +138,75 @@ pub fn split_body<T: serde::de::DeserializeOwned>(
     };
     let rest = &body[values.byte_offset()..];
     Ok((json, rest.strip_prefix(b"\n").unwrap_or(rest)))
+}
+
+#[cfg(test)]
+mod tests {
+    use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes};
+    use strum::IntoEnumIterator as _;
+
+    use super::*;
+
+    const SCRIPT: Duration = Duration::from_secs(900);
+
+    fn ext(volume: &str) -> DiskOf {
+        let id = LogicalId::Ext {
+            provider: "ext".to_owned(),
+            volume: volume.to_owned(),
+        };
+        DiskOf::new(&Disk::new(LogicalDevice::Ext, id, Mebibytes(8)), "web")
+    }
+
+    fn plain() -> DiskOf {
+        let id = LogicalId::Lv {
+            vg: "xenvg".to_owned(),
+            lv: "disk0".to_owned(),
+        };
+        DiskOf::new(&Disk::new(LogicalDevice::Plain, id, Mebibytes(8)), "web")
+    }
+
+    #[test]
+    fn a_caller_is_more_patient_than_the_scripts_that_a_call_may_run() {
+        let shutdown = |disk| Call::BlockdevShutdown { disk };
+        let class = Procedure::BlockdevShutdown.timeout();
+        assert_eq!(shutdown(plain()).patience(SCRIPT), class);
+        assert_eq!(shutdown(ext("a")).patience(SCRIPT), class + 6 * SCRIPT);
+        assert_eq!(shutdown(ext("a")).patience(2 * SCRIPT), class + 12 * SCRIPT);
+        let find = Call::GntFindAll {
+            disks: vec![ext("a"), plain(), ext("b")],
+        };
+        assert_eq!(
+            find.patience(SCRIPT),
+            Procedure::GntFindAll.timeout() + 2 * SCRIPT
+        );
+        let volumes = |device| Call::GntVolumes {
+            device,
+            params: gnt_config::Object::new(),
+        };
+        assert_eq!(
+            volumes(LogicalDevice::Plain).patience(SCRIPT),
+            Procedure::GntVolumes.timeout()
+        );
+        assert!(volumes(LogicalDevice::Ext).patience(SCRIPT) > Procedure::GntVolumes.timeout() + SCRIPT);
+        assert_eq!(shutdown(ext("a")).patience(Duration::MAX), Duration::MAX);
+    }
+
+    #[test]
+    fn what_changes_disks_has_them_for_itself() {
+        let only_look = Procedure::iter().filter(|procedure| !procedure.takes_turns());
+        let names: Vec<_> = only_look.map(Procedure::name).collect();
+        assert_eq!(
+            names,
+            [
+                "blockdev_find",
+                "blockdev_getdimensions",
+                "blockdev_getmirrorstatus",
+                "blockdev_getmirrorstatus_multi",
+                "drbd_wait_sync",
+                "drbd_needs_activation",
+                "gnt_check",
+                "gnt_find_all",
+            ]
+        );
+    }
 }

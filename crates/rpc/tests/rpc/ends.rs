@@ -1,17 +1,24 @@
 //! Callers that go away, operations that are ended, a server that is asked to stop.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gnt_bdev::Change;
-use gnt_cmdlib::Node as _;
+use gnt_cmdlib::kind::Kind;
+use gnt_cmdlib::step::{Place, Step};
+use gnt_cmdlib::{Engine, Error, Node as _, Nodes};
 use gnt_config::Disk;
 use gnt_rpc::Client;
 use gnt_rpc::server::Limits;
+use gnt_store::Store;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::world::{INSTANCE, World};
+use crate::world::{INSTANCE, NODE, World};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -30,12 +37,7 @@ async fn slow_create(
                 .map_err(|error| gnt_cmdlib::error::chain(&error))
         }
     });
-    let runs = async {
-        while scripts(world).is_empty() {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, runs).await.unwrap();
+    until_a_script_runs(world).await;
     (disk, task)
 }
 
@@ -52,6 +54,15 @@ fn scripts(world: &World) -> Vec<PathBuf> {
         String::from_utf8_lossy(&command).contains(ours)
     };
     processes.filter(is_ours).collect()
+}
+
+async fn until_a_script_runs(world: &World) {
+    let runs = async {
+        while scripts(world).is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, runs).await.unwrap();
 }
 
 async fn until_no_script_runs(world: &World) {
@@ -77,6 +88,106 @@ async fn what_a_caller_that_is_gone_was_running_is_ended() {
     quick.params.insert("sleep".to_owned(), "0".into());
     let found = timeout(PATIENCE, node.find(&quick, INSTANCE)).await.unwrap();
     assert_eq!(found.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_undoes_a_call_whose_caller_is_gone_is_not_ended_with_it() {
+    let world = World::new().await;
+    let node = world.client().for_operation("rpc-undone");
+    let (mut disk, task) = slow_create(&world, node.clone(), "30").await;
+    task.abort();
+    disk.params.insert("sleep".to_owned(), "0.3".into());
+    let removed = timeout(PATIENCE, node.remove(&disk, INSTANCE)).await.unwrap();
+    assert_eq!(removed.unwrap(), Change::AlreadyThere);
+    assert_eq!(scripts(&world), Vec::<PathBuf>::new());
+}
+
+/// A cluster of the one node.
+struct Only(Client);
+
+impl Nodes for Only {
+    type Node = Client;
+
+    fn node(&self, _uuid: &str) -> gnt_cmdlib::Result<&Client> {
+        Ok(&self.0)
+    }
+
+    fn for_operation(&self, operation: &str) -> Self {
+        Self(self.0.for_operation(operation))
+    }
+
+    fn end_orphans_here(&self, _operation: &str) -> gnt_cmdlib::Result<()> {
+        Ok(())
+    }
+
+    async fn end_orphans(&self, operation: &str, _nodes: &[String]) -> gnt_cmdlib::Result<()> {
+        Ok(self.0.end_operation(operation).await?)
+    }
+}
+
+/// The port of something that passes connections on to the server. Those that are open when it is told to break off end for the client, and
+/// not for the server.
+async fn weak_link(world: &World, breaks: Arc<Notify>) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = world.address;
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let breaks = Arc::clone(&breaks);
+            tokio::spawn(async move {
+                let mut node = TcpStream::connect(server).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut node) => {}
+                    () = breaks.notified() => {
+                        drop(client);
+                        sleep(PATIENCE * 2).await;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn an_operation_is_undone_after_a_node_did_not_answer() {
+    let world = World::new().await;
+    let breaks = Arc::new(Notify::new());
+    let port = weak_link(&world, Arc::clone(&breaks)).await;
+    let tls = world.manager.client().unwrap();
+    let nodes = Only(Client::with_port("node2", NODE, "127.0.0.1", port, tls));
+    let store = Store::in_memory().unwrap();
+    let engine = Engine {
+        store: &store,
+        nodes: &nodes,
+        dry_run: false,
+        observer: &|_| {},
+    };
+    let disk = world.odd_disk("hangs", "on", "create");
+    let create = Step::CreateDisk {
+        at: Place {
+            node: NODE.to_owned(),
+            instance: INSTANCE.to_owned(),
+            disk: Box::new(disk.clone()),
+        },
+        info: String::new(),
+    };
+    let run = timeout(
+        PATIENCE,
+        engine.run(Kind::Add, &[INSTANCE], async |_| Ok(vec![create])),
+    );
+    let cut = async {
+        until_a_script_runs(&world).await;
+        breaks.notify_waiters();
+    };
+    let (ran, ()) = tokio::join!(run, cut);
+    let error = ran.unwrap().unwrap_err();
+    let told = gnt_cmdlib::error::chain(&error);
+    assert!(matches!(error, Error::Undone { .. }), "{told}");
+    assert!(told.contains("did not answer"), "{told}");
+    assert_eq!(scripts(&world), Vec::<PathBuf>::new());
+    assert_eq!(world.client().find(&disk, INSTANCE).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -137,6 +248,23 @@ async fn other_disks_do_not_wait() {
         .await
         .unwrap();
     assert_eq!(found.unwrap(), None);
+    slow.abort();
+    until_no_script_runs(&world).await;
+}
+
+#[tokio::test]
+async fn calls_that_only_look_do_not_wait() {
+    let world = World::new().await;
+    let (mut disk, slow) = slow_create(&world, world.client().for_operation("rpc-looks"), "30").await;
+    disk.params.insert("sleep".to_owned(), "0".into());
+    let node = world.client();
+    let target = gnt_bdev::Target::new(&disk, INSTANCE);
+    let found = timeout(Duration::from_secs(5), node.find_all(&[target]))
+        .await
+        .unwrap();
+    assert_eq!(found.unwrap().remove(0).unwrap(), None);
+    let change = timeout(Duration::from_millis(300), node.shutdown(&disk, INSTANCE)).await;
+    assert!(change.is_err(), "{change:?}");
     slow.abort();
     until_no_script_runs(&world).await;
 }

@@ -343,3 +343,71 @@ async fn what_is_no_call_of_ganetis_is_refused_in_words_of_http() {
         .unwrap();
     assert_eq!(raw.answer().await.unwrap(), (200, b"[true,3000000]\n".to_vec()));
 }
+
+#[tokio::test]
+async fn the_mirror_of_a_disk_that_does_not_run_is_missing() {
+    let world = World::new().await;
+    let call = async |procedure: &str, arguments: Value| {
+        world.ganeti(procedure, arguments.to_string().as_bytes()).await
+    };
+    let disk = |index| world.disk(gnt_config::LogicalDevice::Ext, index, Mebibytes(8));
+    let disks = [disk(0), disk(1)];
+    for disk in &disks {
+        let created = call("blockdev_create", json!([disk, 8, INSTANCE, true, "", false])).await;
+        assert_eq!(created[0], json!(true), "{created}");
+    }
+    let both = call("blockdev_getmirrorstatus", json!([disks])).await;
+    assert_eq!(both[1].as_array().map(Vec::len), Some(2), "{both}");
+    assert_eq!(call("blockdev_shutdown", json!([disks[0]])).await[0], json!(true));
+    let missing = call("blockdev_getmirrorstatus", json!([disks])).await;
+    assert_eq!(missing, json!([false, format!("{} is not there", disks[0])]));
+    let multi = call("blockdev_getmirrorstatus_multi", json!([disks])).await;
+    assert_eq!(
+        [&multi[1][0][0], &multi[1][1][0]],
+        [&json!(false), &json!(true)],
+        "{multi}"
+    );
+    for disk in &disks {
+        assert_eq!(call("blockdev_remove", json!([disk])).await, json!([true, null]));
+    }
+}
+
+#[tokio::test]
+async fn of_many_disks_all_are_closed_or_renamed_whatever_fails() {
+    let world = World::new().await;
+    let call = async |procedure: &str, arguments: Value| {
+        world.ganeti(procedure, arguments.to_string().as_bytes()).await
+    };
+    let bad = world.odd_disk("exits-3", "on", "close");
+    let good = world.disk(gnt_config::LogicalDevice::Ext, 1, Mebibytes(8));
+    for (index, disk) in [&bad, &good].into_iter().enumerate() {
+        let created = call("blockdev_create", json!([disk, 8, INSTANCE, false, "", false])).await;
+        assert_eq!(created[0], json!(true), "{created}");
+        let owner = json!({"name": INSTANCE});
+        let assembled = call("blockdev_assemble", json!([disk, owner, true, index])).await;
+        assert_eq!(assembled[0], json!(true), "{assembled}");
+    }
+    let closed = call("blockdev_close", json!([INSTANCE, [bad, good]])).await;
+    let message = closed[1].as_str().unwrap();
+    assert!(
+        closed[0] == json!(false) && message.contains(&bad.to_string()),
+        "{closed}"
+    );
+    assert!(!message.contains(&good.to_string()), "{closed}");
+    let link = |index| {
+        world
+            .state()
+            .join("instance-disks")
+            .join(format!("{INSTANCE}:{index}"))
+    };
+    assert_eq!([link(0), link(1)].map(|link| link.is_symlink()), [true, false]);
+    // No provider can.
+    let pairs = json!([[bad, bad.logical_id.to_json()], [good, good.logical_id.to_json()]]);
+    let renamed = call("blockdev_rename", json!([pairs])).await;
+    let message = renamed[1].as_str().unwrap();
+    assert_eq!(message.lines().count(), 2, "{renamed}");
+    for disk in [&bad, &good] {
+        assert_eq!(call("blockdev_shutdown", json!([disk])).await[0], json!(true));
+        assert_eq!(call("blockdev_remove", json!([disk])).await[0], json!(true));
+    }
+}
