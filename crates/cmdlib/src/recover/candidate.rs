@@ -47,12 +47,19 @@ pub(super) struct Candidate {
     pub(super) in_use_on: Option<String>,
     /// UUID of the node that was primary when the volume was told.
     pub(super) hint: Option<String>,
+    /// Name of that node, if the configuration does not have it and it counts.
+    pub(super) unknown_node: Option<String>,
 }
 
 impl Candidate {
     /// What `owner` says of `disk`, which has everything else.
     pub(super) fn new(disk: Disk, owner: &Owner, index: Option<u32>, known: &Known) -> Self {
-        let hint = owner.kept.primary.as_deref();
+        let primary = owner.kept.primary.as_ref();
+        let hint = primary.and_then(|name| known.node_called(name));
+        let unknown = primary.filter(|_| hint.is_none());
+        // Of what is surely ours, where it is may be known better.
+        let has_home = disk.children.is_empty() && !disk.nodes.is_empty();
+        let counts = owner.kept.cluster.is_none() || !(has_home || owner.kept.detached);
         Self {
             disk,
             instance: owner.instance.clone().filter(|name| !name.is_empty()),
@@ -60,9 +67,8 @@ impl Candidate {
             index: index.filter(|_| !owner.kept.detached),
             only_on: None,
             in_use_on: None,
-            hint: hint
-                .and_then(|name| known.node_called(name))
-                .map(|node| node.uuid.clone()),
+            hint: hint.map(|node| node.uuid.clone()),
+            unknown_node: unknown.filter(|_| counts).cloned(),
         }
     }
 }

@@ -18,6 +18,7 @@ pub(super) fn assemble(
     candidates: Vec<Candidate>,
     survey: &Survey,
     known: &Known,
+    named: &[String],
     proposal: &mut Proposal,
 ) -> Result<()> {
     let mut assembly = Assembly {
@@ -25,6 +26,7 @@ pub(super) fn assemble(
         known,
         proposal,
     };
+    let candidates = assembly.on_known_nodes(candidates, named);
     let candidates = assembly.one_of_each(candidates);
     let (owned, loose): (Vec<_>, Vec<_>) = candidates
         .into_iter()
@@ -76,6 +78,48 @@ impl Assembly<'_> {
             mend,
             ..Remark::new(kind, message).of(instance)
         });
+    }
+
+    /// Leaves out what was on nodes that the configuration does not have, with all of its instance, unless that is named.
+    fn on_known_nodes(&mut self, candidates: Vec<Candidate>, named: &[String]) -> Vec<Candidate> {
+        let owner = |candidate: &Candidate| {
+            let Candidate {
+                instance,
+                instance_uuid,
+                ..
+            } = candidate;
+            instance_uuid.clone().or(instance.clone())
+        };
+        let is_named = |candidate: &Candidate| {
+            let name = candidate.instance.as_ref();
+            name.is_some_and(|name| named.contains(name))
+        };
+        let (mut owners, mut left_out) = (BTreeSet::new(), Vec::new());
+        for candidate in candidates.iter().filter(|candidate| !is_named(candidate)) {
+            let Some(node) = &candidate.unknown_node else {
+                continue;
+            };
+            owners.extend(owner(candidate));
+            let place = self.place_of(&candidate.disk);
+            let message =
+                format!("{place} is left out: it was on node {node}, which the configuration does not have");
+            let mend = match &candidate.instance {
+                Some(name) => {
+                    format!("gnt-disk node add {node}, or gnt-disk recover {name} if it is this cluster's")
+                }
+                None => format!("gnt-disk node add {node}, if it is this cluster's"),
+            };
+            left_out.push((candidate.instance.clone(), message, mend));
+        }
+        for (instance, message, mend) in left_out {
+            self.remark(RemarkKind::UnknownNode, instance.as_deref(), message, Some(mend));
+        }
+        let is_left_out = |candidate: &Candidate| {
+            let of_such = owner(candidate).is_some_and(|owner| owners.contains(&owner));
+            !is_named(candidate) && (of_such || candidate.unknown_node.is_some())
+        };
+        let kept = candidates.into_iter();
+        kept.filter(|candidate| !is_left_out(candidate)).collect()
     }
 
     /// Leaves out what claims to be the same disk, in the configuration or twice here. What does not know its UUID gets one.

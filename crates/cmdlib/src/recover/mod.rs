@@ -4,6 +4,7 @@
 //! Nothing that the configuration has is ever changed: what is proposed is added to it. The nodes must be in it before.
 
 mod candidate;
+mod clusters;
 mod import;
 mod instances;
 mod known;
@@ -89,7 +90,9 @@ pub enum RemarkKind {
     Unasked,
     /// A storage system does not answer; if no disk was ever there, that is as it should be.
     NoStorage,
-    /// A volume names a node that the configuration does not have.
+    /// Volumes of other clusters, which use the same storage, are not looked at.
+    OtherCluster,
+    /// A volume names a node that the configuration does not have: it may be another cluster's.
     UnknownNode,
     /// An instance has no disk of some index.
     Missing,
@@ -110,24 +113,28 @@ pub enum RemarkKind {
 /// Volumes that a disk of the configuration has already are passed over. What volumes say is believed in this order: what runs on a
 /// node, where a volume is found, what it says of itself. Lost are what no volume has: hardware, network cards and tags of
 /// instances, blockdev disks, parameters that are secret.
-pub async fn propose<N: Nodes>(store: &Store, nodes: &N) -> Result<Proposal> {
+///
+/// What is said to be another cluster's, or was on nodes that the configuration does not have, is proposed only if the instance is among
+/// those `named`: that tells that it is this cluster's.
+pub async fn propose<N: Nodes>(store: &Store, nodes: &N, named: &[String]) -> Result<Proposal> {
     let survey = survey(store, nodes).await?;
-    from_survey(&survey, &Known::read(store)?)
+    from_survey(&survey, &Known::read(store)?, named)
 }
 
-fn from_survey(survey: &Survey, known: &Known) -> Result<Proposal> {
+fn from_survey(survey: &Survey, known: &Known, named: &[String]) -> Result<Proposal> {
     let mut proposal = Proposal {
         remarks: unasked(survey),
         ..Proposal::default()
     };
-    let mut claims = candidate::claims(survey, known);
+    let claims = candidate::claims(survey, known);
+    let mut claims = clusters::ours(claims, known, named, &mut proposal.remarks);
     proposal.told = candidate::told(&claims);
     if claims.iter().any(|claim| claim.part().is_some()) {
         proposal.remarks.extend(unknown_minors(survey));
     }
     let mut candidates = mirrors::mirrors(&mut claims, survey, known, &mut proposal.remarks);
     candidates.extend(candidate::single(claims, known, &mut proposal.remarks));
-    instances::assemble(candidates, survey, known, &mut proposal)?;
+    instances::assemble(candidates, survey, known, named, &mut proposal)?;
     proposal.remarks.sort();
     proposal.remarks.dedup();
     Ok(proposal)

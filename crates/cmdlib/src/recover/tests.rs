@@ -75,11 +75,13 @@ impl Site {
     }
 
     fn propose(&self) -> Proposal {
-        now(propose(&self.store, &self.cluster)).unwrap()
+        now(propose(&self.store, &self.cluster, &[])).unwrap()
     }
 
     fn import(&self, selection: &Selection) -> Vec<String> {
-        let selected = self.propose().select(selection).unwrap();
+        let named = &selection.instances;
+        let proposal = now(propose(&self.store, &self.cluster, named)).unwrap();
+        let selected = proposal.select(selection).unwrap();
         now(import(&self.engine(), &selected)).unwrap().warnings
     }
 
@@ -648,7 +650,7 @@ fn what_runs_keeps_its_numbers_and_its_secret() {
         Some(minor(9, 1, true, None)),
     ];
     let survey = drbd_survey(&site, &running, &[0, 1]);
-    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap()).unwrap();
+    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap(), &[]).unwrap();
     assert_eq!(kinds(&proposal), [], "{:?}", proposal.remarks);
     assert_eq!(drbd_id(&proposal), (Some(12345), [7, 9], Secret::new("sekrit")));
     // It runs where it is primary.
@@ -663,7 +665,7 @@ fn a_secret_that_cannot_be_read_is_told_with_what_is_to_be_done() {
     let site = Site::new(2);
     let running = [Some(minor(7, 0, true, None)), None];
     let survey = drbd_survey(&site, &running, &[0, 1]);
-    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap()).unwrap();
+    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap(), &[]).unwrap();
     assert_eq!(kinds(&proposal), [RemarkKind::Chosen]);
     assert!(
         proposal.remarks[0].message.contains("drbd7 runs on node node0"),
@@ -678,7 +680,7 @@ fn a_secret_that_cannot_be_read_is_told_with_what_is_to_be_done() {
 fn half_a_mirror_is_recovered_and_told() {
     let site = Site::new(2);
     let survey = drbd_survey(&site, &[None, None], &[1]);
-    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap()).unwrap();
+    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap(), &[]).unwrap();
     assert_eq!(kinds(&proposal), [RemarkKind::HalfMirror]);
     let remark = &proposal.remarks[0];
     assert_eq!(remark.node.as_deref(), Some("node0"));
@@ -704,7 +706,7 @@ fn a_node_that_is_not_there_any_more_is_named() {
             }
         }
     }
-    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap()).unwrap();
+    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap(), &[]).unwrap();
     assert!(proposal.instances.is_empty());
     assert!(
         proposal.remarks[0]
@@ -729,4 +731,152 @@ fn a_volume_that_is_smaller_than_it_should_be_is_told() {
     assert_eq!(sized(65, 96), (65, vec![]), "LVM rounded it up");
     assert_eq!(sized(64, 1024), (1024, vec![]), "it grew");
     assert_eq!(sized(128, 64), (64, vec![RemarkKind::WrongSize]));
+}
+
+fn rbd(volume: &str) -> LogicalId {
+    LogicalId::Rbd {
+        volume: volume.to_owned(),
+    }
+}
+
+/// What a volume of another cluster says, or one that does not say of which it is.
+fn of_cluster(cluster: Option<&str>, primary: &str, instance: &str, uuid: &str) -> Owner {
+    let mut owner = ours(instance, 0, uuid);
+    owner.kept.cluster = cluster.map(str::to_owned);
+    owner.kept.primary = Some(primary.to_owned());
+    owner
+}
+
+fn named(instance: &str) -> Selection {
+    Selection {
+        instances: vec![instance.to_owned()],
+        ..Selection::default()
+    }
+}
+
+#[test]
+fn what_another_cluster_has_on_the_same_storage_is_left_alone_unless_it_is_named() {
+    let site = Site::new(2);
+    // Its nodes may be called as ours are.
+    for (volume, instance) in [("v", "web"), ("w", "db")] {
+        let owner = of_cluster(Some("prod"), "node1", instance, volume);
+        site.put(0, LogicalDevice::Rbd, rbd(volume), 64, owner);
+    }
+    let own = of_cluster(Some("cluster"), "node0", "mail", "x");
+    site.put(0, LogicalDevice::Rbd, rbd("x"), 64, own);
+    let found = now(verify(&site.store, &site.cluster)).unwrap();
+    let told: Vec<_> = found
+        .iter()
+        .map(|finding| (finding.kind, finding.message.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (
+                FindingKind::Orphan,
+                "no disk has the rbd volume rbd/x, which says that it is disk/0 of mail"
+            ),
+            (FindingKind::OtherCluster, "2 rbd volumes are of the cluster prod"),
+        ]
+    );
+    let proposal = site.propose();
+    assert_eq!(kinds(&proposal), [RemarkKind::OtherCluster]);
+    assert_eq!(
+        proposal.remarks[0].message,
+        "2 volumes are left out, which say that they are of the cluster prod"
+    );
+    let names: Vec<_> = proposal
+        .instances
+        .iter()
+        .map(|found| found.instance.name.as_str())
+        .collect();
+    assert_eq!((names, proposal.detached.len()), (vec!["mail"], 0));
+    // It is the same cluster, which was called otherwise.
+    site.import(&named("web"));
+    assert_eq!(site.store.instances().unwrap().len(), 1);
+    let world = site.cluster.world();
+    let cluster = |volume| {
+        let key = key("", LogicalDevice::Rbd, &rbd(volume));
+        world.volumes[&key].owner.kept.cluster.clone()
+    };
+    assert_eq!(cluster("v").as_deref(), Some("cluster"), "it is told");
+    assert_eq!(cluster("w").as_deref(), Some("prod"));
+}
+
+#[test]
+fn an_instance_of_another_cluster_is_not_ours_because_ours_is_called_so_too() {
+    let site = Site::new(1);
+    let other = Owner {
+        kept: Kept {
+            instance_uuid: Some("other".to_owned()),
+            ..of_cluster(Some("prod"), "node0", "web", "v").kept
+        },
+        ..of_cluster(Some("prod"), "node0", "web", "v")
+    };
+    site.put(0, LogicalDevice::Rbd, rbd("v"), 64, other);
+    let own = of_cluster(Some("cluster"), "node0", "web", "w");
+    site.put(0, LogicalDevice::Rbd, rbd("w"), 64, own);
+    for _ in 0..2 {
+        let proposal = now(propose(&site.store, &site.cluster, &["web".to_owned()])).unwrap();
+        assert_eq!(kinds(&proposal), [RemarkKind::OtherCluster]);
+        assert!(proposal.detached.is_empty(), "{:?}", proposal.detached);
+        if !proposal.is_empty() {
+            site.import(&named("web"));
+        }
+    }
+    assert_eq!(site.store.disks().unwrap().len(), 1);
+}
+
+#[test]
+fn what_was_on_nodes_that_are_not_known_is_left_out_unless_it_is_named() {
+    let site = Site::new(2);
+    site.put(
+        0,
+        LogicalDevice::Rbd,
+        rbd("v"),
+        64,
+        of_cluster(None, "node7", "web", "v"),
+    );
+    let mut second = of_cluster(None, "node1", "web", "w");
+    second.index = Some(1);
+    site.put(0, LogicalDevice::Rbd, rbd("w"), 64, second);
+    let mut loose = of_cluster(None, "node7", "db", "x");
+    loose.kept.detached = true;
+    site.put(0, LogicalDevice::Rbd, rbd("x"), 64, loose);
+    let mut ours = of_cluster(Some("cluster"), "node7", "ftp", "y");
+    ours.kept.detached = true;
+    site.put(0, LogicalDevice::Rbd, rbd("y"), 64, ours);
+    let plain = of_cluster(Some("cluster"), "node7", "mail", "z");
+    site.put(0, LogicalDevice::Plain, lv("z"), 64, plain);
+
+    let proposal = site.propose();
+    assert_eq!(
+        kinds(&proposal),
+        [RemarkKind::UnknownNode; 2],
+        "{:?}",
+        proposal.remarks
+    );
+    let web = &proposal.remarks[1];
+    assert_eq!(
+        web.message,
+        "rbd/v is left out: it was on node node7, which the configuration does not have"
+    );
+    assert_eq!(
+        web.mend.as_deref(),
+        Some("gnt-disk node add node7, or gnt-disk recover web if it is this cluster's")
+    );
+    let names: Vec<_> = proposal
+        .instances
+        .iter()
+        .map(|found| found.instance.name.as_str())
+        .collect();
+    let loose: Vec<_> = proposal
+        .detached
+        .iter()
+        .map(|loose| loose.disk.uuid.as_str())
+        .collect();
+    assert_eq!((names, loose), (vec!["mail"], vec!["y"]));
+
+    site.import(&named("web"));
+    assert_eq!(Subject::load(&site.store, "web").unwrap().disks.len(), 2);
 }
