@@ -22,7 +22,7 @@ use crate::ops::add::new_instance;
 use crate::ops::label::detached;
 use crate::recover::known::Known;
 use crate::saga::Engine;
-use crate::sim::{SimCluster, Volume, key};
+use crate::sim::{Extent, Fault, SimCluster, Then, Volume, key};
 use crate::step::Step;
 use crate::survey::{Seen, Survey};
 use crate::tests::now;
@@ -731,6 +731,37 @@ fn a_volume_that_is_smaller_than_it_should_be_is_told() {
     assert_eq!(sized(65, 96), (65, vec![]), "LVM rounded it up");
     assert_eq!(sized(64, 1024), (1024, vec![]), "it grew");
     assert_eq!(sized(128, 64), (64, vec![RemarkKind::WrongSize]));
+}
+
+#[test]
+fn every_provider_and_directory_is_asked_for_on_every_node() {
+    let site = Site::new(2);
+    let id = |provider: &str| LogicalId::Ext {
+        provider: provider.to_owned(),
+        volume: "v".to_owned(),
+    };
+    for (provider, instance) in [("lun", "db"), ("san", "web")] {
+        let mut owner = ours(instance, 0, provider);
+        owner.kept.primary = Some("node0".to_owned());
+        site.put(0, LogicalDevice::Ext, id(provider), 64, owner);
+    }
+    site.cluster.inject(None);
+    assert_eq!(kinds(&site.propose()), []);
+    let calls = site.cluster.calls();
+    let of_ext = |call: &&usize| calls[**call].contains("ext ") || calls[**call].contains("providers");
+    let numbers: Vec<usize> = (0..calls.len()).collect();
+    let asked: Vec<&usize> = numbers.iter().filter(of_ext).collect();
+    assert_eq!(asked.len(), 6, "two nodes, two providers: {calls:?}");
+    for call in asked {
+        site.cluster.inject(Some(Fault {
+            call: *call,
+            extent: Extent::None,
+            then: Then::Fail,
+        }));
+        let proposal = site.propose();
+        assert_eq!(proposal.remarks.len(), 1, "{}", calls[*call]);
+        assert_eq!(proposal.instances.len(), 2, "the other node tells of it");
+    }
 }
 
 fn rbd(volume: &str) -> LogicalId {
