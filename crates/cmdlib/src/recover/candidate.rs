@@ -1,6 +1,6 @@
 //! From volumes to disks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gnt_bdev::{FoundVolume, Owner};
 use gnt_config::{AccessMode, Disk, LogicalDevice, LogicalId, Mebibytes, Part};
@@ -43,10 +43,10 @@ pub(super) struct Candidate {
     pub(super) index: Option<u32>,
     /// UUID of the node that alone has its data.
     pub(super) only_on: Option<String>,
-    /// UUID of the node that it is in use on.
-    pub(super) in_use_on: Option<String>,
-    /// UUID of the node that was primary when the volume was told.
-    pub(super) hint: Option<String>,
+    /// UUIDs of the nodes that it is in use on.
+    pub(super) in_use_on: BTreeSet<String>,
+    /// UUIDs of the nodes that were primary when its volumes were told.
+    pub(super) hints: Vec<String>,
     /// Name of that node, if the configuration does not have it and it counts.
     pub(super) unknown_node: Option<String>,
 }
@@ -66,8 +66,8 @@ impl Candidate {
             instance_uuid: owner.kept.instance_uuid.clone(),
             index: index.filter(|_| !owner.kept.detached),
             only_on: None,
-            in_use_on: None,
-            hint: hint.map(|node| node.uuid.clone()),
+            in_use_on: BTreeSet::new(),
+            hints: hint.into_iter().map(|node| node.uuid.clone()).collect(),
             unknown_node: unknown.filter(|_| counts).cloned(),
         }
     }

@@ -13,7 +13,7 @@ mod running;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gnt_bdev::Owner;
 use gnt_config::{Disk, Instance};
@@ -121,6 +121,9 @@ pub async fn propose<N: Nodes>(store: &Store, nodes: &N, named: &[String]) -> Re
     from_survey(&survey, &Known::read(store)?, named)
 }
 
+/// Which disks were found and cannot be rebuilt: instance and index.
+type Refused = BTreeSet<(String, u32)>;
+
 fn from_survey(survey: &Survey, known: &Known, named: &[String]) -> Result<Proposal> {
     let mut proposal = Proposal {
         remarks: unasked(survey),
@@ -129,12 +132,13 @@ fn from_survey(survey: &Survey, known: &Known, named: &[String]) -> Result<Propo
     let claims = candidate::claims(survey, known);
     let mut claims = clusters::ours(claims, known, named, &mut proposal.remarks);
     proposal.told = candidate::told(&claims);
+    let mut refused = Refused::new();
     if claims.iter().any(|claim| claim.part().is_some()) {
         proposal.remarks.extend(unknown_minors(survey));
     }
-    let mut candidates = mirrors::mirrors(&mut claims, survey, known, &mut proposal.remarks);
+    let mut candidates = mirrors::mirrors(&mut claims, survey, known, &mut proposal.remarks, &mut refused);
     candidates.extend(candidate::single(claims, known, &mut proposal.remarks));
-    instances::assemble(candidates, survey, known, named, &mut proposal)?;
+    instances::assemble(candidates, survey, known, named, refused, &mut proposal)?;
     proposal.remarks.sort();
     proposal.remarks.dedup();
     Ok(proposal)

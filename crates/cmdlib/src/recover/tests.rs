@@ -22,7 +22,7 @@ use crate::ops::add::new_instance;
 use crate::ops::label::detached;
 use crate::recover::known::Known;
 use crate::saga::Engine;
-use crate::sim::{Extent, Fault, SimCluster, Then, Volume, key};
+use crate::sim::{Extent, Fault, SimCluster, Then, Volume, device_path, key};
 use crate::step::Step;
 use crate::survey::{Seen, Survey};
 use crate::tests::now;
@@ -549,7 +549,7 @@ fn the_node_is_where_the_disks_are_in_use_and_not_where_they_were_told() {
     };
     let mut owner = ours("web", 0, "a");
     owner.kept.primary = Some("node1".to_owned());
-    site.put(0, LogicalDevice::Ext, ext, 64, owner.clone());
+    site.put(0, LogicalDevice::Ext, ext.clone(), 64, owner.clone());
     let primary = |site: &Site| site.propose().instances[0].instance.clone();
     let Instance {
         primary_node,
@@ -561,9 +561,21 @@ fn the_node_is_where_the_disks_are_in_use_and_not_where_they_were_told() {
         (Some(site.node(1)), false)
     );
     site.cluster.with_world(|world| {
+        let path = device_path(site.node(2), LogicalDevice::Ext, &ext);
         let machine = world.machines.get_mut(site.node(2)).unwrap();
-        machine.links.insert(("web".to_owned(), 0), "/dev/x".into());
+        machine.links.insert(("web".to_owned(), 0), path);
     });
+    // The node was rebooted: a link is there, and what it leads to is not.
+    assert_eq!(primary(&site).primary_node.as_deref(), Some(site.node(1)));
+    site.cluster.with_world(|world| {
+        let key = key("", LogicalDevice::Ext, &ext);
+        world.machines.get_mut(site.node(2)).unwrap().attached.insert(key);
+    });
+    assert_eq!(
+        kinds(&site.propose()),
+        [RemarkKind::Chosen],
+        "the volume tells otherwise"
+    );
     let Instance {
         primary_node,
         disks_active,
@@ -576,7 +588,7 @@ fn the_node_is_where_the_disks_are_in_use_and_not_where_they_were_told() {
 }
 
 /// Half a mirror on each node, and what runs there.
-fn drbd_survey(site: &Site, running: &[Option<DrbdMinor>; 2], halves: &[usize]) -> Survey {
+fn drbd_survey(site: &Site, running: &[Option<DrbdMinor>], halves: &[usize]) -> Survey {
     let lost = Site::new(2);
     let wish = Wish {
         template: DiskTemplate::Drbd,
@@ -910,4 +922,96 @@ fn what_was_on_nodes_that_are_not_known_is_left_out_unless_it_is_named() {
 
     site.import(&named("web"));
     assert_eq!(Subject::load(&site.store, "web").unwrap().disks.len(), 2);
+}
+
+/// Changes what the halves of a mirror on each node say.
+fn change_owners(survey: &mut Survey, change: impl Fn(usize, &mut Owner)) {
+    for (number, seen) in survey.seen.iter_mut().enumerate() {
+        for (_, found) in &mut seen.volumes {
+            found
+                .as_mut()
+                .unwrap()
+                .iter_mut()
+                .for_each(|volume| change(number, &mut volume.owner));
+        }
+    }
+}
+
+#[test]
+fn that_the_halves_of_a_mirror_tell_of_two_primary_nodes_is_told() {
+    let site = Site::new(2);
+    let known = Known::read(&site.store).unwrap();
+    let mut survey = drbd_survey(&site, &[None, None], &[0, 1]);
+    change_owners(&mut survey, |number, owner| {
+        if owner.kept.primary.is_some() {
+            owner.kept.primary = Some(format!("node{number}"));
+        }
+    });
+    let proposal = from_survey(&survey, &known, &[]).unwrap();
+    assert_eq!(kinds(&proposal), [RemarkKind::Chosen]);
+    assert!(
+        proposal.remarks[0]
+            .message
+            .starts_with("it may have run on the nodes node0 and node1"),
+        "{:?}",
+        proposal.remarks
+    );
+    // It is being migrated.
+    let site = Site::new(2);
+    let known = Known::read(&site.store).unwrap();
+    let running = [
+        Some(minor(7, 0, true, Some("s"))),
+        Some(minor(7, 1, true, Some("s"))),
+    ];
+    let proposal = from_survey(&drbd_survey(&site, &running, &[0, 1]), &known, &[]).unwrap();
+    assert_eq!(kinds(&proposal), [RemarkKind::Chosen]);
+}
+
+#[test]
+fn a_pair_is_not_believed_that_a_volume_on_one_of_its_nodes_contradicts() {
+    let site = Site::new(3);
+    let known = Known::read(&site.store).unwrap();
+    let mut survey = drbd_survey(&site, &[None, None, None], &[0, 1]);
+    // The second node was replaced while it was offline.
+    change_owners(&mut survey, |number, owner| {
+        if let (0, Some(mirror)) = (number, &mut owner.kept.mirror) {
+            mirror.nodes = mirror.nodes.take().map(|[first, _]| [first, "node2".to_owned()]);
+        }
+    });
+    let proposal = from_survey(&survey, &known, &[]).unwrap();
+    assert!(proposal.instances.is_empty(), "{proposal:?}");
+    assert_eq!(kinds(&proposal), [RemarkKind::Conflict]);
+}
+
+#[test]
+fn what_was_replaced_and_is_still_there_does_not_count() {
+    let site = Site::new(2);
+    let mut survey = drbd_survey(&site, &[None, None], &[0, 1]);
+    let (_, found) = &mut survey.seen[0].volumes[0];
+    let found = found.as_mut().unwrap();
+    let mut old = found[0].clone();
+    if let LogicalId::Lv { lv, .. } = &mut old.logical_id {
+        lv.push_str("_replaced-1");
+    }
+    found.push(old);
+    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap(), &[]).unwrap();
+    assert_eq!((kinds(&proposal), proposal.instances.len()), (vec![], 1));
+}
+
+#[test]
+fn a_disk_that_cannot_be_rebuilt_is_missing_be_it_the_last() {
+    let site = Site::new(1);
+    site.put(0, LogicalDevice::Plain, lv("a"), 64, ours("web", 0, "a"));
+    for copy in ["b", "c"] {
+        site.put(0, LogicalDevice::Plain, lv(copy), 64, ours("web", 1, copy));
+    }
+    let proposal = site.propose();
+    assert_eq!(proposal.instances[0].missing, [1]);
+    assert!(
+        proposal
+            .select(&Selection::default())
+            .unwrap()
+            .instances
+            .is_empty()
+    );
 }

@@ -1070,12 +1070,24 @@ impl Node for SimNode {
 
     async fn links(&self) -> NodeResult<Vec<Link>> {
         self.call("links".to_owned(), |view, _| {
-            let links = view.machine().links.iter();
+            let node = view.node;
+            let machine = view.machine().clone();
+            let attached = machine
+                .attached
+                .iter()
+                .filter_map(|key| view.world.volumes.get(key));
+            let attached = attached.map(|volume| device_path(node, volume.device, &volume.logical_id));
+            let minors = machine
+                .minors
+                .keys()
+                .map(|minor| PathBuf::from(format!("/dev/drbd{minor}")));
+            let devices: BTreeSet<PathBuf> = attached.chain(minors).collect();
+            let links = machine.links.into_iter();
             let links = links.map(|((instance, index), device)| Link {
-                instance: instance.clone(),
-                index: *index,
-                device: device.clone(),
-                numbers: None,
+                instance,
+                index,
+                numbers: devices.contains(&device).then_some((0, 0)),
+                device,
             });
             Ok(links.collect())
         })
