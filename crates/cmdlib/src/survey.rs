@@ -17,7 +17,7 @@ const PROVIDER: &str = "provider";
 const AT_ONCE: usize = 64;
 
 /// Shared storage of which one node can reach a part that another one does not: all are asked.
-const REACHED_BY_SOME: [LogicalDevice; 2] = [LogicalDevice::Ext, LogicalDevice::SharedFile];
+pub(crate) const REACHED_BY_SOME: [LogicalDevice; 2] = [LogicalDevice::Ext, LogicalDevice::SharedFile];
 
 /// Where volumes of one type can be: what [`Node::volumes`] is asked.
 pub(crate) type Whereabouts = (LogicalDevice, Object);

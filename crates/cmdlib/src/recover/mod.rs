@@ -15,7 +15,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gnt_bdev::Owner;
+use gnt_bdev::{ErrorKind, Owner};
 use gnt_config::{Disk, Instance};
 use gnt_store::Store;
 use serde::Serialize;
@@ -24,7 +24,7 @@ use strum::Display;
 use crate::error::{Result, chain};
 use crate::node::NodeError;
 use crate::saga::Nodes;
-use crate::survey::{Seen, Survey, is_absent, survey};
+use crate::survey::{REACHED_BY_SOME, Seen, Survey, is_absent, is_shared, survey};
 pub use import::{Selection, import};
 use known::Known;
 
@@ -86,9 +86,9 @@ pub struct Remark {
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum RemarkKind {
-    /// A node could not be asked.
+    /// A node, or storage that it has, could not be asked.
     Unasked,
-    /// A storage system does not answer; if no disk was ever there, that is as it should be.
+    /// A storage system is not on a node, or does not answer any; if no disk was ever there, that is as it should be.
     NoStorage,
     /// Volumes of other clusters, which use the same storage, are not looked at.
     OtherCluster,
@@ -160,8 +160,14 @@ fn unasked(survey: &Survey) -> Vec<Remark> {
         let volumes = seen
             .volumes
             .iter()
-            .filter_map(|(_, volumes)| volumes.as_ref().err());
-        let volumes = volumes.map(|error| (RemarkKind::NoStorage, error));
+            .filter_map(|(device, volumes)| Some((*device, volumes.as_ref().err()?)));
+        let volumes =
+            volumes.map(
+                |(device, error)| match is_shared(device) && !REACHED_BY_SOME.contains(&device) {
+                    true => (RemarkKind::NoStorage, error),
+                    false => (unasked_storage(error), error),
+                },
+            );
         let links = seen
             .links
             .as_ref()
@@ -173,10 +179,18 @@ fn unasked(survey: &Survey) -> Vec<Remark> {
     silent.chain(others).collect()
 }
 
+/// Storage that a node does not have holds nothing; of any other that does not answer, nobody knows.
+fn unasked_storage(error: &NodeError) -> RemarkKind {
+    match error.kind() {
+        ErrorKind::NotInstalled => RemarkKind::NoStorage,
+        _ => RemarkKind::Unasked,
+    }
+}
+
 fn unknown_minors(survey: &Survey) -> impl Iterator<Item = Remark> {
     survey.seen.iter().filter_map(|seen| {
         let error = seen.minors.as_ref().err()?;
-        (!is_absent(error)).then(|| failed(RemarkKind::NoStorage, seen, error))
+        (!is_absent(error)).then(|| failed(unasked_storage(error), seen, error))
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use gnt_bdev::{DrbdMinor, Owner, Target};
+use gnt_bdev::{DrbdMinor, ErrorKind, Owner, Target, Told};
 use gnt_config::template::{ALL, MUST_ADOPT, NEEDS_SECONDARY};
 use gnt_config::{
     AccessMode, Disk, DiskTemplate, FileDriver, Instance, Kept, LogicalDevice, LogicalId, Mebibytes, Node,
@@ -17,6 +17,7 @@ use super::{Proposal, RemarkKind, Selection, from_survey, import, propose};
 use crate::compute::check_requests;
 use crate::generate::{GenerateRequest, generate_disk_template};
 use crate::ids::{DrbdNumbers, RandomIds};
+use crate::node::NodeError;
 use crate::ops::Subject;
 use crate::ops::add::new_instance;
 use crate::ops::label::detached;
@@ -771,7 +772,7 @@ fn every_provider_and_directory_is_asked_for_on_every_node() {
             then: Then::Fail,
         }));
         let proposal = site.propose();
-        assert_eq!(proposal.remarks.len(), 1, "{}", calls[*call]);
+        assert_eq!(kinds(&proposal), [RemarkKind::Unasked], "{}", calls[*call]);
         assert_eq!(proposal.instances.len(), 2, "the other node tells of it");
     }
 }
@@ -1014,4 +1015,23 @@ fn a_disk_that_cannot_be_rebuilt_is_missing_be_it_the_last() {
             .instances
             .is_empty()
     );
+}
+
+#[test]
+fn storage_of_a_node_that_does_not_answer_hides_disks_and_one_that_is_not_there_does_not() {
+    let site = Site::new(2);
+    let told = |kind| {
+        let mut survey = drbd_survey(&Site::new(2), &[None, None], &[0, 1]);
+        survey.seen[1].minors = Err(NodeError::Storage(gnt_bdev::Error::Told(Told {
+            message: "no answer".to_owned(),
+            kind,
+            hint: None,
+            cause: None,
+        })));
+        let proposal = from_survey(&survey, &Known::read(&site.store).unwrap(), &[]).unwrap();
+        kinds(&proposal)
+    };
+    assert!(told(ErrorKind::Other).contains(&RemarkKind::Unasked));
+    let quiet = told(ErrorKind::NotInstalled);
+    assert!(quiet.contains(&RemarkKind::NoStorage) && !quiet.contains(&RemarkKind::Unasked));
 }
