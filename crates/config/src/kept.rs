@@ -11,7 +11,8 @@ use crate::json::Object;
 use crate::size::Mebibytes;
 
 /// What a volume keeps of its disk and instance beside names, UUID and index. Nodes are called by their names: their UUIDs are lost with
-/// the configuration. Everything may be missing, as in what older versions or Ganeti wrote.
+/// the configuration. Everything may be missing, as in what older versions or Ganeti wrote. How many disks the instance has is
+/// not kept: to add or take one would have to reach the volumes of all others. So that the last one is lost cannot be seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct Kept {
