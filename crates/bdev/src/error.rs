@@ -335,6 +335,8 @@ pub enum ErrorKind {
     Busy,
     /// There is no room.
     NoSpace,
+    /// The node does not have the storage system: its programs or its kernel module are not there.
+    NotInstalled,
     /// Anything else.
     Other,
 }

@@ -281,19 +281,22 @@ impl ExtDriver {
                 cause: Box::new(error.into()),
             }),
             None => {
-                let listed = providers(host).filter_map(|provider| list(&provider).ok());
+                let listed = providers(host)
+                    .into_iter()
+                    .filter_map(|provider| list(&provider).ok());
                 Ok(listed.flatten().collect())
             }
         }
     }
 }
 
-/// Those that can be used.
-fn providers(host: &Host) -> impl Iterator<Item = String> {
+/// Names of those that can be used.
+pub(crate) fn providers(host: &Host) -> Vec<String> {
     let found = diagnose(host.ext.search_path()).into_iter();
     found
         .filter(|provider| provider.is_usable() && provider.shadowed_by.is_none())
         .map(|provider| provider.name)
+        .collect()
 }
 
 /// The volume that is a target's.

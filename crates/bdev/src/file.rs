@@ -134,12 +134,12 @@ impl Driver for FileDriver {
 
     fn volumes(&self, host: &Host, _params: &Object) -> Result<Vec<FoundVolume>, Error> {
         let files = host.file_storage.files(&|name| self.index_in(name).is_some());
-        let found = files.and_then(|files| files.into_iter().map(|file| self.found(host, file)).collect());
-        found.map_err(|error: FileStorageError| Error::Volumes {
+        let files = files.map_err(|error| Error::Volumes {
             device: self.device,
             node: host.name.clone(),
             cause: Box::new(error.into()),
-        })
+        })?;
+        Ok(files.into_iter().map(|file| self.found(host, file)).collect())
     }
 
     /// Of the file systems of all allowed directories: which of them a disk goes to, the cluster and the instance tell.
@@ -169,21 +169,18 @@ impl FileDriver {
             .flatten()
     }
 
-    /// What a file tells of its owner; its directory is the instance's, where nothing better is known.
-    fn found(&self, host: &Host, file: StoredFile) -> Result<FoundVolume, FileStorageError> {
+    /// What a file tells of its owner; its directory is the instance's, where nothing better is known. One that cannot be asked hides no
+    /// other.
+    fn found(&self, host: &Host, file: StoredFile) -> FoundVolume {
         let StoredFile { path, bytes } = file;
-        let kept = match host.file_storage.attribute(&path) {
-            Ok(kept) => kept,
-            Err(FileStorageError::NotFound { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        let kept = host.file_storage.attribute(&path).ok().flatten();
         let kept = kept.and_then(|json| serde_json::from_slice(&json).ok());
         let owner = kept.unwrap_or_else(|| Owner {
             instance: directory_name(&path),
             index: path.file_name().and_then(|name| self.index_in(name.to_str()?)),
             ..Owner::default()
         });
-        Ok(FoundVolume {
+        FoundVolume {
             device: self.device,
             logical_id: LogicalId::File {
                 driver: Presentation::Loop,
@@ -191,7 +188,7 @@ impl FileDriver {
             },
             bytes: Some(bytes),
             owner,
-        })
+        }
     }
 }
 

@@ -49,6 +49,7 @@ impl ToolError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Failed { kind, .. } => *kind,
+            Self::Run { .. } if self.is_missing() => ErrorKind::NotInstalled,
             Self::Run { .. } | Self::Output { .. } => ErrorKind::Other,
         }
     }

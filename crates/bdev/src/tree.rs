@@ -12,6 +12,7 @@ use crate::driver::{
     BlockDevice, Change, FoundVolume, LocalDiskStatus, Operation, Space, SyncStatus, Target,
 };
 use crate::error::{Cause, Error};
+use crate::ext;
 use crate::host::Host;
 
 /// How a disk is to be assembled.
@@ -541,6 +542,11 @@ pub fn actual_size(host: &Host, target: &Target<'_>) -> Result<u64, Error> {
 /// The volumes of one type that are really there.
 pub fn volumes(host: &Host, device: LogicalDevice, params: &Object) -> Result<Vec<FoundVolume>, Error> {
     driver(device)?.volumes(host, params)
+}
+
+/// Names of the External Storage providers that can be used.
+pub fn providers(host: &Host) -> Vec<String> {
+    ext::providers(host)
 }
 
 /// What room there is for volumes of one type.

@@ -410,6 +410,10 @@ impl Node for LocalNode {
         self.call(move |host| tree::attached(host, device, &params)).await
     }
 
+    async fn providers(&self) -> NodeResult<Vec<String>> {
+        self.call(|host| Ok(tree::providers(host))).await
+    }
+
     async fn drbd_minors(&self) -> NodeResult<Vec<DrbdMinor>> {
         self.call(|host| drbd::minors(host).map_err(|error| drbd_failed(host, error)))
             .await

@@ -322,6 +322,11 @@ pub trait Node: Send + Sync {
         self.no_such_call("attached")
     }
 
+    /// `extstorage_diagnose`: names of the External Storage providers that can be used.
+    fn providers(&self) -> impl Future<Output = NodeResult<Vec<String>>> + Send {
+        self.no_such_call("extstorage_diagnose")
+    }
+
     /// The drbd minors that are set up, whoever has them.
     fn drbd_minors(&self) -> impl Future<Output = NodeResult<Vec<DrbdMinor>>> + Send {
         self.no_such_call("drbd_minors")

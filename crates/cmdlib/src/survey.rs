@@ -3,7 +3,7 @@
 use futures_util::stream::{self, StreamExt as _};
 use gnt_bdev::{DrbdMinor, FoundVolume, Link, Operation, driver};
 use gnt_config::params::DiskParams;
-use gnt_config::template::NODE_LOCAL;
+use gnt_config::template::{HAVE_PROVIDER, NODE_LOCAL};
 use gnt_config::{self as config, Disk, LogicalDevice, Object};
 use gnt_store::Store;
 
@@ -11,8 +11,13 @@ use crate::error::{Error, Result};
 use crate::node::{Node, NodeError, NodeResult};
 use crate::saga::Nodes;
 
+/// The parameter that names a provider.
+const PROVIDER: &str = "provider";
 /// How many nodes are asked at once.
 const AT_ONCE: usize = 64;
+
+/// Shared storage of which one node can reach a part that another one does not: all are asked.
+pub(crate) const REACHED_BY_SOME: [LogicalDevice; 2] = [LogicalDevice::Ext, LogicalDevice::SharedFile];
 
 /// Where volumes of one type can be: what [`Node::volumes`] is asked.
 pub(crate) type Whereabouts = (LogicalDevice, Object);
@@ -119,9 +124,24 @@ pub(crate) async fn survey<N: Nodes>(store: &Store, nodes: &N) -> Result<Survey>
         .map(|seen| nodes.node(&seen.node.uuid))
         .collect::<Result<_>>()?;
     for (device, params) in common {
-        let (index, volumes) = first_that_has(&at, device, &params).await;
-        if let Some(seen) = survey.seen.get_mut(index) {
-            seen.volumes.push((device, volumes));
+        let answers = match REACHED_BY_SOME.contains(&device) {
+            true => {
+                for_all(at.iter().copied().enumerate(), |(index, at)| {
+                    let params = &params;
+                    async move { (index, each_provider(at, device, params).await) }
+                })
+                .await
+            }
+            false => {
+                let (index, volumes) = first_that_has(&at, device, &params).await;
+                vec![(index, vec![volumes])]
+            }
+        };
+        for (index, answers) in answers {
+            if let Some(seen) = survey.seen.get_mut(index) {
+                seen.volumes
+                    .extend(answers.into_iter().map(|answer| (device, answer)));
+            }
         }
     }
     Ok(survey)
@@ -143,6 +163,30 @@ async fn ask<N: Node>(places: Vec<Whereabouts>, node: config::Node, at: &N) -> S
         links: at.links().await,
         minors,
     }
+}
+
+/// The volumes that a node sees; of each provider by itself where none is named, so that one that fails hides neither itself nor others.
+async fn each_provider<N: Node>(
+    node: &N,
+    device: LogicalDevice,
+    params: &Object,
+) -> Vec<NodeResult<Vec<FoundVolume>>> {
+    let names = match HAVE_PROVIDER.contains(device.template()) && !params.contains_key(PROVIDER) {
+        true => node.providers().await,
+        false => return vec![node.volumes(device, params).await],
+    };
+    let names = match names {
+        Ok(names) => names,
+        Err(error) if is_absent(&error) => return vec![node.volumes(device, params).await],
+        Err(error) => return vec![Err(error)],
+    };
+    let mut answers = Vec::new();
+    for name in names {
+        let mut params = params.clone();
+        params.insert(PROVIDER.to_owned(), name.into());
+        answers.push(node.volumes(device, &params).await);
+    }
+    answers
 }
 
 /// The volumes that all nodes see, from the first that shows some: a node need not reach them. If none does, what the first said.

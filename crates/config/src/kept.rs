@@ -11,10 +11,14 @@ use crate::json::Object;
 use crate::size::Mebibytes;
 
 /// What a volume keeps of its disk and instance beside names, UUID and index. Nodes are called by their names: their UUIDs are lost with
-/// the configuration. Everything may be missing, as in what older versions or Ganeti wrote.
+/// the configuration. Everything may be missing, as in what older versions or Ganeti wrote. How many disks the instance has is
+/// not kept: to add or take one would have to reach the volumes of all others. So that the last one is lost cannot be seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct Kept {
+    /// Name of the cluster: others may use the same pool, directory or disks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// UUID of the instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_uuid: Option<String>,
@@ -96,6 +100,8 @@ pub enum Part {
 /// Whose a disk is, for its volumes.
 #[derive(Debug, Clone, Copy)]
 pub struct Holder<'a> {
+    /// Name of the cluster.
+    pub cluster: &'a str,
     /// UUID of the instance.
     pub instance_uuid: &'a str,
     /// Name of its primary node.
@@ -107,7 +113,9 @@ pub struct Holder<'a> {
 impl Disk {
     /// Fills in what its volumes are to keep; `stored` is the disk as the configuration has it. One without an index is nobody's.
     pub fn set_kept(&mut self, stored: &Disk, holder: &Holder<'_>) {
+        let cluster = Some(holder.cluster.to_owned());
         let common = Kept {
+            cluster: cluster.clone(),
             instance_uuid: Some(holder.instance_uuid.to_owned()).filter(|uuid| !uuid.is_empty()),
             primary: Some(holder.primary.to_owned()),
             detached: stored.index().is_none(),
@@ -144,6 +152,7 @@ impl Disk {
                     ..common.clone().of(stored)
                 },
                 Part::Meta => Kept {
+                    cluster: cluster.clone(),
                     mirror: Some(mirror),
                     ..Kept::default()
                 },
@@ -193,6 +202,7 @@ mod tests {
         let mut sent = stored.clone();
         sent.params.insert("filled-in".to_owned(), 1.into());
         let holder = Holder {
+            cluster: "prod",
             instance_uuid: "i",
             primary: "node-a",
             names: &names.into(),
@@ -209,7 +219,9 @@ mod tests {
             "uuid": "d", "dev_type": "ext", "logical_id": ["san", "v"], "size": 64, "iv_name": "disk/0", "mode": "ro",
             "params": {"pool": "p"},
         });
-        let expected = json!({"instance-uuid": "i", "primary": "node-a", "size": 64, "mode": "ro", "params": {"pool": "p"}});
+        let expected = json!({
+            "cluster": "prod", "instance-uuid": "i", "primary": "node-a", "size": 64, "mode": "ro", "params": {"pool": "p"},
+        });
         assert_eq!(kept(disk), [expected]);
     }
 
@@ -221,12 +233,12 @@ mod tests {
             "children": [volume("data"), volume("meta")], "mode": "rw",
         });
         let data = json!({
-            "instance-uuid": "i", "primary": "node-a", "detached": true, "size": 64,
+            "cluster": "prod", "instance-uuid": "i", "primary": "node-a", "detached": true, "size": 64,
             "mirror": {
                 "disk": "d", "part": "data", "name": "root", "nodes": ["node-a", "node-b"], "port": 11000, "minors": [0, 4],
             },
         });
-        let meta = json!({"mirror": {"disk": "d", "part": "meta"}});
+        let meta = json!({"cluster": "prod", "mirror": {"disk": "d", "part": "meta"}});
         assert_eq!(kept(disk), [json!(null), data, meta]);
     }
 }

@@ -32,7 +32,7 @@ use crate::keys::NodeConfig;
 use crate::tls;
 use crate::wire::{
     AssembledForm, Call, DRY_RUN_HEADER, Dialect, DiskOf, HEADER, IdForm, MAX_DATA, MAX_DISKS, MAX_JSON,
-    OPERATION_HEADER, PORT, PROTOCOL, Version, VolumeForm, join, split_body,
+    OPERATION_HEADER, PORT, PROTOCOL, Provider, Version, VolumeForm, join, split_body,
 };
 
 /// How long a node may take to accept a connection: one that is down is noticed soon.
@@ -596,6 +596,16 @@ impl Node for Client {
             all.into_iter().map(id).collect()
         })
         .await
+    }
+
+    async fn providers(&self) -> NodeResult<Vec<String>> {
+        let all: Vec<Provider> = self.ask(Call::ExtstorageDiagnose).await?;
+        let usable = all.into_iter().filter(|provider| provider.usable);
+        let mut names: Vec<String> = usable.map(|provider| provider.name).collect();
+        // One that another shadows has its name.
+        names.sort();
+        names.dedup();
+        Ok(names)
     }
 
     async fn drbd_minors(&self) -> NodeResult<Vec<DrbdMinor>> {

@@ -210,6 +210,7 @@ delegate! {
     volumes(device: LogicalDevice, params: &Object) -> Vec<FoundVolume>;
     space(device: LogicalDevice, params: &Object) -> Vec<Space>;
     attached(device: LogicalDevice, params: &Object) -> Vec<LogicalId>;
+    providers() -> Vec<String>;
     drbd_minors() -> Vec<DrbdMinor>;
     drbd_helper() -> String;
     links() -> Vec<Link>;

@@ -234,6 +234,7 @@ impl DrbdError {
         match self {
             Self::Tool(error) => error.kind(),
             Self::Device(error) => error.kind(),
+            Self::NotLoaded => ErrorKind::NotInstalled,
             Self::NotActive { .. } | Self::NoVolumes => ErrorKind::NotFound,
             Self::MetaUsed { .. } => ErrorKind::AlreadyExists,
             Self::MinorTaken { .. } | Self::PeerIsPrimary { .. } | Self::BothPrimary { .. } => {

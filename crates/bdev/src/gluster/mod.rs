@@ -186,7 +186,7 @@ impl Driver for GlusterDriver {
                 let listed = files.files(&|name| index_in(name).is_some())?.into_iter();
                 Ok(listed
                     .map(|file| found(files, &volume.mount_point(), file))
-                    .collect::<Result<_, _>>()?)
+                    .collect())
             })
         };
         list().map_err(|cause: Cause| Error::Volumes {
@@ -295,14 +295,10 @@ fn index_in(name: &str) -> Option<u32> {
         .flatten()
 }
 
-/// What a file tells of its owner, or else its name.
-fn found(files: &FileStorage, mount_point: &Path, file: StoredFile) -> Result<FoundVolume, FileStorageError> {
+/// What a file tells of its owner, or else its name. One that cannot be asked hides no other.
+fn found(files: &FileStorage, mount_point: &Path, file: StoredFile) -> FoundVolume {
     let StoredFile { path, bytes } = file;
-    let kept = match files.attribute(&path) {
-        Ok(kept) => kept,
-        Err(FileStorageError::NotFound { .. }) => None,
-        Err(error) => return Err(error),
-    };
+    let kept = files.attribute(&path).ok().flatten();
     let kept = kept.and_then(|json| serde_json::from_slice(&json).ok());
     let name = path.file_name().and_then(|name| name.to_str());
     let owner = kept.unwrap_or_else(|| Owner {
@@ -314,7 +310,7 @@ fn found(files: &FileStorage, mount_point: &Path, file: StoredFile) -> Result<Fo
         ..Owner::default()
     });
     let inside = path.strip_prefix(mount_point).unwrap_or(&path);
-    Ok(FoundVolume {
+    FoundVolume {
         device: LogicalDevice::Gluster,
         logical_id: LogicalId::Gluster {
             driver: Presentation::Loop,
@@ -322,5 +318,5 @@ fn found(files: &FileStorage, mount_point: &Path, file: StoredFile) -> Result<Fo
         },
         bytes: Some(bytes),
         owner,
-    })
+    }
 }

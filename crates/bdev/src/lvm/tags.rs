@@ -23,6 +23,7 @@ const LONGEST_TEXT: usize = 128;
 /// The tags for what `owner` says.
 pub(super) fn ours(owner: &Owner) -> Vec<String> {
     let Kept {
+        cluster,
         instance_uuid,
         primary,
         detached,
@@ -44,6 +45,7 @@ pub(super) fn ours(owner: &Owner) -> Vec<String> {
         ("uuid", owner.uuid.clone()),
         ("name", owner.name.clone()),
         ("info", owner.info.clone()),
+        ("cluster", cluster.clone()),
         ("instance-uuid", instance_uuid.clone()),
         ("primary", primary.clone()),
         ("detached", detached.then(|| YES.to_owned())),
@@ -103,6 +105,7 @@ fn kept(value: impl Fn(&str) -> Option<String>) -> Kept {
     };
     let params = value("params").and_then(|json| serde_json::from_str::<Object>(&json).ok());
     Kept {
+        cluster: value("cluster"),
         instance_uuid: value("instance-uuid"),
         primary: value("primary"),
         detached: value("detached").as_deref() == Some(YES),
@@ -200,6 +203,7 @@ mod tests {
             name: Some("größe 1".to_owned()),
             info: Some("originstname+web.example.org".to_owned()),
             kept: Kept {
+                cluster: Some("prod".to_owned()),
                 instance_uuid: Some("2c3d".to_owned()),
                 primary: Some("node1.example.org".to_owned()),
                 size: Some(Mebibytes(64)),
@@ -243,6 +247,7 @@ mod tests {
                 "gnt-disk:uuid=0a1b",
                 "gnt-disk:name=gr#c3#b6#c3#9fe#201",
                 "gnt-disk:info=originstname+web.example.org",
+                "gnt-disk:cluster=prod",
                 "gnt-disk:instance-uuid=2c3d",
                 "gnt-disk:primary=node1.example.org",
                 "gnt-disk:size=64",

@@ -16,6 +16,9 @@ For when the configuration is lost, or older than the disks are. Every volume sa
 recover looks at all nodes, shows what it found and what is missing, and adds it to the configuration when you agree. \
 What the configuration has is never changed, and no data is touched: volumes that do not know everything are told it.
 
+Several clusters may use one pool or directory. What says that it is of a cluster with another name, or was on nodes \
+that are not known, is left out and told, unless its instance is named.
+
 Storage that does not answer is told; if no disk was ever there, nothing is missing.
 
 The nodes must be known before: 'gnt-disk cluster init', 'gnt-disk node add'. What was configured for the cluster, such \
@@ -54,7 +57,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         instances: args.instances,
         incomplete: args.incomplete,
     };
-    let proposal = propose(&context.store, &context.nodes).await?;
+    let proposal = propose(&context.store, &context.nodes, &selection.instances).await?;
     let selected = proposal.select(&selection)?;
     let names = NodeNames::new(context.store.nodes()?);
     let shown = Shown {

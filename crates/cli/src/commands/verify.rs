@@ -13,7 +13,8 @@ status is 3 if anything was found, or with --repair if anything is left.
 
 Finds disks that are missing, degraded, too small or on the wrong node, disks that should be in use and are not, devices \
 and links that are left over, volumes that no disk is or that do not say which disk they are, kernels that call the wrong \
-program for drbd's events, and operations that were interrupted. Nodes that are set offline are named and not asked.
+program for drbd's events, and operations that were interrupted. Nodes that are set offline are named and not asked. \
+Volumes that say that they are another cluster's, on storage that both use, are counted.
 
 --repair mends what loses nothing by it: it puts disks into use that should be, takes devices from nodes where the \
 instance does not run unless something uses them, removes links that are left over, and tells volumes whose they are. \
@@ -57,10 +58,10 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         true => json!({"repaired": repaired, "findings": findings}),
         false => json!(findings),
     };
-    // That a node is offline somebody wanted.
-    let attention = findings
-        .iter()
-        .any(|finding| finding.kind != FindingKind::Offline);
+    // That a node is offline somebody wanted, as that clusters share storage.
+    let is_wanted =
+        |finding: &Finding| matches!(finding.kind, FindingKind::Offline | FindingKind::OtherCluster);
+    let attention = !findings.iter().all(is_wanted);
     Ok(Answer::new(json, text).with_attention(attention || warned))
 }
 

@@ -165,6 +165,7 @@ impl Subject {
         let mut sent = self.params.annotate(disk)?;
         sent.set_dynamic_params(node, &self.addresses)?;
         let holder = Holder {
+            cluster: &self.cluster.cluster_name,
             instance_uuid: &self.instance.uuid,
             primary: &self.node.name,
             names: &self.names,

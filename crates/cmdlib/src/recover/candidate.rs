@@ -1,6 +1,6 @@
 //! From volumes to disks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gnt_bdev::{FoundVolume, Owner};
 use gnt_config::{AccessMode, Disk, LogicalDevice, LogicalId, Mebibytes, Part};
@@ -43,26 +43,32 @@ pub(super) struct Candidate {
     pub(super) index: Option<u32>,
     /// UUID of the node that alone has its data.
     pub(super) only_on: Option<String>,
-    /// UUID of the node that it is in use on.
-    pub(super) in_use_on: Option<String>,
-    /// UUID of the node that was primary when the volume was told.
-    pub(super) hint: Option<String>,
+    /// UUIDs of the nodes that it is in use on.
+    pub(super) in_use_on: BTreeSet<String>,
+    /// UUIDs of the nodes that were primary when its volumes were told.
+    pub(super) hints: Vec<String>,
+    /// Name of that node, if the configuration does not have it and it counts.
+    pub(super) unknown_node: Option<String>,
 }
 
 impl Candidate {
     /// What `owner` says of `disk`, which has everything else.
     pub(super) fn new(disk: Disk, owner: &Owner, index: Option<u32>, known: &Known) -> Self {
-        let hint = owner.kept.primary.as_deref();
+        let primary = owner.kept.primary.as_ref();
+        let hint = primary.and_then(|name| known.node_called(name));
+        let unknown = primary.filter(|_| hint.is_none());
+        // Of what is surely ours, where it is may be known better.
+        let has_home = disk.children.is_empty() && !disk.nodes.is_empty();
+        let counts = owner.kept.cluster.is_none() || !(has_home || owner.kept.detached);
         Self {
             disk,
             instance: owner.instance.clone().filter(|name| !name.is_empty()),
             instance_uuid: owner.kept.instance_uuid.clone(),
             index: index.filter(|_| !owner.kept.detached),
             only_on: None,
-            in_use_on: None,
-            hint: hint
-                .and_then(|name| known.node_called(name))
-                .map(|node| node.uuid.clone()),
+            in_use_on: BTreeSet::new(),
+            hints: hint.into_iter().map(|node| node.uuid.clone()).collect(),
+            unknown_node: unknown.filter(|_| counts).cloned(),
         }
     }
 }

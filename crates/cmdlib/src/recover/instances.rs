@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gnt_config::{Disk, Instance, names};
+use gnt_bdev::Link;
+use gnt_config::{Disk, Instance, LogicalId, names};
 use uuid::Uuid;
 
 use super::candidate::Candidate;
 use super::known::Known;
-use super::{Loose, Proposal, Recovered, Remark, RemarkKind};
+use super::{Loose, Proposal, Recovered, Refused, Remark, RemarkKind};
 use crate::error::Result;
 use crate::ops::MAX_DISKS;
 use crate::ops::add::new_instance;
@@ -18,13 +19,17 @@ pub(super) fn assemble(
     candidates: Vec<Candidate>,
     survey: &Survey,
     known: &Known,
+    named: &[String],
+    refused: Refused,
     proposal: &mut Proposal,
 ) -> Result<()> {
     let mut assembly = Assembly {
-        linked: linked(survey),
+        links: links(survey),
+        refused,
         known,
         proposal,
     };
+    let candidates = assembly.on_known_nodes(candidates, named);
     let candidates = assembly.one_of_each(candidates);
     let (owned, loose): (Vec<_>, Vec<_>) = candidates
         .into_iter()
@@ -41,16 +46,25 @@ pub(super) fn assemble(
     Ok(())
 }
 
-/// UUIDs of the nodes that have links to disks of an instance.
-fn linked(survey: &Survey) -> BTreeMap<String, BTreeSet<String>> {
-    let mut linked: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+/// The links to disks of each instance, with the UUIDs of the nodes that have them.
+fn links(survey: &Survey) -> BTreeMap<String, Vec<(String, Link)>> {
+    let mut links: BTreeMap<String, Vec<(String, Link)>> = BTreeMap::new();
     for seen in &survey.seen {
         for link in seen.links.as_ref().ok().into_iter().flatten() {
-            let nodes = linked.entry(link.instance.clone()).or_default();
-            nodes.insert(seen.node.uuid.clone());
+            let of_instance = links.entry(link.instance.clone()).or_default();
+            of_instance.push((seen.node.uuid.clone(), link.clone()));
         }
     }
-    linked
+    links
+}
+
+/// Whether a link is to a disk that is in use. Links outlive a reboot, and devices do not; a file has none.
+fn is_alive(link: &Link, disks: &BTreeMap<u32, Candidate>) -> bool {
+    let is_file = |candidate: &Candidate| {
+        let id = &candidate.disk.logical_id;
+        matches!(id, LogicalId::File { .. } | LogicalId::Gluster { .. })
+    };
+    link.numbers.is_some() || disks.get(&link.index).is_some_and(is_file)
 }
 
 fn owner_of(candidate: &Candidate) -> Option<&String> {
@@ -58,7 +72,8 @@ fn owner_of(candidate: &Candidate) -> Option<&String> {
 }
 
 struct Assembly<'a> {
-    linked: BTreeMap<String, BTreeSet<String>>,
+    links: BTreeMap<String, Vec<(String, Link)>>,
+    refused: Refused,
     known: &'a Known,
     proposal: &'a mut Proposal,
 }
@@ -76,6 +91,48 @@ impl Assembly<'_> {
             mend,
             ..Remark::new(kind, message).of(instance)
         });
+    }
+
+    /// Leaves out what was on nodes that the configuration does not have, with all of its instance, unless that is named.
+    fn on_known_nodes(&mut self, candidates: Vec<Candidate>, named: &[String]) -> Vec<Candidate> {
+        let owner = |candidate: &Candidate| {
+            let Candidate {
+                instance,
+                instance_uuid,
+                ..
+            } = candidate;
+            instance_uuid.clone().or(instance.clone())
+        };
+        let is_named = |candidate: &Candidate| {
+            let name = candidate.instance.as_ref();
+            name.is_some_and(|name| named.contains(name))
+        };
+        let (mut owners, mut left_out) = (BTreeSet::new(), Vec::new());
+        for candidate in candidates.iter().filter(|candidate| !is_named(candidate)) {
+            let Some(node) = &candidate.unknown_node else {
+                continue;
+            };
+            owners.extend(owner(candidate));
+            let place = self.place_of(&candidate.disk);
+            let message =
+                format!("{place} is left out: it was on node {node}, which the configuration does not have");
+            let mend = match &candidate.instance {
+                Some(name) => {
+                    format!("gnt-disk node add {node}, or gnt-disk recover {name} if it is this cluster's")
+                }
+                None => format!("gnt-disk node add {node}, if it is this cluster's"),
+            };
+            left_out.push((candidate.instance.clone(), message, mend));
+        }
+        for (instance, message, mend) in left_out {
+            self.remark(RemarkKind::UnknownNode, instance.as_deref(), message, Some(mend));
+        }
+        let is_left_out = |candidate: &Candidate| {
+            let of_such = owner(candidate).is_some_and(|owner| owners.contains(&owner));
+            !is_named(candidate) && (of_such || candidate.unknown_node.is_some())
+        };
+        let kept = candidates.into_iter();
+        kept.filter(|candidate| !is_left_out(candidate)).collect()
     }
 
     /// Leaves out what claims to be the same disk, in the configuration or twice here. What does not know its UUID gets one.
@@ -99,6 +156,11 @@ impl Assembly<'_> {
             let instance = claimed[0].instance.clone();
             let mut names: Vec<_> = claimed.iter().map(|claim| self.place_of(&claim.disk)).collect();
             names.sort();
+            if claimed.len() > 1 || self.known.disks.contains_key(&uuid) {
+                let places = claimed.iter();
+                let places = places.filter_map(|claim| claim.instance.clone().zip(claim.index));
+                self.refused.extend(places);
+            }
             match self.known.disks.get(&uuid) {
                 Some(disk) => self.remark(
                     RemarkKind::Conflict,
@@ -230,15 +292,25 @@ impl Assembly<'_> {
         if placed.is_empty() {
             return Ok(());
         }
-        let primary = self.primary(&name, placed.values());
+        let linked = self.linked(&name, &placed);
+        let primary = self.primary(&name, &linked, placed.values());
+        let refused: BTreeSet<u32> = self
+            .refused
+            .iter()
+            .filter(|(instance, index)| *instance == name && !placed.contains_key(index))
+            .map(|(_, index)| *index)
+            .collect();
         let last = placed.keys().next_back().copied().unwrap_or_default();
-        let missing: Vec<u32> = (0..last).filter(|index| !placed.contains_key(index)).collect();
+        let mut missing: Vec<u32> = (0..last)
+            .filter(|index| !placed.contains_key(index) && !refused.contains(index))
+            .collect();
         for index in &missing {
             let message = format!("no volume was found that says that it is disk/{index}");
             let mend = "gnt-disk recover --incomplete puts those behind it in its place".to_owned();
             self.remark(RemarkKind::Missing, Some(&name), message, Some(mend));
         }
-        let linked = self.linked.get(&name);
+        missing.extend(refused);
+        missing.sort_unstable();
         let disks = (0..).zip(placed.into_values()).map(|(position, candidate)| Disk {
             iv_name: Some(format!("disk/{position}")),
             ..candidate.disk
@@ -246,7 +318,7 @@ impl Assembly<'_> {
         let disks: Vec<Disk> = disks.collect();
         let mut instance = Instance {
             disks: disks.iter().map(|disk| disk.uuid.clone()).collect(),
-            disks_active: linked.is_some_and(|nodes| nodes.contains(&primary)),
+            disks_active: linked.contains(&primary),
             ..new_instance(&name, &primary)?
         };
         if let Some(uuid) = uuid {
@@ -291,43 +363,70 @@ impl Assembly<'_> {
             );
             let mend = format!("gnt-disk modify {name} --disk attach:UUID, with the right one");
             self.remark(RemarkKind::Conflict, Some(name), message, Some(mend));
+            self.refused.insert((name.to_owned(), index));
             disks.into_iter().for_each(|disk| self.loosen(disk));
         }
         placed
     }
 
-    /// The instance's primary node: where its disks are, or are in use; where they were when their volumes were told; else a guess.
-    fn primary<'c>(&mut self, name: &str, disks: impl Iterator<Item = &'c Candidate> + Clone) -> String {
+    /// UUIDs of the nodes that have links to disks in use.
+    fn linked(&self, name: &str, disks: &BTreeMap<u32, Candidate>) -> BTreeSet<String> {
+        let links = self.links.get(name).into_iter().flatten();
+        let alive = links.filter(|(_, link)| is_alive(link, disks));
+        alive.map(|(node, _)| node.clone()).collect()
+    }
+
+    /// The instance's primary node: where its disks are, or are in use; where they were when their volumes were told; else a guess. That
+    /// these contradict each other is told.
+    fn primary<'c>(
+        &mut self,
+        name: &str,
+        linked: &BTreeSet<String>,
+        disks: impl Iterator<Item = &'c Candidate> + Clone,
+    ) -> String {
         let mirrored = disks
             .clone()
             .find(|candidate| !candidate.disk.children.is_empty());
         let pair = mirrored.map(|candidate| candidate.disk.nodes.as_slice());
         let possible = |node: &&String| pair.is_none_or(|pair| pair.contains(*node));
-        let only = |nodes: BTreeSet<&String>| match nodes.len() {
+        let only = |nodes: &BTreeSet<&String>| match nodes.len() {
             1 => nodes.first().map(|node| (*node).clone()),
             _ => None,
         };
-        let home = disks
-            .clone()
-            .filter_map(|candidate| candidate.only_on.as_ref())
-            .collect();
-        let in_use = disks.clone().filter_map(|candidate| candidate.in_use_on.as_ref());
-        let linked = self.linked.get(name).into_iter().flatten();
-        let hints = disks.clone().filter_map(|candidate| candidate.hint.as_ref());
-        let told = only(home)
-            .or_else(|| only(in_use.filter(possible).collect()))
-            .or_else(|| only(linked.filter(possible).collect()))
-            .or_else(|| hints.clone().find(possible).cloned());
-        if let Some(node) = told {
+        let home = disks.clone().filter_map(|candidate| candidate.only_on.as_ref());
+        let in_use = disks.clone().flat_map(|candidate| &candidate.in_use_on);
+        let in_use: BTreeSet<&String> = in_use.filter(possible).collect();
+        if let Some(node) = only(&home.collect()).or_else(|| only(&in_use)) {
             return node;
         }
-        let first = pair.and_then(|pair| pair.first());
-        let chosen = first.unwrap_or(&self.known.cluster.master_node).clone();
-        let message = format!(
-            "nothing tells on which node it ran: {} was chosen",
-            self.known.name_of(&chosen)
-        );
-        self.remark(RemarkKind::Chosen, Some(name), message, None);
+        let linked: BTreeSet<&String> = linked.iter().filter(possible).collect();
+        let hints: Vec<&String> = disks
+            .flat_map(|candidate| &candidate.hints)
+            .filter(possible)
+            .collect();
+        let all: BTreeSet<&String> = hints.iter().chain(&linked).chain(&in_use).copied().collect();
+        // Of several that run it, or have links, the one that its volumes tell of.
+        let used = if in_use.is_empty() { &linked } else { &in_use };
+        let told = hints.iter().find(|node| used.is_empty() || used.contains(*node));
+        let told = only(used)
+            .or_else(|| told.map(|node| (*node).clone()))
+            .or_else(|| all.first().map(|node| (*node).clone()));
+        let (chosen, why, mend) = match told {
+            Some(node) if all.len() == 1 => return node,
+            Some(node) => {
+                let names: Vec<_> = all.iter().map(|node| self.known.name_of(node)).collect();
+                let mend = "look where it runs, or where it ran last, before it is activated: data elsewhere may be old";
+                let why = format!("it may have run on the nodes {}", names.join(" and "));
+                (node, why, Some(mend.to_owned()))
+            }
+            None => {
+                let first = pair.and_then(|pair| pair.first());
+                let chosen = first.unwrap_or(&self.known.cluster.master_node).clone();
+                (chosen, "nothing tells on which node it ran".to_owned(), None)
+            }
+        };
+        let message = format!("{why}: {} was chosen", self.known.name_of(&chosen));
+        self.remark(RemarkKind::Chosen, Some(name), message, mend);
         chosen
     }
 }

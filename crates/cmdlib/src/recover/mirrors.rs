@@ -9,7 +9,7 @@ use gnt_config::{AccessMode, Disk, LogicalDevice, LogicalId, Mebibytes, Mirror, 
 use super::candidate::{Candidate, Claim, described, size};
 use super::known::Known;
 use super::running::{Numbers, Running};
-use super::{Remark, RemarkKind};
+use super::{Refused, Remark, RemarkKind};
 use crate::ids::new_secret;
 use crate::survey::Survey;
 
@@ -19,6 +19,7 @@ pub(super) fn mirrors(
     survey: &Survey,
     known: &Known,
     remarks: &mut Vec<Remark>,
+    refused: &mut Refused,
 ) -> Vec<Candidate> {
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     let names = names_of_disks(claims);
@@ -43,6 +44,7 @@ pub(super) fn mirrors(
         Ok(candidate) => Some(candidate),
         Err(why) => {
             builder.remarks.push(group.not_recovered(&why));
+            refused.extend(group.place());
             None
         }
     });
@@ -97,8 +99,12 @@ impl Group {
         match claims {
             [] => Ok(None),
             [only] => Ok(Some(only)),
-            several => match several.iter().find(|claim| running.on(claim).is_some()) {
-                Some(in_use) => Ok(Some(in_use)),
+            several => match several
+                .iter()
+                .find(|claim| running.on(claim).is_some())
+                .or_else(|| self.rightly_named(part, several))
+            {
+                Some(right) => Ok(Some(right)),
                 None => Err(format!(
                     "{} and {} both claim to be its {part} on one node",
                     several[0].volume.logical_id, several[1].volume.logical_id
@@ -107,14 +113,40 @@ impl Group {
         }
     }
 
-    /// UUID of the node where it is primary.
-    fn primary(&self, running: &Running<'_>) -> Option<String> {
+    /// Of several volumes with one part, the one that is called as it was made, and not as what was replaced; or that the other node has.
+    fn rightly_named<'c>(&self, part: Part, several: &'c [Claim]) -> Option<&'c Claim> {
+        let only = |is_it: &dyn Fn(&Claim) -> bool| {
+            let mut right = several.iter().filter(|claim| is_it(claim));
+            right.next().filter(|_| right.next().is_none())
+        };
+        let rest = format!("_{part}");
+        let of_part = match part {
+            Part::Data => &self.data,
+            Part::Meta => &self.meta,
+        };
+        let elsewhere = |claim: &Claim| {
+            let others = of_part.values().flatten();
+            others
+                .filter(|other| other.node != claim.node)
+                .any(|other| other.volume.logical_id == claim.volume.logical_id)
+        };
+        only(&|claim| claim.name.as_ref().is_some_and(|name| name.rest == rest)).or_else(|| only(&elsewhere))
+    }
+
+    /// UUIDs of the nodes where it is primary. With two, the instance is being migrated.
+    fn primaries(&self, running: &Running<'_>) -> BTreeSet<String> {
         let data = self.data.values().flatten();
         let primary = data.filter(|claim| running.on(claim).is_some_and(|minor| minor.primary));
-        let mut nodes: Vec<_> = primary.map(|claim| claim.node.clone()).collect();
-        nodes.dedup();
-        // With two, the instance is being migrated.
-        (nodes.len() == 1).then(|| nodes.swap_remove(0))
+        primary.map(|claim| claim.node.clone()).collect()
+    }
+
+    /// Whose disk it is, and which.
+    fn place(&self) -> Option<(String, u32)> {
+        self.claims().find_map(|claim| {
+            let owner = &claim.volume.owner;
+            let named = || claim.name.as_ref().map(|name| name.index);
+            Some((owner.instance.clone()?, owner.index.or_else(named)?))
+        })
     }
 
     fn runs(&self, running: &Running<'_>) -> bool {
@@ -126,7 +158,7 @@ impl Group {
 
     /// UUIDs of its two nodes, or why they cannot be told.
     fn pair(&self, running: &Running<'_>, known: &Known) -> Result<[String; 2], String> {
-        let (mut runs, mut labels) = (BTreeSet::new(), Vec::new());
+        let (mut runs, mut labels, mut told) = (BTreeSet::new(), Vec::new(), Vec::new());
         for claim in self.data.values().flatten() {
             if let Some(peer) = running.on(claim).and_then(|minor| running.peer(minor)) {
                 runs.insert(BTreeSet::from([claim.node.clone(), peer.to_owned()]));
@@ -135,22 +167,29 @@ impl Group {
             if let Some(names) = mirror.and_then(|mirror| mirror.nodes.as_ref()) {
                 let uuid = |name: &String| known.node_called(name).map(|node| node.uuid.clone());
                 match names.each_ref().map(uuid) {
-                    [Some(first), Some(second)] => labels.push([first, second]),
+                    [Some(first), Some(second)] => {
+                        labels.push([first.clone(), second.clone()]);
+                        told.push((&claim.node, BTreeSet::from([first, second])));
+                    }
                     _ => return Err(format!("its nodes are {} and {}", names[0], names[1])),
                 }
             }
         }
         let here: Vec<&String> = self.data.keys().collect();
-        let is_here = |pair: &&[String; 2]| pair.iter().all(|node| here.contains(&node));
         let same = |pair: &[String; 2]| BTreeSet::from(pair.clone());
+        // Its volumes are on both of its nodes, and no volume on one of them names another pair.
+        let is_here = |pair: &&[String; 2]| {
+            let mut on_them = told.iter().filter(|(node, _)| pair.contains(*node));
+            pair.iter().all(|node| here.contains(&node)) && on_them.all(|(_, other)| *other == same(pair))
+        };
         if runs.len() > 1 {
             return Err("it runs on more than two nodes".to_owned());
         }
         if let Some(pair) = runs.pop_first() {
             let label = labels.into_iter().find(|label| same(label) == pair);
-            let primary = self.primary(running);
+            let primaries = self.primaries(running);
             let mut nodes: Vec<String> = pair.into_iter().collect();
-            nodes.sort_by_key(|node| Some(node) != primary.as_ref());
+            nodes.sort_by_key(|node| !primaries.contains(node));
             return match (label, <[String; 2]>::try_from(nodes)) {
                 (Some(label), _) => Ok(label),
                 (None, Ok(nodes)) => Ok(nodes),
@@ -211,11 +250,11 @@ impl Builder<'_> {
         let (data, meta) = (of_part(Part::Data)?, of_part(Part::Meta)?);
         let data_id = one_name(data)?.ok_or("its data was not found")?;
         let meta_id = one_name(meta)?.ok_or("its metadata was not found")?;
-        let in_use_on = group.primary(&self.running);
+        let in_use_on = group.primaries(&self.running);
         let in_use = data
             .into_iter()
             .flatten()
-            .find(|claim| Some(&claim.node) == in_use_on.as_ref());
+            .find(|claim| in_use_on.len() == 1 && in_use_on.contains(&claim.node));
         let main = in_use.or(data[0]).or(data[1]).ok_or("its data was not found")?;
         let owner = &main.volume.owner;
         let mirror = data.into_iter().flatten().find_map(mirror_of).or(mirror_of(main));
@@ -259,10 +298,16 @@ impl Builder<'_> {
         self.tell_of_missing(&disk, owner.instance.as_deref(), &nodes, [data, meta]);
         let named = main.name.as_ref().map(|name| name.index);
         let index = owner.index.or(named);
-        Ok(Candidate {
+        let mut candidate = Candidate {
             in_use_on,
             ..Candidate::new(disk, owner, index, self.known)
-        })
+        };
+        for half in data.into_iter().flatten() {
+            let primary = half.volume.owner.kept.primary.as_ref();
+            let node = primary.and_then(|name| self.known.node_called(name));
+            candidate.hints.extend(node.map(|node| node.uuid.clone()));
+        }
+        Ok(candidate)
     }
 
     /// Both halves must have room for it.
@@ -296,7 +341,7 @@ impl Builder<'_> {
         let minors = self.running.of_pair(data, nodes);
         let mut runs = minors.into_iter().flatten();
         let port = runs.clone().find_map(|minor| Some(minor.local?.port()));
-        let port = self.numbers.port(port.or(mirror.and_then(|mirror| mirror.port)));
+        let port = self.numbers.port(port, mirror.and_then(|mirror| mirror.port));
         let told = |node: usize| {
             let mirror = mirror?;
             let names = mirror.nodes.as_ref()?;

@@ -4,6 +4,7 @@
 //! Nothing that the configuration has is ever changed: what is proposed is added to it. The nodes must be in it before.
 
 mod candidate;
+mod clusters;
 mod import;
 mod instances;
 mod known;
@@ -12,9 +13,9 @@ mod running;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use gnt_bdev::Owner;
+use gnt_bdev::{ErrorKind, Owner};
 use gnt_config::{Disk, Instance};
 use gnt_store::Store;
 use serde::Serialize;
@@ -23,7 +24,7 @@ use strum::Display;
 use crate::error::{Result, chain};
 use crate::node::NodeError;
 use crate::saga::Nodes;
-use crate::survey::{Seen, Survey, is_absent, survey};
+use crate::survey::{REACHED_BY_SOME, Seen, Survey, is_absent, is_shared, survey};
 pub use import::{Selection, import};
 use known::Known;
 
@@ -85,11 +86,13 @@ pub struct Remark {
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum RemarkKind {
-    /// A node could not be asked.
+    /// A node, or storage that it has, could not be asked.
     Unasked,
-    /// A storage system does not answer; if no disk was ever there, that is as it should be.
+    /// A storage system is not on a node, or does not answer any; if no disk was ever there, that is as it should be.
     NoStorage,
-    /// A volume names a node that the configuration does not have.
+    /// Volumes of other clusters, which use the same storage, are not looked at.
+    OtherCluster,
+    /// A volume names a node that the configuration does not have: it may be another cluster's.
     UnknownNode,
     /// An instance has no disk of some index.
     Missing,
@@ -110,24 +113,32 @@ pub enum RemarkKind {
 /// Volumes that a disk of the configuration has already are passed over. What volumes say is believed in this order: what runs on a
 /// node, where a volume is found, what it says of itself. Lost are what no volume has: hardware, network cards and tags of
 /// instances, blockdev disks, parameters that are secret.
-pub async fn propose<N: Nodes>(store: &Store, nodes: &N) -> Result<Proposal> {
+///
+/// What is said to be another cluster's, or was on nodes that the configuration does not have, is proposed only if the instance is among
+/// those `named`: that tells that it is this cluster's.
+pub async fn propose<N: Nodes>(store: &Store, nodes: &N, named: &[String]) -> Result<Proposal> {
     let survey = survey(store, nodes).await?;
-    from_survey(&survey, &Known::read(store)?)
+    from_survey(&survey, &Known::read(store)?, named)
 }
 
-fn from_survey(survey: &Survey, known: &Known) -> Result<Proposal> {
+/// Which disks were found and cannot be rebuilt: instance and index.
+type Refused = BTreeSet<(String, u32)>;
+
+fn from_survey(survey: &Survey, known: &Known, named: &[String]) -> Result<Proposal> {
     let mut proposal = Proposal {
         remarks: unasked(survey),
         ..Proposal::default()
     };
-    let mut claims = candidate::claims(survey, known);
+    let claims = candidate::claims(survey, known);
+    let mut claims = clusters::ours(claims, known, named, &mut proposal.remarks);
     proposal.told = candidate::told(&claims);
+    let mut refused = Refused::new();
     if claims.iter().any(|claim| claim.part().is_some()) {
         proposal.remarks.extend(unknown_minors(survey));
     }
-    let mut candidates = mirrors::mirrors(&mut claims, survey, known, &mut proposal.remarks);
+    let mut candidates = mirrors::mirrors(&mut claims, survey, known, &mut proposal.remarks, &mut refused);
     candidates.extend(candidate::single(claims, known, &mut proposal.remarks));
-    instances::assemble(candidates, survey, known, &mut proposal)?;
+    instances::assemble(candidates, survey, known, named, refused, &mut proposal)?;
     proposal.remarks.sort();
     proposal.remarks.dedup();
     Ok(proposal)
@@ -149,8 +160,14 @@ fn unasked(survey: &Survey) -> Vec<Remark> {
         let volumes = seen
             .volumes
             .iter()
-            .filter_map(|(_, volumes)| volumes.as_ref().err());
-        let volumes = volumes.map(|error| (RemarkKind::NoStorage, error));
+            .filter_map(|(device, volumes)| Some((*device, volumes.as_ref().err()?)));
+        let volumes =
+            volumes.map(
+                |(device, error)| match is_shared(device) && !REACHED_BY_SOME.contains(&device) {
+                    true => (RemarkKind::NoStorage, error),
+                    false => (unasked_storage(error), error),
+                },
+            );
         let links = seen
             .links
             .as_ref()
@@ -162,10 +179,18 @@ fn unasked(survey: &Survey) -> Vec<Remark> {
     silent.chain(others).collect()
 }
 
+/// Storage that a node does not have holds nothing; of any other that does not answer, nobody knows.
+fn unasked_storage(error: &NodeError) -> RemarkKind {
+    match error.kind() {
+        ErrorKind::NotInstalled => RemarkKind::NoStorage,
+        _ => RemarkKind::Unasked,
+    }
+}
+
 fn unknown_minors(survey: &Survey) -> impl Iterator<Item = Remark> {
     survey.seen.iter().filter_map(|seen| {
         let error = seen.minors.as_ref().err()?;
-        (!is_absent(error)).then(|| failed(RemarkKind::NoStorage, seen, error))
+        (!is_absent(error)).then(|| failed(unasked_storage(error), seen, error))
     })
 }
 

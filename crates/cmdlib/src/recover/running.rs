@@ -85,6 +85,8 @@ pub(super) struct Numbers {
     /// Of what runs, whoever has it.
     running: BTreeSet<(String, u32)>,
     ports: BTreeSet<u16>,
+    /// Of what runs, whoever has it.
+    running_ports: BTreeSet<u16>,
 }
 
 impl Numbers {
@@ -95,7 +97,9 @@ impl Numbers {
             u16::try_from(port).ok()
         });
         let running = running.minors.iter();
+        let local = running.clone().filter_map(|(_, minor)| minor.local);
         Self {
+            running_ports: local.map(|address| address.port()).collect(),
             taken: taken.map(|(node, minor)| (node.to_owned(), minor)).collect(),
             running: running
                 .map(|(node, minor)| ((*node).to_owned(), minor.minor))
@@ -135,11 +139,12 @@ impl Numbers {
         Ok(minor)
     }
 
-    /// The port that is wanted, if it is free, or else the lowest that is.
-    pub(super) fn port(&mut self, wanted: Option<u16>) -> u16 {
-        let is_free = |port: &u16| !self.ports.contains(port);
-        let port = wanted
-            .filter(is_free)
+    /// The port of a disk: the one that it runs with, or the one that its volume tells if that is free, or else the lowest that is.
+    pub(super) fn port(&mut self, running: Option<u16>, told: Option<u16>) -> u16 {
+        let is_free = |port: &u16| !self.ports.contains(port) && !self.running_ports.contains(port);
+        let port = running
+            .filter(|port| !self.ports.contains(port))
+            .or_else(|| told.filter(is_free))
             .or_else(|| (FIRST_DRBD_PORT..=LAST_DRBD_PORT).find(is_free));
         let port = port.unwrap_or(FIRST_DRBD_PORT);
         self.ports.insert(port);

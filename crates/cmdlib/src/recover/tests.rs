@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use gnt_bdev::{DrbdMinor, Owner, Target};
+use gnt_bdev::{DrbdMinor, ErrorKind, Owner, Target, Told};
 use gnt_config::template::{ALL, MUST_ADOPT, NEEDS_SECONDARY};
 use gnt_config::{
     AccessMode, Disk, DiskTemplate, FileDriver, Instance, Kept, LogicalDevice, LogicalId, Mebibytes, Node,
@@ -17,12 +17,13 @@ use super::{Proposal, RemarkKind, Selection, from_survey, import, propose};
 use crate::compute::check_requests;
 use crate::generate::{GenerateRequest, generate_disk_template};
 use crate::ids::{DrbdNumbers, RandomIds};
+use crate::node::NodeError;
 use crate::ops::Subject;
 use crate::ops::add::new_instance;
 use crate::ops::label::detached;
 use crate::recover::known::Known;
 use crate::saga::Engine;
-use crate::sim::{SimCluster, Volume, key};
+use crate::sim::{Extent, Fault, SimCluster, Then, Volume, device_path, key};
 use crate::step::Step;
 use crate::survey::{Seen, Survey};
 use crate::tests::now;
@@ -75,11 +76,13 @@ impl Site {
     }
 
     fn propose(&self) -> Proposal {
-        now(propose(&self.store, &self.cluster)).unwrap()
+        now(propose(&self.store, &self.cluster, &[])).unwrap()
     }
 
     fn import(&self, selection: &Selection) -> Vec<String> {
-        let selected = self.propose().select(selection).unwrap();
+        let named = &selection.instances;
+        let proposal = now(propose(&self.store, &self.cluster, named)).unwrap();
+        let selected = proposal.select(selection).unwrap();
         now(import(&self.engine(), &selected)).unwrap().warnings
     }
 
@@ -547,7 +550,7 @@ fn the_node_is_where_the_disks_are_in_use_and_not_where_they_were_told() {
     };
     let mut owner = ours("web", 0, "a");
     owner.kept.primary = Some("node1".to_owned());
-    site.put(0, LogicalDevice::Ext, ext, 64, owner.clone());
+    site.put(0, LogicalDevice::Ext, ext.clone(), 64, owner.clone());
     let primary = |site: &Site| site.propose().instances[0].instance.clone();
     let Instance {
         primary_node,
@@ -559,9 +562,21 @@ fn the_node_is_where_the_disks_are_in_use_and_not_where_they_were_told() {
         (Some(site.node(1)), false)
     );
     site.cluster.with_world(|world| {
+        let path = device_path(site.node(2), LogicalDevice::Ext, &ext);
         let machine = world.machines.get_mut(site.node(2)).unwrap();
-        machine.links.insert(("web".to_owned(), 0), "/dev/x".into());
+        machine.links.insert(("web".to_owned(), 0), path);
     });
+    // The node was rebooted: a link is there, and what it leads to is not.
+    assert_eq!(primary(&site).primary_node.as_deref(), Some(site.node(1)));
+    site.cluster.with_world(|world| {
+        let key = key("", LogicalDevice::Ext, &ext);
+        world.machines.get_mut(site.node(2)).unwrap().attached.insert(key);
+    });
+    assert_eq!(
+        kinds(&site.propose()),
+        [RemarkKind::Chosen],
+        "the volume tells otherwise"
+    );
     let Instance {
         primary_node,
         disks_active,
@@ -574,7 +589,7 @@ fn the_node_is_where_the_disks_are_in_use_and_not_where_they_were_told() {
 }
 
 /// Half a mirror on each node, and what runs there.
-fn drbd_survey(site: &Site, running: &[Option<DrbdMinor>; 2], halves: &[usize]) -> Survey {
+fn drbd_survey(site: &Site, running: &[Option<DrbdMinor>], halves: &[usize]) -> Survey {
     let lost = Site::new(2);
     let wish = Wish {
         template: DiskTemplate::Drbd,
@@ -648,7 +663,7 @@ fn what_runs_keeps_its_numbers_and_its_secret() {
         Some(minor(9, 1, true, None)),
     ];
     let survey = drbd_survey(&site, &running, &[0, 1]);
-    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap()).unwrap();
+    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap(), &[]).unwrap();
     assert_eq!(kinds(&proposal), [], "{:?}", proposal.remarks);
     assert_eq!(drbd_id(&proposal), (Some(12345), [7, 9], Secret::new("sekrit")));
     // It runs where it is primary.
@@ -663,7 +678,7 @@ fn a_secret_that_cannot_be_read_is_told_with_what_is_to_be_done() {
     let site = Site::new(2);
     let running = [Some(minor(7, 0, true, None)), None];
     let survey = drbd_survey(&site, &running, &[0, 1]);
-    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap()).unwrap();
+    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap(), &[]).unwrap();
     assert_eq!(kinds(&proposal), [RemarkKind::Chosen]);
     assert!(
         proposal.remarks[0].message.contains("drbd7 runs on node node0"),
@@ -678,7 +693,7 @@ fn a_secret_that_cannot_be_read_is_told_with_what_is_to_be_done() {
 fn half_a_mirror_is_recovered_and_told() {
     let site = Site::new(2);
     let survey = drbd_survey(&site, &[None, None], &[1]);
-    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap()).unwrap();
+    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap(), &[]).unwrap();
     assert_eq!(kinds(&proposal), [RemarkKind::HalfMirror]);
     let remark = &proposal.remarks[0];
     assert_eq!(remark.node.as_deref(), Some("node0"));
@@ -704,7 +719,7 @@ fn a_node_that_is_not_there_any_more_is_named() {
             }
         }
     }
-    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap()).unwrap();
+    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap(), &[]).unwrap();
     assert!(proposal.instances.is_empty());
     assert!(
         proposal.remarks[0]
@@ -729,4 +744,294 @@ fn a_volume_that_is_smaller_than_it_should_be_is_told() {
     assert_eq!(sized(65, 96), (65, vec![]), "LVM rounded it up");
     assert_eq!(sized(64, 1024), (1024, vec![]), "it grew");
     assert_eq!(sized(128, 64), (64, vec![RemarkKind::WrongSize]));
+}
+
+#[test]
+fn every_provider_and_directory_is_asked_for_on_every_node() {
+    let site = Site::new(2);
+    let id = |provider: &str| LogicalId::Ext {
+        provider: provider.to_owned(),
+        volume: "v".to_owned(),
+    };
+    for (provider, instance) in [("lun", "db"), ("san", "web")] {
+        let mut owner = ours(instance, 0, provider);
+        owner.kept.primary = Some("node0".to_owned());
+        site.put(0, LogicalDevice::Ext, id(provider), 64, owner);
+    }
+    site.cluster.inject(None);
+    assert_eq!(kinds(&site.propose()), []);
+    let calls = site.cluster.calls();
+    let of_ext = |call: &&usize| calls[**call].contains("ext ") || calls[**call].contains("providers");
+    let numbers: Vec<usize> = (0..calls.len()).collect();
+    let asked: Vec<&usize> = numbers.iter().filter(of_ext).collect();
+    assert_eq!(asked.len(), 6, "two nodes, two providers: {calls:?}");
+    for call in asked {
+        site.cluster.inject(Some(Fault {
+            call: *call,
+            extent: Extent::None,
+            then: Then::Fail,
+        }));
+        let proposal = site.propose();
+        assert_eq!(kinds(&proposal), [RemarkKind::Unasked], "{}", calls[*call]);
+        assert_eq!(proposal.instances.len(), 2, "the other node tells of it");
+    }
+}
+
+fn rbd(volume: &str) -> LogicalId {
+    LogicalId::Rbd {
+        volume: volume.to_owned(),
+    }
+}
+
+/// What a volume of another cluster says, or one that does not say of which it is.
+fn of_cluster(cluster: Option<&str>, primary: &str, instance: &str, uuid: &str) -> Owner {
+    let mut owner = ours(instance, 0, uuid);
+    owner.kept.cluster = cluster.map(str::to_owned);
+    owner.kept.primary = Some(primary.to_owned());
+    owner
+}
+
+fn named(instance: &str) -> Selection {
+    Selection {
+        instances: vec![instance.to_owned()],
+        ..Selection::default()
+    }
+}
+
+#[test]
+fn what_another_cluster_has_on_the_same_storage_is_left_alone_unless_it_is_named() {
+    let site = Site::new(2);
+    // Its nodes may be called as ours are.
+    for (volume, instance) in [("v", "web"), ("w", "db")] {
+        let owner = of_cluster(Some("prod"), "node1", instance, volume);
+        site.put(0, LogicalDevice::Rbd, rbd(volume), 64, owner);
+    }
+    let own = of_cluster(Some("cluster"), "node0", "mail", "x");
+    site.put(0, LogicalDevice::Rbd, rbd("x"), 64, own);
+    let found = now(verify(&site.store, &site.cluster)).unwrap();
+    let told: Vec<_> = found
+        .iter()
+        .map(|finding| (finding.kind, finding.message.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (
+                FindingKind::Orphan,
+                "no disk has the rbd volume rbd/x, which says that it is disk/0 of mail"
+            ),
+            (FindingKind::OtherCluster, "2 rbd volumes are of the cluster prod"),
+        ]
+    );
+    let proposal = site.propose();
+    assert_eq!(kinds(&proposal), [RemarkKind::OtherCluster]);
+    assert_eq!(
+        proposal.remarks[0].message,
+        "2 volumes are left out, which say that they are of the cluster prod"
+    );
+    let names: Vec<_> = proposal
+        .instances
+        .iter()
+        .map(|found| found.instance.name.as_str())
+        .collect();
+    assert_eq!((names, proposal.detached.len()), (vec!["mail"], 0));
+    // It is the same cluster, which was called otherwise.
+    site.import(&named("web"));
+    assert_eq!(site.store.instances().unwrap().len(), 1);
+    let world = site.cluster.world();
+    let cluster = |volume| {
+        let key = key("", LogicalDevice::Rbd, &rbd(volume));
+        world.volumes[&key].owner.kept.cluster.clone()
+    };
+    assert_eq!(cluster("v").as_deref(), Some("cluster"), "it is told");
+    assert_eq!(cluster("w").as_deref(), Some("prod"));
+}
+
+#[test]
+fn an_instance_of_another_cluster_is_not_ours_because_ours_is_called_so_too() {
+    let site = Site::new(1);
+    let other = Owner {
+        kept: Kept {
+            instance_uuid: Some("other".to_owned()),
+            ..of_cluster(Some("prod"), "node0", "web", "v").kept
+        },
+        ..of_cluster(Some("prod"), "node0", "web", "v")
+    };
+    site.put(0, LogicalDevice::Rbd, rbd("v"), 64, other);
+    let own = of_cluster(Some("cluster"), "node0", "web", "w");
+    site.put(0, LogicalDevice::Rbd, rbd("w"), 64, own);
+    for _ in 0..2 {
+        let proposal = now(propose(&site.store, &site.cluster, &["web".to_owned()])).unwrap();
+        assert_eq!(kinds(&proposal), [RemarkKind::OtherCluster]);
+        assert!(proposal.detached.is_empty(), "{:?}", proposal.detached);
+        if !proposal.is_empty() {
+            site.import(&named("web"));
+        }
+    }
+    assert_eq!(site.store.disks().unwrap().len(), 1);
+}
+
+#[test]
+fn what_was_on_nodes_that_are_not_known_is_left_out_unless_it_is_named() {
+    let site = Site::new(2);
+    site.put(
+        0,
+        LogicalDevice::Rbd,
+        rbd("v"),
+        64,
+        of_cluster(None, "node7", "web", "v"),
+    );
+    let mut second = of_cluster(None, "node1", "web", "w");
+    second.index = Some(1);
+    site.put(0, LogicalDevice::Rbd, rbd("w"), 64, second);
+    let mut loose = of_cluster(None, "node7", "db", "x");
+    loose.kept.detached = true;
+    site.put(0, LogicalDevice::Rbd, rbd("x"), 64, loose);
+    let mut ours = of_cluster(Some("cluster"), "node7", "ftp", "y");
+    ours.kept.detached = true;
+    site.put(0, LogicalDevice::Rbd, rbd("y"), 64, ours);
+    let plain = of_cluster(Some("cluster"), "node7", "mail", "z");
+    site.put(0, LogicalDevice::Plain, lv("z"), 64, plain);
+
+    let proposal = site.propose();
+    assert_eq!(
+        kinds(&proposal),
+        [RemarkKind::UnknownNode; 2],
+        "{:?}",
+        proposal.remarks
+    );
+    let web = &proposal.remarks[1];
+    assert_eq!(
+        web.message,
+        "rbd/v is left out: it was on node node7, which the configuration does not have"
+    );
+    assert_eq!(
+        web.mend.as_deref(),
+        Some("gnt-disk node add node7, or gnt-disk recover web if it is this cluster's")
+    );
+    let names: Vec<_> = proposal
+        .instances
+        .iter()
+        .map(|found| found.instance.name.as_str())
+        .collect();
+    let loose: Vec<_> = proposal
+        .detached
+        .iter()
+        .map(|loose| loose.disk.uuid.as_str())
+        .collect();
+    assert_eq!((names, loose), (vec!["mail"], vec!["y"]));
+
+    site.import(&named("web"));
+    assert_eq!(Subject::load(&site.store, "web").unwrap().disks.len(), 2);
+}
+
+/// Changes what the halves of a mirror on each node say.
+fn change_owners(survey: &mut Survey, change: impl Fn(usize, &mut Owner)) {
+    for (number, seen) in survey.seen.iter_mut().enumerate() {
+        for (_, found) in &mut seen.volumes {
+            found
+                .as_mut()
+                .unwrap()
+                .iter_mut()
+                .for_each(|volume| change(number, &mut volume.owner));
+        }
+    }
+}
+
+#[test]
+fn that_the_halves_of_a_mirror_tell_of_two_primary_nodes_is_told() {
+    let site = Site::new(2);
+    let known = Known::read(&site.store).unwrap();
+    let mut survey = drbd_survey(&site, &[None, None], &[0, 1]);
+    change_owners(&mut survey, |number, owner| {
+        if owner.kept.primary.is_some() {
+            owner.kept.primary = Some(format!("node{number}"));
+        }
+    });
+    let proposal = from_survey(&survey, &known, &[]).unwrap();
+    assert_eq!(kinds(&proposal), [RemarkKind::Chosen]);
+    assert!(
+        proposal.remarks[0]
+            .message
+            .starts_with("it may have run on the nodes node0 and node1"),
+        "{:?}",
+        proposal.remarks
+    );
+    // It is being migrated.
+    let site = Site::new(2);
+    let known = Known::read(&site.store).unwrap();
+    let running = [
+        Some(minor(7, 0, true, Some("s"))),
+        Some(minor(7, 1, true, Some("s"))),
+    ];
+    let proposal = from_survey(&drbd_survey(&site, &running, &[0, 1]), &known, &[]).unwrap();
+    assert_eq!(kinds(&proposal), [RemarkKind::Chosen]);
+}
+
+#[test]
+fn a_pair_is_not_believed_that_a_volume_on_one_of_its_nodes_contradicts() {
+    let site = Site::new(3);
+    let known = Known::read(&site.store).unwrap();
+    let mut survey = drbd_survey(&site, &[None, None, None], &[0, 1]);
+    // The second node was replaced while it was offline.
+    change_owners(&mut survey, |number, owner| {
+        if let (0, Some(mirror)) = (number, &mut owner.kept.mirror) {
+            mirror.nodes = mirror.nodes.take().map(|[first, _]| [first, "node2".to_owned()]);
+        }
+    });
+    let proposal = from_survey(&survey, &known, &[]).unwrap();
+    assert!(proposal.instances.is_empty(), "{proposal:?}");
+    assert_eq!(kinds(&proposal), [RemarkKind::Conflict]);
+}
+
+#[test]
+fn what_was_replaced_and_is_still_there_does_not_count() {
+    let site = Site::new(2);
+    let mut survey = drbd_survey(&site, &[None, None], &[0, 1]);
+    let (_, found) = &mut survey.seen[0].volumes[0];
+    let found = found.as_mut().unwrap();
+    let mut old = found[0].clone();
+    if let LogicalId::Lv { lv, .. } = &mut old.logical_id {
+        lv.push_str("_replaced-1");
+    }
+    found.push(old);
+    let proposal = from_survey(&survey, &Known::read(&site.store).unwrap(), &[]).unwrap();
+    assert_eq!((kinds(&proposal), proposal.instances.len()), (vec![], 1));
+}
+
+#[test]
+fn a_disk_that_cannot_be_rebuilt_is_missing_be_it_the_last() {
+    let site = Site::new(1);
+    site.put(0, LogicalDevice::Plain, lv("a"), 64, ours("web", 0, "a"));
+    for copy in ["b", "c"] {
+        site.put(0, LogicalDevice::Plain, lv(copy), 64, ours("web", 1, copy));
+    }
+    let proposal = site.propose();
+    assert_eq!(proposal.instances[0].missing, [1]);
+    assert!(
+        proposal
+            .select(&Selection::default())
+            .unwrap()
+            .instances
+            .is_empty()
+    );
+}
+
+#[test]
+fn storage_of_a_node_that_does_not_answer_hides_disks_and_one_that_is_not_there_does_not() {
+    let site = Site::new(2);
+    let told = |kind| {
+        let mut survey = drbd_survey(&Site::new(2), &[None, None], &[0, 1]);
+        survey.seen[1].minors = Err(NodeError::Storage(gnt_bdev::Error::Told(Told {
+            message: "no answer".to_owned(),
+            kind,
+            hint: None,
+            cause: None,
+        })));
+        let proposal = from_survey(&survey, &Known::read(&site.store).unwrap(), &[]).unwrap();
+        kinds(&proposal)
+    };
+    assert!(told(ErrorKind::Other).contains(&RemarkKind::Unasked));
+    let quiet = told(ErrorKind::NotInstalled);
+    assert!(quiet.contains(&RemarkKind::NoStorage) && !quiet.contains(&RemarkKind::Unasked));
 }

@@ -1,5 +1,6 @@
 //! A simulated node. What a call does is what [`gnt_bdev::tree`] would do, in the same order.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -811,6 +812,19 @@ impl Node for SimNode {
         .await
     }
 
+    async fn providers(&self) -> NodeResult<Vec<String>> {
+        self.call("providers".to_owned(), |view, _| {
+            let names = view
+                .world
+                .volumes
+                .values()
+                .filter_map(|volume| provider_of(&volume.logical_id));
+            let names: BTreeSet<String> = names.map(str::to_owned).collect();
+            Ok(names.into_iter().collect())
+        })
+        .await
+    }
+
     async fn drbd_minors(&self) -> NodeResult<Vec<DrbdMinor>> {
         self.call("minors".to_owned(), |view, _| {
             Ok(view.world.drbd_minors(view.node))
@@ -996,14 +1010,22 @@ impl Node for SimNode {
         .await
     }
 
-    async fn volumes(&self, device: LogicalDevice, _params: &Object) -> NodeResult<Vec<FoundVolume>> {
-        self.call(format!("{device} volumes"), |view, _| {
+    async fn volumes(&self, device: LogicalDevice, params: &Object) -> NodeResult<Vec<FoundVolume>> {
+        let provider = params.get("provider").and_then(|provider| provider.as_str());
+        let call = match provider {
+            Some(provider) => format!("{device} {provider} volumes"),
+            None => format!("{device} volumes"),
+        };
+        self.call(call, |view, _| {
             if MUST_ADOPT.contains(device.template()) {
                 return Ok(Vec::new());
             }
             let node = home(view.node, device);
             let found = view.world.volumes.values();
-            let found = found.filter(|volume| volume.device == device && volume.node == node);
+            let found = found.filter(|volume| {
+                let of_it = provider.is_none() || provider_of(&volume.logical_id) == provider;
+                volume.device == device && volume.node == node && of_it
+            });
             let found = found.cloned().map(|volume| FoundVolume {
                 device,
                 logical_id: volume.logical_id,
@@ -1048,12 +1070,24 @@ impl Node for SimNode {
 
     async fn links(&self) -> NodeResult<Vec<Link>> {
         self.call("links".to_owned(), |view, _| {
-            let links = view.machine().links.iter();
+            let node = view.node;
+            let machine = view.machine().clone();
+            let attached = machine
+                .attached
+                .iter()
+                .filter_map(|key| view.world.volumes.get(key));
+            let attached = attached.map(|volume| device_path(node, volume.device, &volume.logical_id));
+            let minors = machine
+                .minors
+                .keys()
+                .map(|minor| PathBuf::from(format!("/dev/drbd{minor}")));
+            let devices: BTreeSet<PathBuf> = attached.chain(minors).collect();
+            let links = machine.links.into_iter();
             let links = links.map(|((instance, index), device)| Link {
-                instance: instance.clone(),
-                index: *index,
-                device: device.clone(),
-                numbers: None,
+                instance,
+                index,
+                numbers: devices.contains(&device).then_some((0, 0)),
+                device,
             });
             Ok(links.collect())
         })
@@ -1154,4 +1188,11 @@ fn exists(id: &LogicalId) -> NodeError {
 
 fn storage(error: FileStorageError) -> NodeError {
     NodeError::Storage(error.into())
+}
+
+fn provider_of(id: &LogicalId) -> Option<&str> {
+    match id {
+        LogicalId::Ext { provider, .. } => Some(provider),
+        _ => None,
+    }
 }

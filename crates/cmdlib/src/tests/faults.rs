@@ -106,7 +106,7 @@ pub(super) fn can_do_without(row: &Row, call: &str) -> bool {
 }
 
 fn only_looks(call: &str) -> bool {
-    let looks = ["links", "minors", "helper"];
+    let looks = ["links", "minors", "helper", "providers"];
     call.starts_with("find") || call.ends_with(" volumes") || looks.contains(&call)
 }
 

@@ -419,7 +419,7 @@ impl Row {
                 repair(engine, &found).await
             }
             Deed::Recover => {
-                let proposal = propose(engine.store, engine.nodes).await?;
+                let proposal = propose(engine.store, engine.nodes, &[]).await?;
                 import(engine, &proposal).await
             }
             Deed::NodeModify => {

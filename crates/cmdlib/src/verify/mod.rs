@@ -50,6 +50,8 @@ pub enum FindingKind {
     StaleMetadata,
     /// A volume that no disk of the configuration is.
     Orphan,
+    /// Volumes are of another cluster, which uses the same storage: nothing is wrong with that.
+    OtherCluster,
     /// The kernel calls another program for drbd's events than the cluster wants.
     WrongHelper,
     /// An operation was interrupted or could not be undone.

@@ -84,6 +84,7 @@ pub(super) fn check(
     causes: &BTreeSet<String>,
 ) -> Result<Vec<Finding>> {
     let in_making = in_making(store)?;
+    let cluster = store.cluster()?.cluster_name;
     let mut findings = Vec::new();
     for Listed {
         node,
@@ -105,6 +106,7 @@ pub(super) fn check(
                 continue;
             }
         };
+        let mut of_others: BTreeMap<String, usize> = BTreeMap::new();
         for volume in volumes {
             let mut disk = Disk::new(volume.device, volume.logical_id.clone(), Mebibytes(0));
             disk.nodes = vec![node.uuid.clone()];
@@ -112,9 +114,21 @@ pub(super) fn check(
             match expected.volumes.get(&key) {
                 Some(wanted) => findings.extend(stale(&volume, wanted, &node)),
                 None if in_making.contains(&key) || store.owner_of_volume(&key)?.is_some() => {}
-                None => findings.push(unknown_volume(store, volume, &node)?),
+                None => {
+                    let known = disk_of(store, &volume.owner)?;
+                    let other = volume.owner.kept.cluster.as_ref();
+                    match other.filter(|name| known.is_none() && **name != cluster) {
+                        Some(name) => *of_others.entry(name.clone()).or_default() += 1,
+                        None => findings.push(unknown_volume(known, volume, &node)),
+                    }
+                }
             }
         }
+        findings.extend(of_others.into_iter().map(|(name, count)| {
+            let volumes = if count == 1 { "volume is" } else { "volumes are" };
+            let message = format!("{count} {device} {volumes} of the cluster {name}");
+            Finding::new(FindingKind::OtherCluster, message).on(&node)
+        }));
     }
     Ok(findings)
 }
@@ -147,19 +161,23 @@ fn stale(volume: &FoundVolume, wanted: &Wanted, node: &config::Node) -> Option<F
     })
 }
 
-/// A volume that no disk is, or not there.
-fn unknown_volume(store: &Store, volume: FoundVolume, node: &config::Node) -> Result<Finding> {
+/// The disk of the configuration that a volume says it is.
+fn disk_of(store: &Store, owner: &Owner) -> Result<Option<Disk>> {
+    let part_of = owner.kept.mirror.as_ref().map(|mirror| &mirror.disk);
+    match part_of.or(owner.uuid.as_ref()) {
+        Some(uuid) => Ok(store.disk(uuid)?),
+        None => Ok(None),
+    }
+}
+
+/// A volume that no disk is, or not there; `known` is the one that it says it is.
+fn unknown_volume(known: Option<Disk>, volume: FoundVolume, node: &config::Node) -> Finding {
     let FoundVolume {
         logical_id,
         device,
         owner,
         ..
     } = volume;
-    let part_of = owner.kept.mirror.as_ref().map(|mirror| &mirror.disk);
-    let known = match part_of.or(owner.uuid.as_ref()) {
-        Some(uuid) => store.disk(uuid)?,
-        None => None,
-    };
     let finding = match known {
         Some(disk) => {
             let message =
@@ -169,12 +187,12 @@ fn unknown_volume(store: &Store, volume: FoundVolume, node: &config::Node) -> Re
         }
         None => orphan(&logical_id, device, &owner),
     };
-    Ok(Finding {
+    Finding {
         node: Some(node.name.clone()),
         instance: owner.instance,
         disk: Some(logical_id.to_string()),
         ..finding
-    })
+    }
 }
 
 fn orphan(id: &LogicalId, device: LogicalDevice, owner: &Owner) -> Finding {
