@@ -4,9 +4,10 @@
 //! `SEED=N cargo test -p gnt-cmdlib machine` does again what a failure told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 
 use gnt_config::template::NEEDS_SECONDARY;
-use gnt_config::{Disk, DiskTemplate, FileDriver, Instance, Node, Object};
+use gnt_config::{Disk, DiskTemplate, FileDriver, Instance, LogicalId, Node, Object};
 use gnt_store::{Change, Filter, State};
 use serde_json::json;
 
@@ -19,6 +20,7 @@ use crate::ops::Subject;
 use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::{AddRequest, add};
 use crate::ops::convert::{ConvertRequest, convert};
+use crate::ops::evacuate::{EvacuateRequest, evacuate};
 use crate::ops::failover::{FailoverRequest, failover};
 use crate::ops::grow::{Growth, grow};
 use crate::ops::migrate::{Handover, Transfer, Transferred, cleanup, migrate};
@@ -28,17 +30,20 @@ use crate::ops::remove::remove;
 use crate::ops::rename::rename;
 use crate::ops::replace_disks::{ReplaceRequest, Replacement, replace_disks};
 use crate::ops::snapshot::{SnapshotRequest, snapshot};
-use crate::saga::{Nodes, Report};
-use crate::sim::{Random, Storm, Then, World};
+use crate::ops::wipe::wipe;
+use crate::saga::{Engine, Event, Nodes, Report};
+use crate::sim::{Random, SimCluster, Storm, Then, World};
 use crate::step::{Pace, Step};
+use crate::verify::{repair, verify};
 
 /// How many clusters are tried, and how many steps each is put through.
 const CLUSTERS: u64 = 200;
 const STEPS: usize = 120;
 
 const NAMES: [&str; 4] = ["web", "mail", "news", "db"];
-const TEMPLATES: [DiskTemplate; 6] = [
+const TEMPLATES: [DiskTemplate; 7] = [
     DiskTemplate::Plain,
+    DiskTemplate::Drbd,
     DiskTemplate::File,
     DiskTemplate::SharedFile,
     DiskTemplate::Rbd,
@@ -74,6 +79,12 @@ enum Action {
     },
     Move(String, &'static str),
     Replace(String, Replacement),
+    Evacuate(&'static str),
+    Wipe(String),
+    /// What verifying tells is mended.
+    Repair,
+    /// A node that is dead is marked offline.
+    GiveUp(&'static str),
     /// The instance begins to use its disks, and ends to.
     Start(String),
     Stop(String),
@@ -202,7 +213,7 @@ impl Machine {
                 secondary: other,
             };
         };
-        match random.below(55) {
+        match random.below(62) {
             0..=2 => match random.pick(&free) {
                 Some(instance) => Action::Add {
                     instance: (*instance).to_owned(),
@@ -243,6 +254,10 @@ impl Machine {
                 ];
                 Action::Replace(name, random.pick(&what).unwrap().clone())
             }
+            55..=56 => Action::Evacuate(node),
+            57 => Action::Wipe(name),
+            58..=59 => Action::Repair,
+            60..=61 => Action::GiveUp(node),
             44..=49 => {
                 let outcome =
                     random.pick(&[Outcome::Moved, Outcome::Moved, Outcome::Stayed, Outcome::Unknown]);
@@ -275,6 +290,7 @@ impl Machine {
             Action::Lose(node) => cluster.with_world(|world| world.set_reachable(&uuid(node), false)),
             Action::Find(node) => cluster.with_world(|world| world.set_reachable(&uuid(node), true)),
             Action::MendAll => self.mend_all(),
+            Action::GiveUp(node) => self.set_offline_if_dead(&uuid(node)),
             Action::Failover(name, _) => {
                 self.give_up(name);
                 self.operate(&action);
@@ -296,10 +312,28 @@ impl Machine {
             let found = self.bench.store.instance(instance).unwrap().unwrap();
             self.copied.insert(found.uuid, found.disks);
         }
+        let evacuated: Vec<_> = match action {
+            Action::Evacuate(node) => {
+                let instances = self
+                    .bench
+                    .store
+                    .primary_instances(&self.bench.uuid(node))
+                    .unwrap();
+                instances.into_iter().map(|instance| instance.name).collect()
+            }
+            _ => Vec::new(),
+        };
         let bench = &self.bench;
         bench.cluster.brew(storm);
-        let outcome = catch_crash(|| now(operation(bench, action)));
+        let healed = Mutex::new(Vec::new());
+        let hear = |event: Event<'_>| {
+            if let Event::Healed(told) = event {
+                healed.lock().unwrap().push(told.to_owned());
+            }
+        };
+        let outcome = catch_crash(|| now(operation(bench, &bench.engine(&hear), action)));
         bench.cluster.brew(None);
+        self.told.extend(healed.into_inner().unwrap());
         self.follow();
         let is_done = matches!(outcome, Some(Ok(_)));
         let is_lost = |warning: &String| warning.contains("is lost");
@@ -315,6 +349,11 @@ impl Machine {
                 self.removing.insert(name.clone());
             }
             Action::Modify(name, changes) if !is_done && changes.iter().any(is_removal) => self.forget(name),
+            Action::Wipe(name) => self.forget(name),
+            Action::Evacuate(_) => match &outcome {
+                Some(Ok(report)) if !report.warnings.iter().any(is_lost) => {}
+                _ => evacuated.iter().for_each(|name| self.forget(name)),
+            },
             _ => {}
         }
         match outcome {
@@ -368,12 +407,14 @@ impl Machine {
     fn give_up(&mut self, name: &str) {
         let node = Subject::load(&self.bench.store, name).unwrap().node;
         self.bench.cluster.with_world(|world| world.stop_guest(name));
-        if self.bench.cluster.world().machines[&node.uuid].is_dead {
-            let offline = true;
-            self.bench
-                .store
-                .commit(&[Change::Node(Node { offline, ..node })])
-                .unwrap();
+        self.set_offline_if_dead(&node.uuid);
+    }
+
+    fn set_offline_if_dead(&self, uuid: &str) {
+        if self.bench.cluster.world().machines[uuid].is_dead {
+            let (store, offline) = (&self.bench.store, true);
+            let node = store.node(uuid).unwrap().unwrap();
+            store.commit(&[Change::Node(Node { offline, ..node })]).unwrap();
         }
     }
 
@@ -443,6 +484,20 @@ impl Machine {
                 nodes.len()
             );
         }
+        for disk in self.bench.store.disks().unwrap() {
+            let LogicalId::Drbd8 { nodes, minors, .. } = &disk.logical_id else {
+                continue;
+            };
+            let is_primary = |(node, minor): &(&String, &u32)| {
+                let minor = world.machines[*node].minors.get(minor);
+                minor.is_some_and(|minor| minor.is_primary)
+            };
+            let primaries = nodes.iter().zip(minors).filter(is_primary).count();
+            assert!(
+                primaries < 2 || self.is_migrating(&disk.uuid),
+                "{disk} is primary on both nodes"
+            );
+        }
         for (name, disks) in &self.running {
             for (index, uuid) in (0..).zip(disks) {
                 let read = world.guest_read(name, index, OFFSET);
@@ -451,6 +506,13 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// Whether both nodes may use the disk.
+    fn is_migrating(&self, uuid: &String) -> bool {
+        let instances = self.instances().into_iter();
+        let mut migrating = instances.filter(|instance| instance.migration.is_some());
+        migrating.any(|instance| instance.disks.contains(uuid))
     }
 
     /// Everything has power and is connected; operations that were broken off are gone on with, and instances have their disks again.
@@ -651,8 +713,7 @@ fn is_removal(change: &DiskChange) -> bool {
     matches!(change, DiskChange::Remove { .. })
 }
 
-async fn operation(bench: &Bench, action: &Action) -> Result<Report> {
-    let engine = &bench.engine(&quiet);
+async fn operation(bench: &Bench, engine: &Engine<'_, SimCluster>, action: &Action) -> Result<Report> {
     match action {
         Action::Add {
             instance,
@@ -725,6 +786,33 @@ async fn operation(bench: &Bench, action: &Action) -> Result<Report> {
                 early_release: false,
             };
             replace_disks(engine, name, &request).await
+        }
+        Action::Evacuate(node) => {
+            let request = EvacuateRequest {
+                node: (*node).to_owned(),
+                primary: true,
+                secondary: true,
+                target: None,
+                parallel: 2,
+                early_release: false,
+                ignore_consistency: false,
+            };
+            let outcome = Outcome::Moved;
+            let mover = |_: &str| Some(Mover { bench, outcome });
+            let moved = evacuate(engine, &request, mover, |_| {}).await?;
+            let warnings = moved.into_iter().flat_map(|moved| match moved.result {
+                Ok(report) => report.warnings,
+                Err(error) => vec![chain(&error)],
+            });
+            Ok(Report {
+                warnings: warnings.collect(),
+                ..Report::default()
+            })
+        }
+        Action::Wipe(name) => wipe(engine, name, &[], Pace::default()).await,
+        Action::Repair => {
+            let findings = verify(engine.store, engine.nodes).await?;
+            repair(engine, &findings).await
         }
         Action::HealAll => engine.heal_all().await,
         _ => Ok(Report::default()),
