@@ -22,6 +22,7 @@ use crate::ops::Subject;
 use crate::saga::Nodes;
 use crate::step::Places;
 use crate::survey::{Whereabouts, first_that_has, for_all, is_absent, is_shared, whereabouts};
+use disks::{Checked, Half};
 pub use disks::{link_of, not_in_use};
 pub(crate) use repair::Repair;
 pub use repair::repair;
@@ -103,6 +104,7 @@ struct Answers {
     node: config::Node,
     links: NodeResult<Vec<Link>>,
     findings: Vec<Finding>,
+    halves: Vec<Half>,
     /// Why disks could not be looked at: told already.
     causes: BTreeSet<String>,
     volumes: Vec<Listed>,
@@ -150,6 +152,7 @@ pub async fn verify<N: Nodes>(store: &Store, nodes: &N) -> Result<Vec<Finding>> 
     let mut volumes = shared_volumes(&looks).await;
     let expected = Expected::read(store)?;
     let mut causes = BTreeSet::new();
+    let mut halves = Vec::new();
     for answers in for_all(looks, look).await {
         let Answers { node, links, .. } = answers;
         findings.extend(answers.findings);
@@ -158,9 +161,11 @@ pub async fn verify<N: Nodes>(store: &Store, nodes: &N) -> Result<Vec<Finding>> 
             Err(error) => findings.push(Finding::unknown(&error, error.hint()).on(&node)),
         }
         findings.extend(mappings::left_over_mappings(store, &node, &answers.attached)?);
+        halves.extend(answers.halves);
         causes.extend(answers.causes);
         volumes.extend(answers.volumes);
     }
+    findings.extend(disks::not_whole(halves));
     findings.extend(volumes::check(store, &expected, volumes, &causes)?);
     findings.sort();
     findings.dedup();
@@ -202,7 +207,11 @@ async fn look<N: Node>(look: Look<'_, N>) -> Answers {
     } = look;
     let links = at.links().await;
     let known = links.as_ref().ok().map(Vec::as_slice);
-    let (mut findings, causes) = disks::check_disks(&node, at, &disks, known).await;
+    let Checked {
+        mut findings,
+        halves,
+        causes,
+    } = disks::check_disks(&node, at, &disks, known).await;
     let mut volumes = Vec::new();
     for (device, params) in own {
         volumes.push(Listed {
@@ -224,6 +233,7 @@ async fn look<N: Node>(look: Look<'_, N>) -> Answers {
         node,
         links,
         findings,
+        halves,
         causes,
         volumes,
         attached,
