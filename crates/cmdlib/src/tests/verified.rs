@@ -1,11 +1,17 @@
 //! What is found of mirrored disks, and that it can be mended as told.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
 use gnt_config::{Disk, DiskTemplate, Instance};
+use gnt_store::Change;
 
 use super::bench::{Bench, NODES, now, quiet};
 use super::rows::{Deed, INSTANCE, Row};
 use crate::ops::replace_disks::{ReplaceRequest, Replacement, replace_disks};
-use crate::verify::{Finding, FindingKind, verify};
+use crate::saga::Event;
+use crate::sim::{Extent, Fault, Then};
+use crate::verify::{Finding, FindingKind, Repair, repair, verify};
 
 /// An instance with three disks, mirrored ones on the first two nodes.
 fn bench(template: DiskTemplate, active: bool) -> Bench {
@@ -97,4 +103,124 @@ fn a_disk_that_is_missing_is_not_to_be_removed() {
         told(&found(&bench)),
         [(FindingKind::Missing, NODES[0], mend.as_str())]
     );
+}
+
+#[test]
+fn what_a_restore_reads_is_left_to_it() {
+    for template in [DiskTemplate::Rbd, DiskTemplate::Drbd] {
+        let row = Row {
+            template,
+            active: false,
+            deed: Deed::Restore,
+            troubles: &[],
+        };
+        let bench = Bench::new(&row);
+        let looks = AtomicUsize::new(0);
+        let snapshot = bench.store.detached_disks().unwrap().remove(0);
+        let meanwhile = || {
+            assert_eq!(found(&bench), []);
+            let finding = Finding {
+                kind: FindingKind::LeftOverMapping,
+                node: None,
+                instance: None,
+                disk: None,
+                message: String::new(),
+                mend: None,
+                repair: Some(Repair::Unmap {
+                    node: bench.uuid(NODES[0]),
+                    disk: snapshot.uuid.clone(),
+                }),
+            };
+            let report = now(repair(&bench.engine(&quiet), &[finding])).unwrap();
+            assert!(
+                report.operation.is_none() && report.warnings[0].contains("restore-snapshot"),
+                "{report:?}"
+            );
+            looks.fetch_add(1, Ordering::Relaxed);
+        };
+        let observer = |event: Event<'_>| {
+            if let Event::Progress { .. } = event {
+                // This thread is in the middle of the operation.
+                thread::scope(|scope| scope.spawn(meanwhile).join()).unwrap();
+            }
+        };
+        bench.run(&row, &observer).unwrap().unwrap();
+        assert!(looks.into_inner() > 0);
+        bench.assert_written();
+        bench.assert_consistent();
+    }
+}
+
+#[test]
+fn minors_that_no_disk_in_use_has_are_told() {
+    let bench = bench(DiskTemplate::Drbd, true);
+    let (mut instance, disks) = instance(&bench);
+    let [minor, ..] = disks
+        .iter()
+        .flat_map(Disk::drbd_minors)
+        .filter(|(node, _)| *node == bench.uuid(NODES[1]))
+        .map(|(_, minor)| minor)
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("no minor");
+    };
+    // One that is primary on both nodes.
+    let primary = |is_primary| {
+        bench.cluster.with_world(|world| {
+            let machine = world.machines.get_mut(&bench.uuid(NODES[1])).unwrap();
+            machine.minors.get_mut(&minor).unwrap().is_primary = is_primary;
+        });
+    };
+    primary(true);
+    let mend = format!("drbdsetup secondary {minor}");
+    assert_eq!(
+        told(&found(&bench)),
+        [(FindingKind::LeftOverMapping, NODES[1], mend.as_str())]
+    );
+    primary(false);
+    assert_eq!(found(&bench), []);
+    // Nobody took them down.
+    instance.disks_active = false;
+    bench.store.commit(&[Change::Instance(instance)]).unwrap();
+    let left = found(&bench);
+    let of = |kind| left.iter().filter(move |finding| finding.kind == kind).count();
+    assert_eq!(of(FindingKind::LeftOverMapping), 6, "{left:?}");
+    let report = now(repair(&bench.engine(&quiet), &left)).unwrap();
+    assert_eq!(report.warnings, [""; 0]);
+    assert_eq!(found(&bench), []);
+}
+
+#[test]
+fn a_minor_that_stayed_on_a_node_that_has_no_disk_is_told() {
+    let bench = bench(DiskTemplate::Drbd, true);
+    bench.cluster.with_world(|world| {
+        let minors = &world.machines[&bench.uuid(NODES[1])].minors;
+        let minor = minors.values().next().unwrap().clone();
+        let machine = world.machines.get_mut(&bench.uuid(NODES[2])).unwrap();
+        machine.minors.insert(7, minor);
+    });
+    let mend = "drbdsetup down resource7";
+    assert_eq!(
+        told(&found(&bench)),
+        [(FindingKind::LeftOverMapping, NODES[2], mend)]
+    );
+}
+
+#[test]
+fn devices_that_cannot_be_told_are_said() {
+    let bench = bench(DiskTemplate::Rbd, true);
+    assert_eq!(found(&bench), []);
+    let calls = bench.cluster.calls();
+    let call = calls
+        .iter()
+        .position(|call| call == "attached rbd volumes")
+        .unwrap();
+    bench.cluster.inject(Some(Fault {
+        call,
+        extent: Extent::None,
+        then: Then::Fail,
+    }));
+    let found = found(&bench);
+    let kinds: Vec<_> = found.iter().map(|finding| finding.kind).collect();
+    assert_eq!(kinds, [FindingKind::Unknown], "{found:?}");
 }

@@ -7,7 +7,7 @@ use gnt_bdev::{Link, LocalDiskStatus, Operation, Status, Target};
 use gnt_config::template::{GROWABLE, MUST_ADOPT};
 use gnt_config::{self as config, Disk, LogicalId, Mebibytes};
 
-use super::{Finding, FindingKind, Repair};
+use super::{Finding, FindingKind, Repair, UnderWay};
 use crate::error::chain;
 use crate::node::{Node, NodeError, NodeResult, Role};
 use crate::step::Places;
@@ -145,8 +145,10 @@ fn broken(disk: &Disk, volumes: &[NodeResult<Option<Status>>]) -> Option<(bool, 
     (!whys.is_empty()).then(|| (is_lost, whys.join(", ")))
 }
 
-/// What is told of halves that are not whole. One is made anew from the other, unless that is lost as well.
-pub(super) fn not_whole(halves: Vec<Half>) -> Vec<Finding> {
+/// What is told of halves that are not whole, unless an operation is about to replace them. One is made anew from the other, unless that is
+/// lost as well.
+pub(super) fn not_whole(mut halves: Vec<Half>, under_way: &UnderWay) -> Vec<Finding> {
+    halves.retain(|half| !under_way.has_instance(&half.instance));
     let lost = halves.iter().filter(|half| half.is_lost);
     let lost = lost.fold(BTreeMap::new(), |mut lost, half| {
         *lost.entry(half.disk.uuid.clone()).or_insert(0) += 1;

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use gnt_config::Instance;
-use gnt_store::Store;
+use gnt_store::{Store, StoreError};
 
-use super::Finding;
+use super::mappings::is_wanted;
+use super::{Finding, UnderWay};
 use crate::error::{Error, Result, chain};
 use crate::kind::Kind;
 use crate::node::Role;
@@ -70,7 +71,9 @@ pub async fn repair<N: Nodes>(engine: &Engine<'_, N>, findings: &[Finding]) -> R
                     (instance, _) => instance,
                 };
                 engine
-                    .run(Kind::Repair, &[lock], async |_| steps(engine.store, repair))
+                    .run(Kind::Repair, &[lock], async |begun| {
+                        steps(engine.store, repair, begun.id)
+                    })
                     .await
             }
         };
@@ -80,6 +83,8 @@ pub async fn repair<N: Nodes>(engine: &Engine<'_, N>, findings: &[Finding]) -> R
                 report.assembled.extend(done.assembled);
                 report.warnings.extend(done.warnings);
             }
+            // Another operation is at it.
+            Err(error @ Error::Store(StoreError::Locked { .. })) => report.warnings.push(chain(&error)),
             Err(error @ Error::Store(_)) => return Err(error),
             Err(error) => report.warnings.push(chain(&error)),
         }
@@ -94,8 +99,15 @@ fn owner(store: &Store, disk: &str) -> Result<Option<Instance>> {
     }
 }
 
-/// What is to be done, if it still is.
-fn steps(store: &Store, repair: &Repair) -> Result<Vec<Step>> {
+/// What is to be done by `operation`, if it still is. A disk that no instance has may be in the hands of one that works on an instance.
+fn steps(store: &Store, repair: &Repair, operation: &str) -> Result<Vec<Step>> {
+    if let Repair::Unmap { disk, .. } | Repair::Label { disk } = repair {
+        let mut others = UnderWay::default();
+        others.note(store, Some(operation))?;
+        if others.has_disk(disk) {
+            return Ok(Vec::new());
+        }
+    }
     match repair {
         Repair::RemoveLink {
             node,
@@ -116,17 +128,17 @@ fn steps(store: &Store, repair: &Repair) -> Result<Vec<Step>> {
         }
         Repair::Unmap { node, disk } => {
             let owner = owner(store, disk)?;
-            let (Some(stored), false) = (
-                store.disk(disk)?,
-                owner.as_ref().is_some_and(|owner| owner.uses_disks_on(node)),
-            ) else {
+            let Some(stored) = store.disk(disk)? else {
                 return Ok(Vec::new());
             };
+            if is_wanted(owner.as_ref(), &stored, node) {
+                return Ok(Vec::new());
+            }
             let subject = match owner {
                 Some(owner) => Subject::load(store, &owner.uuid)?,
                 None => Subject::of_nobody(store, None, None, &stored)?,
             };
-            let Place { instance, disk, .. } = subject.place(&stored)?;
+            let Place { instance, disk, .. } = subject.place_on(node, &stored)?;
             let at = Places {
                 node: node.clone(),
                 role: Role::Secondary,

@@ -52,6 +52,11 @@ impl Expected {
         Ok(expected)
     }
 
+    /// Whether a disk has volumes of this type.
+    pub(super) fn is_in_use(&self, device: LogicalDevice) -> bool {
+        self.in_use.contains(device.template())
+    }
+
     fn add(&mut self, subject: &Subject, disk: &Disk, instance: Option<&str>) -> Result<()> {
         self.in_use
             .extend(disk.walk().map(|disk| disk.dev_type.template()));
@@ -94,7 +99,7 @@ pub(super) fn check(
         let volumes = match volumes {
             Ok(volumes) => volumes,
             // Storage that no disk uses need not be there.
-            Err(_) if !expected.in_use.contains(device.template()) => continue,
+            Err(_) if !expected.is_in_use(device) => continue,
             Err(error) if causes.contains(&cause_of(&error)) => continue,
             Err(error) => {
                 findings.push(Finding {
