@@ -144,6 +144,7 @@ impl Disk {
                     ..common.clone().of(stored)
                 },
                 Part::Meta => Kept {
+                    detached: common.detached,
                     mirror: Some(mirror),
                     ..Kept::default()
                 },
@@ -226,7 +227,7 @@ mod tests {
                 "disk": "d", "part": "data", "name": "root", "nodes": ["node-a", "node-b"], "port": 11000, "minors": [0, 4],
             },
         });
-        let meta = json!({"mirror": {"disk": "d", "part": "meta"}});
+        let meta = json!({"detached": true, "mirror": {"disk": "d", "part": "meta"}});
         assert_eq!(kept(disk), [json!(null), data, meta]);
     }
 }

@@ -3,14 +3,16 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use gnt_bdev::Owner;
 use gnt_config::{Disk, DiskTemplate, Instance};
 use gnt_store::Change;
 
 use super::bench::{Bench, NODES, now, quiet};
 use super::rows::{Deed, INSTANCE, Row};
+use crate::ops::modify::{DiskChange, modify};
 use crate::ops::replace_disks::{ReplaceRequest, Replacement, replace_disks};
 use crate::saga::Event;
-use crate::sim::{Extent, Fault, Then};
+use crate::sim::{Extent, Fault, Then, World};
 use crate::verify::{Finding, FindingKind, Repair, repair, verify};
 
 /// An instance with three disks, mirrored ones on the first two nodes.
@@ -223,4 +225,46 @@ fn devices_that_cannot_be_told_are_said() {
     let found = found(&bench);
     let kinds: Vec<_> = found.iter().map(|finding| finding.kind).collect();
     assert_eq!(kinds, [FindingKind::Unknown], "{found:?}");
+}
+
+#[test]
+fn what_had_a_detached_disk_last_is_not_forgotten_when_its_volumes_are_told_anew() {
+    let bench = bench(DiskTemplate::Drbd, true);
+    let (instance, disks) = instance(&bench);
+    let detach = DiskChange::Detach { disk: "2".to_owned() };
+    now(modify(&bench.engine(&quiet), INSTANCE, &[detach])).unwrap();
+    assert_eq!(found(&bench), []);
+    let owners = || -> Vec<Owner> {
+        let world = bench.cluster.world();
+        let keys = disks[2].volume_keys().into_iter();
+        keys.map(|key| world.volumes[&key].owner.clone()).collect()
+    };
+    let before = owners();
+    assert!(
+        before
+            .iter()
+            .all(|owner| owner.kept.detached && owner.index.is_none())
+    );
+    for key in disks[2].volume_keys() {
+        // As they were before it was detached.
+        let was = |world: &mut World| world.volumes.get_mut(&key).unwrap().owner.index = Some(2);
+        bench.cluster.with_world(was);
+        let stale = found(&bench);
+        assert_eq!(
+            told(&stale).iter().map(|(kind, ..)| *kind).collect::<Vec<_>>(),
+            [FindingKind::StaleMetadata]
+        );
+        now(repair(&bench.engine(&quiet), &stale)).unwrap();
+        assert_eq!(found(&bench), []);
+        let of = |owner: &Owner| (owner.instance.clone(), owner.kept.instance_uuid.clone());
+        assert_eq!(
+            owners().iter().map(of).collect::<Vec<_>>(),
+            before.iter().map(of).collect::<Vec<_>>()
+        );
+        assert!(
+            owners()
+                .iter()
+                .any(|owner| owner.kept.instance_uuid.as_ref() == Some(&instance.uuid))
+        );
+    }
 }

@@ -39,6 +39,10 @@ pub(crate) enum Repair {
     Label {
         /// UUID of the disk.
         disk: String,
+        /// Name of the instance that had it last, if none has it.
+        last: Option<String>,
+        /// The UUID of that.
+        last_uuid: Option<String>,
     },
     /// Puts an instance's disks into use.
     Activate {
@@ -57,7 +61,7 @@ pub async fn repair<N: Nodes>(engine: &Engine<'_, N>, findings: &[Finding]) -> R
     for repair in repairs {
         let (instance, disk) = match repair {
             Repair::RemoveLink { instance, .. } | Repair::Activate { instance } => (instance.clone(), None),
-            Repair::Unmap { disk, .. } | Repair::Label { disk } => {
+            Repair::Unmap { disk, .. } | Repair::Label { disk, .. } => {
                 let owner = owner(engine.store, disk)?;
                 (owner.map_or_else(String::new, |owner| owner.name), Some(disk))
             }
@@ -101,7 +105,7 @@ fn owner(store: &Store, disk: &str) -> Result<Option<Instance>> {
 
 /// What is to be done by `operation`, if it still is. A disk that no instance has may be in the hands of one that works on an instance.
 fn steps(store: &Store, repair: &Repair, operation: &str) -> Result<Vec<Step>> {
-    if let Repair::Unmap { disk, .. } | Repair::Label { disk } = repair {
+    if let Repair::Unmap { disk, .. } | Repair::Label { disk, .. } = repair {
         let mut others = UnderWay::default();
         others.note(store, Some(operation))?;
         if others.has_disk(disk) {
@@ -150,13 +154,18 @@ fn steps(store: &Store, repair: &Repair, operation: &str) -> Result<Vec<Step>> {
                 was_active: false,
             }])
         }
-        Repair::Label { disk } => {
+        Repair::Label {
+            disk,
+            last,
+            last_uuid,
+        } => {
             let Some(stored) = store.disk(disk)? else {
                 return Ok(Vec::new());
             };
             match owner(store, disk)? {
                 Some(owner) => Subject::load(store, &owner.uuid)?.relabel(&stored, None),
-                None => Subject::of_nobody(store, None, None, &stored)?.relabel(&detached(&stored), None),
+                None => Subject::of_nobody(store, last.as_deref(), last_uuid.as_deref(), &stored)?
+                    .relabel(&detached(&stored), None),
             }
         }
         Repair::Activate { .. } => Ok(Vec::new()),
