@@ -163,7 +163,7 @@ fn a_missing_volume_is_told_and_its_instance_can_be_removed() {
     for finding in attention(&sandbox, "verify").as_array().unwrap() {
         assert_eq!(finding["kind"], "missing", "{finding}");
         let name = text(finding, "instance");
-        let mend = format!("gnt-disk modify {name} --disk 0:remove");
+        let mend = format!("gnt-disk recreate {name} --disk 0");
         assert!(text(finding, "mend").starts_with(&mend), "{finding}");
     }
     assert_eq!(attention(&sandbox, "info web")["disks"][0]["status"], "missing");

@@ -566,6 +566,43 @@ impl Step {
         }
     }
 
+    /// The disks that it works on.
+    pub(crate) fn disks(&self) -> Vec<&Disk> {
+        match self {
+            Self::CreateDisk { at, .. }
+            | Self::RemoveDisk { at, .. }
+            | Self::AddChildren { at }
+            | Self::RemoveChildren { at, .. }
+            | Self::GrowDisk { at, .. }
+            | Self::RenameDisk { at, .. }
+            | Self::MirrorDisk { at, .. }
+            | Self::WipeDisk { at, .. }
+            | Self::ImageDisk { at, .. } => vec![&at.disk],
+            Self::SnapshotDisk { at, snapshot } => vec![&at.disk, snapshot],
+            Self::CopyDisk { from, to, .. } => vec![&from.disk, &to.disk],
+            Self::SetInfo { label, .. } => vec![&label.at.disk],
+            Self::AssembleDisks { at, .. }
+            | Self::ShutdownDisks { at, .. }
+            | Self::OpenDisks { at, .. }
+            | Self::CloseDisks { at, .. }
+            | Self::TakeOver { at, .. }
+            | Self::CheckData { at, .. }
+            | Self::AwaitPeers { at } => at.disks.iter().collect(),
+            Self::ChangePeer { at, before } => at.disks.iter().chain(before).collect(),
+            Self::DisconnectNet { at } | Self::AttachNet { at, .. } | Self::AwaitSync { at } => {
+                at.iter().flat_map(|at| &at.disks).collect()
+            }
+            Self::Try { attempt, .. } => attempt.disks(),
+            Self::CreateStorageDir { .. }
+            | Self::RemoveStorageDir { .. }
+            | Self::RenameStorageDir { .. }
+            | Self::MoveLink { .. }
+            | Self::RemoveLink { .. }
+            | Self::Configure { .. }
+            | Self::Commit { .. } => Vec::new(),
+        }
+    }
+
     /// Whether the node may write to disks from then on.
     pub(crate) fn gives_disks(&self) -> bool {
         match self {

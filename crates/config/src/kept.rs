@@ -153,6 +153,7 @@ impl Disk {
                 },
                 Part::Meta => Kept {
                     cluster: cluster.clone(),
+                    detached: common.detached,
                     mirror: Some(mirror),
                     ..Kept::default()
                 },
@@ -238,7 +239,7 @@ mod tests {
                 "disk": "d", "part": "data", "name": "root", "nodes": ["node-a", "node-b"], "port": 11000, "minors": [0, 4],
             },
         });
-        let meta = json!({"cluster": "prod", "mirror": {"disk": "d", "part": "meta"}});
+        let meta = json!({"cluster": "prod", "detached": true, "mirror": {"disk": "d", "part": "meta"}});
         assert_eq!(kept(disk), [json!(null), data, meta]);
     }
 }

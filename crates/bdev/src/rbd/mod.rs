@@ -220,7 +220,7 @@ impl Driver for RbdDriver {
         })
     }
 
-    /// Of the pool that `params` name. Asks the kernel only.
+    /// Of the pool that `params` name. Asks the kernel only. A node without Ceph's tools has none.
     fn attached(&self, host: &Host, params: &Object) -> Result<Vec<LogicalId>, Error> {
         let list = || {
             let params = RbdParams::from_object(params).map_err(RbdError::from)?;
@@ -234,11 +234,14 @@ impl Driver for RbdDriver {
             });
             Ok(images.collect())
         };
-        list().map_err(|error: RbdError| Error::Volumes {
-            device: self.device(),
-            node: host.name.clone(),
-            cause: Box::new(error.into()),
-        })
+        match list() {
+            Err(RbdError::Tool(error)) if error.is_missing() => Ok(Vec::new()),
+            listed => listed.map_err(|error| Error::Volumes {
+                device: self.device(),
+                node: host.name.clone(),
+                cause: Box::new(error.into()),
+            }),
+        }
     }
 
     /// Of the pool that `params` name. One command lists them all with their sizes, but none tells of more than one image whose it is: those

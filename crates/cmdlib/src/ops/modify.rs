@@ -444,6 +444,12 @@ pub(crate) fn find_detached(store: &Store, key: &str) -> Result<Disk> {
     Ok(disk)
 }
 
+/// The UUID of the detached disk with this name or UUID.
+pub(crate) fn uuid_of_detached(store: &Store, key: &str) -> Result<String> {
+    let mut loose = store.detached_disks()?;
+    Ok(loose.swap_remove(index_of_detached(&loose, key)?).uuid)
+}
+
 fn ensure_idle(store: &Store, disk: &Disk) -> Result<()> {
     for record in store.operations(Filter::Unfinished)? {
         let mut steps = record.steps.iter();

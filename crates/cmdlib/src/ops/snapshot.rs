@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::ids::Ids;
 use crate::kind::Kind;
 use crate::node::Node;
-use crate::ops::modify::find_detached;
+use crate::ops::modify::{find_detached, uuid_of_detached};
 use crate::ops::remove::removal;
 use crate::ops::{Subject, ids, name_of};
 use crate::saga::{Engine, Nodes, Report};
@@ -82,8 +82,10 @@ pub async fn restore<N: Nodes>(
     pace: Pace,
 ) -> Result<Report> {
     let instance = &name_of(engine.store, instance)?;
+    // As long as it is read nobody may take it out of use.
+    let source = uuid_of_detached(engine.store, snapshot)?;
     engine
-        .run(Kind::RestoreSnapshot, &[instance], async |begun| {
+        .run(Kind::RestoreSnapshot, &[instance, &source], async |begun| {
             let subject = Subject::load(engine.store, instance)?;
             subject.ensure_inactive()?;
             let index = subject.index_of(disk)?;

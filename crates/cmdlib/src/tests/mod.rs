@@ -11,5 +11,6 @@ mod replacements;
 mod rows;
 mod scale;
 mod twice;
+mod verified;
 
 pub(crate) use bench::{catch_crash, now};

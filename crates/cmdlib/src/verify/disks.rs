@@ -3,53 +3,110 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 
-use gnt_bdev::{Link, Operation, Status, Target};
-use gnt_config::template::GROWABLE;
+use gnt_bdev::{Link, LocalDiskStatus, Operation, Status, Target};
+use gnt_config::template::{GROWABLE, MUST_ADOPT};
 use gnt_config::{self as config, Disk, LogicalId, Mebibytes};
 
-use super::{Finding, FindingKind, Repair};
+use super::{Finding, FindingKind, Repair, UnderWay};
 use crate::error::chain;
-use crate::node::{Node, NodeError, Role};
+use crate::node::{Node, NodeError, NodeResult, Role};
 use crate::step::Places;
 
+/// What was seen of the disks on one node.
+#[derive(Default)]
+pub(super) struct Checked {
+    pub(super) findings: Vec<Finding>,
+    /// Halves of mirrors that are not whole.
+    pub(super) halves: Vec<Half>,
+    /// What kept disks from being looked at.
+    pub(super) causes: BTreeSet<String>,
+}
+
+/// What a node has of a mirrored disk, and not as it should be.
+pub(super) struct Half {
+    node: config::Node,
+    role: Role,
+    instance: String,
+    disk: Disk,
+    /// Whether the data is lost.
+    is_lost: bool,
+    why: String,
+}
+
 /// Looks at the disks of several instances on one node, all at once. With each there is whether they should be in use; `links` are
-/// those on the node, if they are known. Returns also what kept disks from being looked at.
+/// those on the node, if they are known.
 pub(super) async fn check_disks(
     node: &config::Node,
     asked: &impl Node,
     instances: &[(bool, Places)],
     links: Option<&[Link]>,
-) -> (Vec<Finding>, BTreeSet<String>) {
+) -> Checked {
     let disks = instances
         .iter()
         .flat_map(|(active, places)| places.disks.iter().map(move |disk| (*active, places, disk)));
     let disks: Vec<_> = disks.collect();
-    let targets = disks
-        .iter()
-        .map(|(_, places, disk)| Target::new(disk, &places.instance));
-    let results = match asked.find_all(&targets.collect::<Vec<_>>()).await {
-        Ok(results) => results,
+    let found = async {
+        let targets = disks
+            .iter()
+            .map(|(_, places, disk)| Target::new(disk, &places.instance));
+        let results = asked.find_all(&targets.collect::<Vec<_>>()).await?;
+        let below = disks.iter().flat_map(|(_, places, disk)| {
+            let volumes = disk.children.iter();
+            volumes.map(|volume| Target::new(volume, &places.instance))
+        });
+        let below: Vec<_> = below.collect();
+        let below = match below.is_empty() {
+            true => Vec::new(),
+            false => asked.find_all(&below).await?,
+        };
+        Ok((results, below))
+    };
+    let mut checked = Checked::default();
+    let (results, below) = match found.await {
+        Ok(found) => found,
         Err(error) => {
+            let error: NodeError = error;
             let finding = Finding::unknown(&error, error.hint()).on(node);
-            return (vec![finding], BTreeSet::new());
+            checked.findings.push(finding);
+            return checked;
         }
     };
-    let mut findings = Vec::new();
+    let mut below = below.into_iter();
     let mut failed: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
     let mut no_group = BTreeMap::new();
     for ((active, places, disk), found) in disks.into_iter().zip(results) {
+        let volumes: Vec<_> = below.by_ref().take(disk.children.len()).collect();
         let of_disk = |finding: Finding| Finding {
             instance: Some(places.instance.clone()),
             disk: Some(disk.to_string()),
             ..finding.on(node)
         };
+        let half = |is_lost, why| Half {
+            node: node.clone(),
+            role: places.role,
+            instance: places.instance.clone(),
+            disk: disk.clone(),
+            is_lost,
+            why,
+        };
         match found {
-            Ok(Some(status)) => {
+            Ok(Some(mut status)) => {
+                if let Some((is_lost, why)) = broken(disk, &volumes) {
+                    checked.halves.push(half(is_lost, why));
+                    status.sync.is_degraded = false;
+                }
+                if let (None, Some(Ok(Some(data)))) = (status.device.bytes, volumes.first()) {
+                    status.device.bytes = data.device.bytes;
+                }
                 let links = links.filter(|_| active);
-                findings.extend(check_disk(places, disk, &status, active, links).map(of_disk));
+                let findings = check_disk(places, disk, &status, active, links);
+                checked.findings.extend(findings.map(of_disk));
             }
             Ok(None) => match why_missing(asked, places, disk, &mut no_group).await {
-                None => findings.push(of_disk(missing(places, disk))),
+                None if !disk.children.is_empty() => {
+                    checked.halves.push(half(true, "it is not there".to_owned()));
+                }
+                None => checked.findings.push(of_disk(missing(places, disk))),
                 Some((cause, mend)) => {
                     let finding = Finding {
                         mend,
@@ -64,13 +121,73 @@ pub(super) async fn check_disks(
             }
         }
     }
-    let causes = failed.keys().cloned().collect();
-    findings.extend(
-        failed
-            .into_iter()
-            .map(|(cause, failed)| told_once(&cause, failed)),
-    );
-    (findings, causes)
+    checked.causes.extend(failed.keys().cloned());
+    let failed = failed
+        .into_iter()
+        .map(|(cause, failed)| told_once(&cause, failed));
+    checked.findings.extend(failed);
+    checked
+}
+
+/// What is wrong with the volumes below a mirror, of which something is there, and whether the data is lost by it.
+fn broken(disk: &Disk, volumes: &[NodeResult<Option<Status>>]) -> Option<(bool, String)> {
+    let mut is_lost = false;
+    let mut whys = Vec::new();
+    for (number, (volume, found)) in disk.children.iter().zip(volumes).enumerate() {
+        let why = match found {
+            Ok(None) => "is not there",
+            Ok(Some(status)) if status.sync.ldisk_status == LocalDiskStatus::Faulty => "is faulty",
+            _ => continue,
+        };
+        is_lost |= number == 0;
+        whys.push(format!("{} {why}", volume.logical_id));
+    }
+    (!whys.is_empty()).then(|| (is_lost, whys.join(", ")))
+}
+
+/// What is told of halves that are not whole, unless an operation is about to replace them. One is made anew from the other, unless that is
+/// lost as well.
+pub(super) fn not_whole(mut halves: Vec<Half>, under_way: &UnderWay) -> Vec<Finding> {
+    halves.retain(|half| !under_way.has_instance(&half.instance));
+    let lost = halves.iter().filter(|half| half.is_lost);
+    let lost = lost.fold(BTreeMap::new(), |mut lost, half| {
+        *lost.entry(half.disk.uuid.clone()).or_insert(0) += 1;
+        lost
+    });
+    let tell = |half: Half| {
+        let Half {
+            node,
+            role,
+            instance,
+            disk,
+            why,
+            ..
+        } = half;
+        let index = disk.index().unwrap_or_default();
+        let is_gone = lost.get(&disk.uuid) == Some(&disk.all_nodes().len());
+        let finding = match (is_gone, role) {
+            (true, _) => Finding::new(
+                FindingKind::Missing,
+                format!("{disk} is lost on both nodes: {why}"),
+            )
+            .mended_by(anew(&instance, &disk)),
+            (false, role) => {
+                let which = match role {
+                    Role::Secondary => "-s",
+                    Role::Primary | Role::Shared => "-p",
+                };
+                let message = format!("{disk} is degraded: of its half on this node {why}");
+                let mend = format!("gnt-disk replace-disks {instance} {which} --disks {index}");
+                Finding::new(FindingKind::Degraded, message).mended_by(mend)
+            }
+        };
+        Finding {
+            instance: Some(instance),
+            disk: Some(disk.to_string()),
+            ..finding.on(&node)
+        }
+    };
+    halves.into_iter().map(tell).collect()
 }
 
 /// What an error is due to, without the disk that it is about.
@@ -86,11 +203,12 @@ async fn why_missing(
     disk: &Disk,
     known: &mut BTreeMap<String, Option<(String, Option<String>)>>,
 ) -> Option<(String, Option<String>)> {
-    let LogicalId::Lv { vg, .. } = &disk.logical_id else {
+    let volume = disk.children.first().unwrap_or(disk);
+    let LogicalId::Lv { vg, .. } = &volume.logical_id else {
         return None;
     };
     if !known.contains_key(vg) {
-        let could_be_made = node.check(disk, &places.instance, Operation::Create).await;
+        let could_be_made = node.check(volume, &places.instance, Operation::Create).await;
         let why = could_be_made.err().filter(NodeError::is_not_found);
         known.insert(vg.clone(), why.map(|error| (cause_of(&error), error.hint())));
     }
@@ -98,10 +216,17 @@ async fn why_missing(
 }
 
 fn missing(places: &Places, disk: &Disk) -> Finding {
-    let (name, index) = (&places.instance, disk.index().unwrap_or_default());
-    let forget =
-        format!("gnt-disk modify {name} --disk {index}:remove, if its volume cannot be brought back");
-    Finding::new(FindingKind::Missing, format!("{disk} is not there")).mended_by(forget)
+    Finding::new(FindingKind::Missing, format!("{disk} is not there")).mended_by(anew(&places.instance, disk))
+}
+
+/// What is to be done about a disk whose data is nowhere.
+fn anew(instance: &str, disk: &Disk) -> String {
+    let index = disk.index().unwrap_or_default();
+    let command = match MUST_ADOPT.contains(disk.dev_type.template()) {
+        true => format!("modify {instance} --disk {index}:remove"),
+        false => format!("recreate {instance} --disk {index}"),
+    };
+    format!("gnt-disk {command}, if it cannot be brought back")
 }
 
 /// What is wrong with a disk that is there. Where there are no `links`, nobody knows them.
@@ -121,7 +246,7 @@ fn check_disk(
             format!("{disk} is degraded: {}", status.sync),
         );
         match (status.sync.sync_percent, disk.all_nodes().is_empty()) {
-            (None, false) => found.mended_by(format!("gnt-disk activate {name}, on each of its nodes")),
+            (None, false) => found.mended_by(format!("gnt-disk activate {name}")),
             _ => found,
         }
     });

@@ -6,25 +6,28 @@ mod mappings;
 mod repair;
 #[cfg(test)]
 mod tests;
+mod under_way;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gnt_bdev::Link;
+use gnt_bdev::{DrbdMinor, Link};
 use gnt_config::{self as config, LogicalDevice, LogicalId};
 use gnt_store::{Filter, Store};
 use serde::Serialize;
 use strum::Display;
 
 use crate::error::{Result, chain};
-use crate::node::{Node, NodeResult};
+use crate::node::{Node, NodeError, NodeResult};
 use crate::ops::Subject;
 use crate::saga::Nodes;
 use crate::step::Places;
 use crate::survey::{Whereabouts, first_that_has, for_all, is_absent, is_shared, whereabouts};
+use disks::{Checked, Half, cause_of};
 pub use disks::{link_of, not_in_use};
 pub(crate) use repair::Repair;
 pub use repair::repair;
+use under_way::UnderWay;
 use volumes::{Expected, Listed};
 
 /// What kind of difference it is.
@@ -96,7 +99,7 @@ struct Look<'n, N> {
     own: Vec<Whereabouts>,
     /// Where volumes can be that all nodes see.
     shared: Vec<Whereabouts>,
-    /// The program that the cluster wants called for drbd's events, if it has disks of drbd.
+    /// The program that the cluster wants called for drbd's events.
     helper: Option<String>,
 }
 
@@ -105,14 +108,19 @@ struct Answers {
     node: config::Node,
     links: NodeResult<Vec<Link>>,
     findings: Vec<Finding>,
+    halves: Vec<Half>,
     /// Why disks could not be looked at: told already.
     causes: BTreeSet<String>,
     volumes: Vec<Listed>,
-    attached: Vec<(LogicalDevice, LogicalId)>,
+    attached: Vec<(LogicalDevice, NodeResult<Vec<LogicalId>>)>,
+    minors: NodeResult<Vec<DrbdMinor>>,
 }
 
-/// Holds every instance and volume against each other (`gnt-cluster verify-disks`), asking many nodes at once. Nothing is changed.
+/// Holds every instance and volume against each other (`gnt-cluster verify-disks`), asking many nodes at once. Nothing is changed. What an
+/// operation works on meanwhile is left to it.
 pub async fn verify<N: Nodes>(store: &Store, nodes: &N) -> Result<Vec<Finding>> {
+    let mut under_way = UnderWay::default();
+    under_way.note(store, None)?;
     let mut findings = interrupted(store)?;
     let mut places: BTreeMap<String, Vec<(bool, Places)>> = BTreeMap::new();
     for instance in store.instances()? {
@@ -137,33 +145,51 @@ pub async fn verify<N: Nodes>(store: &Store, nodes: &N) -> Result<Vec<Finding>> 
         let (shared, own) = whereabouts(store, &node, all)?
             .into_iter()
             .partition(|(device, _)| is_shared(*device));
-        let has_drbd = disks
-            .iter()
-            .any(|(_, places)| places.disks.iter().any(|disk| !disk.children.is_empty()));
         looks.push(Look {
             node,
             at,
             disks,
             own,
             shared,
-            helper: helper.clone().filter(|_| has_drbd),
+            helper: helper.clone(),
         });
     }
     let mut volumes = shared_volumes(&looks).await;
     let expected = Expected::read(store)?;
     let mut causes = BTreeSet::new();
-    for answers in for_all(looks, look).await {
+    let mut halves = Vec::new();
+    let all = for_all(looks, look).await;
+    under_way.note(store, None)?;
+    for answers in all {
         let Answers { node, links, .. } = answers;
         findings.extend(answers.findings);
         match links {
             Ok(links) => findings.extend(links::left_over_links(store, &node, &links)?),
             Err(error) => findings.push(Finding::unknown(&error, error.hint()).on(&node)),
         }
-        findings.extend(mappings::left_over_mappings(store, &node, &answers.attached)?);
+        for (device, attached) in answers.attached {
+            match attached {
+                Ok(attached) => {
+                    findings.extend(mappings::left_over_mappings(store, &node, device, &attached)?);
+                }
+                // Storage that no disk uses need not be there.
+                Err(_) if !expected.is_in_use(device) => {}
+                Err(error) => findings.extend(untold(&node, &error, &answers.causes)),
+            }
+        }
+        match answers.minors {
+            Ok(minors) => {
+                findings.extend(mappings::left_over_minors(store, &node, &minors, &under_way)?);
+            }
+            Err(error) => findings.extend(untold(&node, &error, &answers.causes)),
+        }
+        halves.extend(answers.halves);
         causes.extend(answers.causes);
         volumes.extend(answers.volumes);
     }
+    findings.extend(disks::not_whole(halves, &under_way));
     findings.extend(volumes::check(store, &expected, volumes, &causes)?);
+    findings.retain(|finding| !under_way.concerns(finding));
     findings.sort();
     findings.dedup();
     Ok(findings)
@@ -204,7 +230,15 @@ async fn look<N: Node>(look: Look<'_, N>) -> Answers {
     } = look;
     let links = at.links().await;
     let known = links.as_ref().ok().map(Vec::as_slice);
-    let (mut findings, causes) = disks::check_disks(&node, at, &disks, known).await;
+    let Checked {
+        mut findings,
+        halves,
+        causes,
+    } = disks::check_disks(&node, at, &disks, known).await;
+    let has_drbd = disks
+        .iter()
+        .any(|(_, places)| places.disks.iter().any(|disk| !disk.children.is_empty()));
+    let has_lvm = own.iter().any(|(device, _)| *device == LogicalDevice::Plain);
     let mut volumes = Vec::new();
     for (device, params) in own {
         volumes.push(Listed {
@@ -215,21 +249,36 @@ async fn look<N: Node>(look: Look<'_, N>) -> Answers {
     }
     let mut attached = Vec::new();
     for (device, params) in shared {
-        // What cannot be told is told with the volumes.
-        let here = at.attached(device, &params).await.unwrap_or_default();
-        attached.extend(here.into_iter().map(|id| (device, id)));
+        attached.push((device, at.attached(device, &params).await));
     }
-    if let Some(wanted) = helper {
+    let minors = match has_lvm {
+        true => at.drbd_minors().await,
+        false => Ok(Vec::new()),
+    };
+    // Where no disk needs it, drbd need not be there.
+    let minors = match minors {
+        Err(_) if !has_drbd => Ok(Vec::new()),
+        minors => minors,
+    };
+    if let Some(wanted) = helper.filter(|_| has_drbd) {
         findings.extend(wrong_helper(&node, &wanted, at.drbd_helper().await));
     }
     Answers {
         node,
         links,
         findings,
+        halves,
         causes,
         volumes,
         attached,
+        minors,
     }
+}
+
+/// What is said of a question that a node does not answer, unless the cause is told already.
+fn untold(node: &config::Node, error: &NodeError, causes: &BTreeSet<String>) -> Option<Finding> {
+    let is_told = is_absent(error) || causes.contains(&cause_of(error));
+    (!is_told).then(|| Finding::unknown(error, error.hint()).on(node))
 }
 
 fn wrong_helper(node: &config::Node, wanted: &str, found: NodeResult<String>) -> Option<Finding> {

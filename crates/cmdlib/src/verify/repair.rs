@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use gnt_config::Instance;
-use gnt_store::Store;
+use gnt_store::{Store, StoreError};
 
-use super::Finding;
+use super::mappings::is_wanted;
+use super::{Finding, UnderWay};
 use crate::error::{Error, Result, chain};
 use crate::kind::Kind;
 use crate::node::Role;
@@ -38,6 +39,10 @@ pub(crate) enum Repair {
     Label {
         /// UUID of the disk.
         disk: String,
+        /// Name of the instance that had it last, if none has it.
+        last: Option<String>,
+        /// The UUID of that.
+        last_uuid: Option<String>,
     },
     /// Puts an instance's disks into use.
     Activate {
@@ -56,7 +61,7 @@ pub async fn repair<N: Nodes>(engine: &Engine<'_, N>, findings: &[Finding]) -> R
     for repair in repairs {
         let (instance, disk) = match repair {
             Repair::RemoveLink { instance, .. } | Repair::Activate { instance } => (instance.clone(), None),
-            Repair::Unmap { disk, .. } | Repair::Label { disk } => {
+            Repair::Unmap { disk, .. } | Repair::Label { disk, .. } => {
                 let owner = owner(engine.store, disk)?;
                 (owner.map_or_else(String::new, |owner| owner.name), Some(disk))
             }
@@ -70,7 +75,9 @@ pub async fn repair<N: Nodes>(engine: &Engine<'_, N>, findings: &[Finding]) -> R
                     (instance, _) => instance,
                 };
                 engine
-                    .run(Kind::Repair, &[lock], async |_| steps(engine.store, repair))
+                    .run(Kind::Repair, &[lock], async |begun| {
+                        steps(engine.store, repair, begun.id)
+                    })
                     .await
             }
         };
@@ -80,6 +87,8 @@ pub async fn repair<N: Nodes>(engine: &Engine<'_, N>, findings: &[Finding]) -> R
                 report.assembled.extend(done.assembled);
                 report.warnings.extend(done.warnings);
             }
+            // Another operation is at it.
+            Err(error @ Error::Store(StoreError::Locked { .. })) => report.warnings.push(chain(&error)),
             Err(error @ Error::Store(_)) => return Err(error),
             Err(error) => report.warnings.push(chain(&error)),
         }
@@ -94,8 +103,15 @@ fn owner(store: &Store, disk: &str) -> Result<Option<Instance>> {
     }
 }
 
-/// What is to be done, if it still is.
-fn steps(store: &Store, repair: &Repair) -> Result<Vec<Step>> {
+/// What is to be done by `operation`, if it still is. A disk that no instance has may be in the hands of one that works on an instance.
+fn steps(store: &Store, repair: &Repair, operation: &str) -> Result<Vec<Step>> {
+    if let Repair::Unmap { disk, .. } | Repair::Label { disk, .. } = repair {
+        let mut others = UnderWay::default();
+        others.note(store, Some(operation))?;
+        if others.has_disk(disk) {
+            return Ok(Vec::new());
+        }
+    }
     match repair {
         Repair::RemoveLink {
             node,
@@ -116,17 +132,17 @@ fn steps(store: &Store, repair: &Repair) -> Result<Vec<Step>> {
         }
         Repair::Unmap { node, disk } => {
             let owner = owner(store, disk)?;
-            let (Some(stored), false) = (
-                store.disk(disk)?,
-                owner.as_ref().is_some_and(|owner| owner.uses_disks_on(node)),
-            ) else {
+            let Some(stored) = store.disk(disk)? else {
                 return Ok(Vec::new());
             };
+            if is_wanted(owner.as_ref(), &stored, node) {
+                return Ok(Vec::new());
+            }
             let subject = match owner {
                 Some(owner) => Subject::load(store, &owner.uuid)?,
                 None => Subject::of_nobody(store, None, None, &stored)?,
             };
-            let Place { instance, disk, .. } = subject.place(&stored)?;
+            let Place { instance, disk, .. } = subject.place_on(node, &stored)?;
             let at = Places {
                 node: node.clone(),
                 role: Role::Secondary,
@@ -138,13 +154,18 @@ fn steps(store: &Store, repair: &Repair) -> Result<Vec<Step>> {
                 was_active: false,
             }])
         }
-        Repair::Label { disk } => {
+        Repair::Label {
+            disk,
+            last,
+            last_uuid,
+        } => {
             let Some(stored) = store.disk(disk)? else {
                 return Ok(Vec::new());
             };
             match owner(store, disk)? {
                 Some(owner) => Subject::load(store, &owner.uuid)?.relabel(&stored, None),
-                None => Subject::of_nobody(store, None, None, &stored)?.relabel(&detached(&stored), None),
+                None => Subject::of_nobody(store, last.as_deref(), last_uuid.as_deref(), &stored)?
+                    .relabel(&detached(&stored), None),
             }
         }
         Repair::Activate { .. } => Ok(Vec::new()),

@@ -52,6 +52,11 @@ impl Expected {
         Ok(expected)
     }
 
+    /// Whether a disk has volumes of this type.
+    pub(super) fn is_in_use(&self, device: LogicalDevice) -> bool {
+        self.in_use.contains(device.template())
+    }
+
     fn add(&mut self, subject: &Subject, disk: &Disk, instance: Option<&str>) -> Result<()> {
         self.in_use
             .extend(disk.walk().map(|disk| disk.dev_type.template()));
@@ -85,6 +90,7 @@ pub(super) fn check(
 ) -> Result<Vec<Finding>> {
     let in_making = in_making(store)?;
     let cluster = store.cluster()?.cluster_name;
+    let last = last_owners(expected, &listed);
     let mut findings = Vec::new();
     for Listed {
         node,
@@ -95,7 +101,7 @@ pub(super) fn check(
         let volumes = match volumes {
             Ok(volumes) => volumes,
             // Storage that no disk uses need not be there.
-            Err(_) if !expected.in_use.contains(device.template()) => continue,
+            Err(_) if !expected.is_in_use(device) => continue,
             Err(error) if causes.contains(&cause_of(&error)) => continue,
             Err(error) => {
                 findings.push(Finding {
@@ -108,11 +114,9 @@ pub(super) fn check(
         };
         let mut of_others: BTreeMap<String, usize> = BTreeMap::new();
         for volume in volumes {
-            let mut disk = Disk::new(volume.device, volume.logical_id.clone(), Mebibytes(0));
-            disk.nodes = vec![node.uuid.clone()];
-            let key = disk.volume_keys().concat();
+            let key = key(&volume, &node);
             match expected.volumes.get(&key) {
-                Some(wanted) => findings.extend(stale(&volume, wanted, &node)),
+                Some(wanted) => findings.extend(stale(&volume, wanted, &node, &last)),
                 None if in_making.contains(&key) || store.owner_of_volume(&key)?.is_some() => {}
                 None => {
                     let known = disk_of(store, &volume.owner)?;
@@ -133,7 +137,43 @@ pub(super) fn check(
     Ok(findings)
 }
 
-fn stale(volume: &FoundVolume, wanted: &Wanted, node: &config::Node) -> Option<Finding> {
+fn key(volume: &FoundVolume, node: &config::Node) -> String {
+    let mut disk = Disk::new(volume.device, volume.logical_id.clone(), Mebibytes(0));
+    disk.nodes = vec![node.uuid.clone()];
+    disk.volume_keys().concat()
+}
+
+/// Name and UUID of an instance.
+type Last = (Option<String>, Option<String>);
+
+/// Which instances had the detached disks (UUIDs) last, as their volumes tell: the configuration does not know.
+fn last_owners(expected: &Expected, listed: &[Listed]) -> BTreeMap<String, Last> {
+    let mut owners: BTreeMap<String, Last> = BTreeMap::new();
+    for Listed { node, volumes, .. } in listed {
+        for volume in volumes.iter().flatten() {
+            let wanted = expected.volumes.get(&key(volume, node));
+            let Some(wanted) = wanted.filter(|wanted| wanted.instance.is_none()) else {
+                continue;
+            };
+            let Owner { instance, kept, .. } = &volume.owner;
+            let (name, uuid) = owners.entry(wanted.disk.clone()).or_default();
+            // Not every volume of a disk has the UUID.
+            if kept.instance_uuid.is_some() && uuid.is_none() {
+                (*name, *uuid) = (instance.clone(), kept.instance_uuid.clone());
+            } else if name.is_none() {
+                name.clone_from(instance);
+            }
+        }
+    }
+    owners
+}
+
+fn stale(
+    volume: &FoundVolume,
+    wanted: &Wanted,
+    node: &config::Node,
+    last: &BTreeMap<String, Last>,
+) -> Option<Finding> {
     if !is_stale(volume.device, &volume.owner, &wanted.owner) {
         return None;
     }
@@ -149,6 +189,7 @@ fn stale(volume: &FoundVolume, wanted: &Wanted, node: &config::Node) -> Option<F
         false => "does not say all that the configuration could be rebuilt from".to_owned(),
     };
     let message = format!("the volume {} of {} {says}", volume.logical_id, wanted.name);
+    let (last, last_uuid) = last.get(&wanted.disk).cloned().unwrap_or_default();
     Some(Finding {
         node: Some(node.name.clone()),
         instance: wanted.instance.clone(),
@@ -157,6 +198,8 @@ fn stale(volume: &FoundVolume, wanted: &Wanted, node: &config::Node) -> Option<F
             .mended_by("gnt-disk verify --repair")
             .repaired_by(Repair::Label {
                 disk: wanted.disk.clone(),
+                last,
+                last_uuid,
             })
     })
 }
