@@ -245,7 +245,7 @@ async fn change(context: &Context, args: &ModifyArgs) -> Result<Answer, Failure>
     match context.noted() {
         Some(noted) => Ok(noted),
         None => {
-            let attention = context.tell_nodes().await?;
+            let attention = context.tell_nodes(None).await?;
             Ok(Answer::new(show(context, &settings)?.0, "").with_attention(attention))
         }
     }

@@ -254,10 +254,16 @@ async fn administer(shared: &Arc<Shared>, call: Call, dry_run: bool) -> Result<R
         }
         Call::GntConfigure {
             name,
+            address,
             settings,
             exclusive_storage,
         } => {
-            let configured = shared.configure(name, *settings, exclusive_storage);
+            let configured = shared.configure(|config| {
+                config.name = name;
+                config.address = address;
+                config.settings = *settings;
+                config.exclusive_storage = exclusive_storage;
+            });
             configured.map_err(|error| Told::new(&error, ErrorKind::Other, error.hint()))?;
             Ok(Ok(Reply::Nothing))
         }

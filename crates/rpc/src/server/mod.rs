@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
-use crate::keys::{Bundle, KeyError};
+use crate::keys::{Bundle, KeyError, NodeConfig};
 use crate::tls;
 use disks::Disks;
 use operations::Operations;
@@ -78,6 +78,8 @@ pub enum ServeError {
     Listen {
         /// The address.
         address: SocketAddr,
+        /// Name of the node, if the address is the one that the cluster knows.
+        node: Option<String>,
         /// Why.
         #[source]
         source: io::Error,
@@ -91,14 +93,21 @@ impl ServeError {
     /// What the user can do.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Listen { source, .. } => match source.kind() {
+            Self::Listen { node, source, .. } => match source.kind() {
                 io::ErrorKind::AddrInUse => Some(
                     "another gnt-disk serve, or Ganeti's noded, is running; choose another with --listen"
                         .to_owned(),
                 ),
-                io::ErrorKind::AddrNotAvailable => {
-                    Some("this machine does not have that address; choose another with --listen".to_owned())
-                }
+                io::ErrorKind::AddrNotAvailable => Some(match node {
+                    None => {
+                        "this machine does not have that address; choose another with --listen".to_owned()
+                    }
+                    Some(node) => format!(
+                        "this machine does not have the address of node {node}: if it has another now, \
+                         'gnt-disk node modify {node} --primary-ip ADDRESS' on the master node changes it, and \
+                         'gnt-disk node add {node} --readd' brings it here; --listen chooses another until then"
+                    ),
+                }),
                 _ => None,
             },
             Self::Keys(error) => error.hint(),
@@ -163,7 +172,14 @@ impl Server {
     ) -> Result<Self, ServeError> {
         let tls = bundle.server()?;
         let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|source| ServeError::Listen { address, source })?;
+        let listener = listener.map_err(|source| {
+            let own = bundle.config.address.parse() == Ok(address.ip());
+            ServeError::Listen {
+                address,
+                node: own.then(|| bundle.config.name.clone()),
+                source,
+            }
+        })?;
         Ok(Self {
             listener,
             tls,
@@ -270,13 +286,12 @@ impl Shared {
         }
     }
 
-    /// Takes what the manager says that the node works by, once it is kept.
-    fn configure(&self, name: String, settings: Settings, exclusive_storage: bool) -> Result<(), KeyError> {
+    /// Takes what the manager says that the node works by, once it is kept. What else is kept stays, as new keys that came meanwhile.
+    fn configure(&self, change: impl FnOnce(&mut NodeConfig)) -> Result<(), KeyError> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut bundle = current.bundle.clone();
-        bundle.config.name = name;
-        bundle.config.settings = settings;
-        bundle.config.exclusive_storage = exclusive_storage;
+        let kept = Bundle::load(&self.state)?.filter(|kept| kept.config.is_same_node(&current.bundle.config));
+        let mut bundle = kept.unwrap_or_else(|| current.bundle.clone());
+        change(&mut bundle.config);
         bundle.install(&self.state)?;
         *current = Current::new(bundle, &self.state);
         Ok(())
