@@ -211,6 +211,7 @@ async fn perform(shared: &Arc<Shared>, envelope: &Envelope, call: Call) -> Resul
             message: "the operation was ended while the call waited".to_owned(),
             kind: ErrorKind::Other,
             hint: None,
+            snapshots: None,
             cause: None,
         });
     }
