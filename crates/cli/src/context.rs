@@ -10,7 +10,7 @@ use gnt_cmdlib::init::init;
 use gnt_cmdlib::{Engine, Event, Report};
 use gnt_config::{DiskTemplate, Node, Settings};
 use gnt_process::{DryRun, Runner, System};
-use gnt_rpc::keys::{Manager, NodeConfig};
+use gnt_rpc::keys::{Bundle, Manager, NODE_FILE, NodeConfig};
 use gnt_rpc::{Client, Cluster};
 use gnt_store::{Filter, Owner, Store};
 use serde_json::{Value, json};
@@ -52,6 +52,7 @@ impl Context {
     /// Opens the state directory; one without a cluster gets one of this node.
     pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
         let state = state_directory(global)?;
+        Self::ensure_no_mere_node(&state)?;
         if global.dry_run {
             return Self::rehearse(global, state);
         }
@@ -90,6 +91,18 @@ impl Context {
         match database.try_exists() {
             Ok(exists) => Ok(exists && Store::open(state)?.is_initialised()?),
             Err(source) => Err(Failure::file("look at", database, source)),
+        }
+    }
+
+    /// Refuses a machine that is a node of a cluster that is kept elsewhere: it is to get none of its own.
+    pub(crate) fn ensure_no_mere_node(state: &Path) -> Result<(), Failure> {
+        match Bundle::load(state)? {
+            Some(bundle) if !Self::has_cluster(state)? => Err(Failure::MereNode {
+                name: bundle.config.name,
+                cluster: bundle.config.cluster_name,
+                file: state.join(NODE_FILE),
+            }),
+            _ => Ok(()),
         }
     }
 

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{PATIENCE, Sandbox};
 
 /// All addresses of 127/8 are this machine's, so that each test has some for itself.
@@ -129,6 +129,80 @@ fn an_instances_disks_live_on_another_node() {
     assert!(error.contains("node node2 cannot be reached"), "{error}");
     assert!(error.contains("systemctl status gnt-disk"), "{error}");
     assert_eq!(pair.sandbox.json("list"), json!([]));
+}
+
+#[test]
+fn a_node_gets_no_cluster_of_its_own() {
+    let mut pair = Pair::new(8);
+    for arguments in [
+        "list",
+        "verify",
+        "--dry-run list",
+        "cluster init",
+        "provider list",
+        "recover",
+    ] {
+        let refused = pair.node().args(arguments.split(' ')).output().unwrap();
+        let error = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{arguments}: {error}");
+        assert!(
+            error.contains("this machine is node node2 of cluster lab"),
+            "{arguments}: {error}"
+        );
+        assert!(
+            error.contains("master node") && error.contains("node.json"),
+            "{error}"
+        );
+    }
+    assert!(!pair.sandbox.path("node2/store.db").exists());
+    // It can still join again.
+    let bundle = pair.sandbox.path("bundle");
+    let join = pair.node().args(["node", "join"]).arg(bundle).output().unwrap();
+    assert!(join.status.success(), "{join:?}");
+    pair.stop();
+}
+
+#[test]
+fn a_node_is_told_what_a_change_makes_of_it_also_when_that_is_warned_of() {
+    let mut pair = Pair::new(9);
+    let sandbox = &pair.sandbox;
+    sandbox.ok("group add alone --node-parameters exclusive_storage=true");
+    sandbox.ok("add web -t diskless");
+    let mut config: Value = serde_json::from_str(&sandbox.ok("export").stdout).unwrap();
+    let here = config["cluster"]["master_node"].clone();
+    let nodes = config["nodes"].as_object().unwrap().values();
+    let there = nodes
+        .map(|node| node["uuid"].clone())
+        .find(|uuid| *uuid != here)
+        .unwrap();
+    let volume = |name: &str| json!({"uuid": name, "dev_type": "plain", "logical_id": ["xenvg", name], "size": 64, "params": {}, "children": [], "serial_no": 1});
+    config["disks"]["mirror"] = json!({
+        "uuid": "mirror", "dev_type": "drbd", "logical_id": [here, there, 11000, 0, 0, "secret"], "size": 64, "params": {},
+        "children": [volume("data"), volume("meta")], "serial_no": 1, "iv_name": "disk/0",
+    });
+    let web = config["instances"]
+        .as_object_mut()
+        .unwrap()
+        .values_mut()
+        .next()
+        .unwrap();
+    web["disks"] = json!(["mirror"]);
+    web["disk_template"] = json!("drbd");
+    let file = sandbox.path("config.data");
+    std::fs::write(&file, config.to_string()).unwrap();
+    sandbox.ok(&format!("import --replace {}", file.display()));
+    let moved = sandbox.run("node modify node2 --group alone");
+    assert_eq!(moved.status, 3, "{moved:?}");
+    assert!(
+        moved
+            .stderr
+            .contains("the nodes of web are now in different groups"),
+        "{moved:?}"
+    );
+    let kept = std::fs::read_to_string(sandbox.path("node2/node.json")).unwrap();
+    let kept: Value = serde_json::from_str(&kept).unwrap();
+    assert_eq!(kept["exclusive_storage"], json!(true));
+    pair.stop();
 }
 
 #[test]

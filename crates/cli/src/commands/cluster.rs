@@ -199,6 +199,7 @@ fn make(global: &Global, args: &InitArgs) -> Result<Answer, Failure> {
     if exists {
         return Err(Failure::Initialised { state });
     }
+    Context::ensure_no_mere_node(&state)?;
     if global.dry_run {
         let line = format!(
             "# make a cluster {} of the node {node} in {}",
