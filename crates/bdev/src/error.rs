@@ -130,6 +130,9 @@ pub struct Told {
     /// What the user can do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The names of the snapshots for whose sake a volume was not removed ([`Error::snapshots`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<Vec<String>>,
     /// Why.
     #[source]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -155,6 +158,7 @@ impl Told {
             message: error.to_string(),
             kind,
             hint,
+            snapshots: None,
             cause: ToldCause::of(error),
         }
     }
@@ -173,7 +177,10 @@ impl ToldCause {
 
 impl From<&Error> for Told {
     fn from(error: &Error) -> Self {
-        Self::new(error, error.kind(), error.hint())
+        Self {
+            snapshots: error.snapshots().map(<[_]>::to_vec),
+            ..Self::new(error, error.kind(), error.hint())
+        }
     }
 }
 
@@ -337,6 +344,8 @@ pub enum ErrorKind {
     NoSpace,
     /// The node does not have the storage system: its programs or its kernel module are not there.
     NotInstalled,
+    /// This type of disk cannot do that.
+    Unsupported,
     /// Anything else.
     Other,
 }
@@ -386,17 +395,19 @@ impl Error {
                     ErrorKind::Other
                 }
             }
-            Self::Unsupported { .. } | Self::NoDriver { .. } => ErrorKind::Other,
+            Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::NoDriver { .. } => ErrorKind::Other,
         }
     }
 
     /// The names of the snapshots for whose sake a volume was not removed; none if it failed for another reason.
     pub fn snapshots(&self) -> Option<&[String]> {
-        let Self::Failed { cause, .. } = self else {
-            return None;
-        };
-        match &**cause {
-            Cause::Lvm(error) => error.snapshots(),
+        match self {
+            Self::Failed { cause, .. } => match &**cause {
+                Cause::Lvm(error) => error.snapshots(),
+                _ => None,
+            },
+            Self::Told(told) => told.snapshots.as_deref(),
             _ => None,
         }
     }

@@ -10,8 +10,8 @@ use gnt_cmdlib::init::init;
 use gnt_cmdlib::{Engine, Event, Report};
 use gnt_config::{DiskTemplate, Node, Settings};
 use gnt_process::{DryRun, Runner, System};
-use gnt_rpc::Cluster;
-use gnt_rpc::keys::{Manager, NodeConfig};
+use gnt_rpc::keys::{Bundle, Manager, NODE_FILE, NodeConfig};
+use gnt_rpc::{Client, Cluster};
 use gnt_store::{Filter, Owner, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -52,6 +52,7 @@ impl Context {
     /// Opens the state directory; one without a cluster gets one of this node.
     pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
         let state = state_directory(global)?;
+        Self::ensure_no_mere_node(&state)?;
         if global.dry_run {
             return Self::rehearse(global, state);
         }
@@ -93,6 +94,18 @@ impl Context {
         }
     }
 
+    /// Refuses a machine that is a node of a cluster that is kept elsewhere: it is to get none of its own.
+    pub(crate) fn ensure_no_mere_node(state: &Path) -> Result<(), Failure> {
+        match Bundle::load(state)? {
+            Some(bundle) if !Self::has_cluster(state)? => Err(Failure::MereNode {
+                name: bundle.config.name,
+                cluster: bundle.config.cluster_name,
+                file: state.join(NODE_FILE),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn new(
         global: &Global,
         store: Store,
@@ -129,8 +142,9 @@ impl Context {
         })
     }
 
-    /// Tells all other nodes what they work by, as it is kept now. Returns whether somebody did not hear it, of which it warns.
-    pub(crate) async fn tell_nodes(&self) -> Result<bool, Failure> {
+    /// Tells all other nodes what they work by, as it is kept now. Returns whether somebody did not hear it, of which it warns. `moved` is a
+    /// node as it was before it got another address: it listens on the one that it had until it is started again.
+    pub(crate) async fn tell_nodes(&self, moved: Option<&Node>) -> Result<bool, Failure> {
         let Some(manager) = Manager::load(&self.state)?.filter(|_| !self.is_dry_run()) else {
             return Ok(false);
         };
@@ -145,15 +159,33 @@ impl Context {
                 configs.push(NodeConfig::new(node, &group, &cluster, &settings));
             }
         }
-        let deaf = gnt_rpc::cluster::configure(&manager.client()?, configs).await;
-        for (config, error) in &deaf {
-            warn(format_args!(
-                "node {0} works by the settings that it had: {1}; 'gnt-disk node modify {0} --offline no' tells it again",
-                config.name,
-                gnt_cmdlib::error::chain(error)
-            ));
+        let keys = manager.client()?;
+        let same = |node: &&Node| moved.is_some_and(|before| before.uuid == node.uuid);
+        let moved = moved.zip(nodes.iter().find(same));
+        if let Some((before, now)) = moved.filter(|(_, now)| now.offline) {
+            warn_of_new_address(now, &before.primary_ip, Err("it is offline".to_owned()));
         }
-        Ok(!deaf.is_empty())
+        let deaf = gnt_rpc::cluster::configure(&keys, configs).await;
+        for (config, error) in &deaf {
+            match moved.filter(|(_, now)| now.uuid == config.uuid) {
+                Some((before, now)) => {
+                    let before = &before.primary_ip;
+                    let node = Client::new(&config.name, &config.uuid, before, Arc::clone(&keys));
+                    let told = node.configure(config).await;
+                    warn_of_new_address(
+                        now,
+                        before,
+                        told.map_err(|error| gnt_cmdlib::error::chain(&error)),
+                    );
+                }
+                None => warn(format_args!(
+                    "node {0} works by the settings that it had: {1}; 'gnt-disk node modify {0} --offline no' tells it again",
+                    config.name,
+                    gnt_cmdlib::error::chain(error)
+                )),
+            }
+        }
+        Ok(!deaf.is_empty() || moved.is_some_and(|(_, now)| now.offline))
     }
 
     /// Whether nothing is to be changed.
@@ -303,6 +335,21 @@ impl Done {
             json.extend(more);
         }
         Answer::new(json, text).with_attention(self.warned())
+    }
+}
+
+/// Says what is to be done on a node whose address was `before`, and which does not answer at its new one; `told` is whether it heard of that.
+fn warn_of_new_address(node: &Node, before: &str, told: Result<(), String>) {
+    let (name, address) = (&node.name, &node.primary_ip);
+    let restart = "'systemctl restart gnt-disk' there";
+    match told {
+        Ok(()) => warn(format_args!(
+            "node {name} listens on {before} until it is started again: when it has the address {address}, run {restart}"
+        )),
+        Err(why) => warn(format_args!(
+            "node {name} does not know its new address {address}: {why}; when it has the address, 'gnt-disk node add {name} \
+             --readd --ssh root@{name}' here tells it, or --bundle FILE, and {restart} makes it listen"
+        )),
     }
 }
 

@@ -52,6 +52,16 @@ pub(crate) enum Failure {
         /// The state directory.
         state: PathBuf,
     },
+    /// The cluster of this machine is kept on another.
+    #[error("this machine is node {name} of cluster {cluster}, which is not kept here")]
+    MereNode {
+        /// Its name there.
+        name: String,
+        /// Name of the cluster.
+        cluster: String,
+        /// What makes it that node.
+        file: PathBuf,
+    },
     /// Others could change what the program works by.
     #[error("{} is not safe to use: {why}", path.display())]
     NotOurs {
@@ -167,6 +177,10 @@ impl Failure {
                 "'gnt-disk node add' on the manager makes a bundle, and 'gnt-disk node join' takes it in"
                     .to_owned(),
             ),
+            Self::MereNode { file, .. } => Some(format!(
+                "run it on the cluster's master node; if this machine should be a node no more, remove {}",
+                file.display()
+            )),
             Self::Serve(error) => error.hint(),
             Self::NotOurs { mend, .. } => Some(format!("{mend}, once you know what is in it")),
             Self::Keys(error) => error.hint(),

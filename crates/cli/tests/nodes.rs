@@ -297,6 +297,16 @@ fn keys_are_brought_to_a_node_over_ssh() {
     assert_eq!(sandbox.json("node list -o name").as_array().unwrap().len(), 2);
 
     let (gnt_disk, log) = (env!("CARGO_BIN_EXE_gnt-disk"), sandbox.path("log"));
+    // The connection breaks off when the node has its keys: it can be tried again.
+    ssh(&format!(
+        "{gnt_disk} --state {} node join - && exit 255",
+        node.state().display()
+    ));
+    let lost = run("node add node3 --primary-ip 192.0.2.3 --ssh root@node3");
+    assert_eq!(lost.status, 1, "{lost:?}");
+    assert!(node.state().join("node.json").exists());
+    assert_eq!(sandbox.json("node list -o name").as_array().unwrap().len(), 2);
+
     ssh(&format!(
         "echo \"$@\" > {}; exec {gnt_disk} --state {} node join -",
         log.display(),

@@ -9,10 +9,16 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{PATIENCE, Sandbox};
 
-/// A manager, and a node that joined. All addresses of 127/8 are this machine's, so that each test has one for itself.
+/// All addresses of 127/8 are this machine's, so that each test has some for itself.
+fn address(number: u8) -> String {
+    let pid = std::process::id();
+    format!("127.{}.{}.{number}", 1 + (pid >> 8) % 250, pid % 256)
+}
+
+/// A manager, and a node that joined.
 struct Pair {
     sandbox: Sandbox,
     address: String,
@@ -21,8 +27,7 @@ struct Pair {
 
 impl Pair {
     fn new(test: u8) -> Self {
-        let pid = std::process::id();
-        let address = format!("127.{}.{}.{test}", 1 + (pid >> 8) % 250, pid % 256);
+        let address = address(test);
         let sandbox = Sandbox::new();
         sandbox.ok("cluster init --name lab");
         let bundle = sandbox.path("bundle").display().to_string();
@@ -127,6 +132,80 @@ fn an_instances_disks_live_on_another_node() {
 }
 
 #[test]
+fn a_node_gets_no_cluster_of_its_own() {
+    let mut pair = Pair::new(8);
+    for arguments in [
+        "list",
+        "verify",
+        "--dry-run list",
+        "cluster init",
+        "provider list",
+        "recover",
+    ] {
+        let refused = pair.node().args(arguments.split(' ')).output().unwrap();
+        let error = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{arguments}: {error}");
+        assert!(
+            error.contains("this machine is node node2 of cluster lab"),
+            "{arguments}: {error}"
+        );
+        assert!(
+            error.contains("master node") && error.contains("node.json"),
+            "{error}"
+        );
+    }
+    assert!(!pair.sandbox.path("node2/store.db").exists());
+    // It can still join again.
+    let bundle = pair.sandbox.path("bundle");
+    let join = pair.node().args(["node", "join"]).arg(bundle).output().unwrap();
+    assert!(join.status.success(), "{join:?}");
+    pair.stop();
+}
+
+#[test]
+fn a_node_is_told_what_a_change_makes_of_it_also_when_that_is_warned_of() {
+    let mut pair = Pair::new(9);
+    let sandbox = &pair.sandbox;
+    sandbox.ok("group add alone --node-parameters exclusive_storage=true");
+    sandbox.ok("add web -t diskless");
+    let mut config: Value = serde_json::from_str(&sandbox.ok("export").stdout).unwrap();
+    let here = config["cluster"]["master_node"].clone();
+    let nodes = config["nodes"].as_object().unwrap().values();
+    let there = nodes
+        .map(|node| node["uuid"].clone())
+        .find(|uuid| *uuid != here)
+        .unwrap();
+    let volume = |name: &str| json!({"uuid": name, "dev_type": "plain", "logical_id": ["xenvg", name], "size": 64, "params": {}, "children": [], "serial_no": 1});
+    config["disks"]["mirror"] = json!({
+        "uuid": "mirror", "dev_type": "drbd", "logical_id": [here, there, 11000, 0, 0, "secret"], "size": 64, "params": {},
+        "children": [volume("data"), volume("meta")], "serial_no": 1, "iv_name": "disk/0",
+    });
+    let web = config["instances"]
+        .as_object_mut()
+        .unwrap()
+        .values_mut()
+        .next()
+        .unwrap();
+    web["disks"] = json!(["mirror"]);
+    web["disk_template"] = json!("drbd");
+    let file = sandbox.path("config.data");
+    std::fs::write(&file, config.to_string()).unwrap();
+    sandbox.ok(&format!("import --replace {}", file.display()));
+    let moved = sandbox.run("node modify node2 --group alone");
+    assert_eq!(moved.status, 3, "{moved:?}");
+    assert!(
+        moved
+            .stderr
+            .contains("the nodes of web are now in different groups"),
+        "{moved:?}"
+    );
+    let kept = std::fs::read_to_string(sandbox.path("node2/node.json")).unwrap();
+    let kept: Value = serde_json::from_str(&kept).unwrap();
+    assert_eq!(kept["exclusive_storage"], json!(true));
+    pair.stop();
+}
+
+#[test]
 fn a_node_hears_of_changed_settings_also_when_it_was_down() {
     let mut pair = Pair::new(2);
     let kept = |pair: &Pair| std::fs::read_to_string(pair.sandbox.path("node2/node.json")).unwrap();
@@ -147,6 +226,78 @@ fn a_node_hears_of_changed_settings_also_when_it_was_down() {
     pair.serve();
     pair.sandbox.ok("node modify node2 --offline no");
     assert!(kept(&pair).contains("/srv/second"));
+}
+
+#[test]
+fn a_node_with_another_address_listens_there_when_it_is_started_again() {
+    let mut pair = Pair::new(4);
+    let kept = |pair: &Pair| std::fs::read_to_string(pair.sandbox.path("node2/node.json")).unwrap();
+    let move_to = |pair: &Pair, to: &str| {
+        let moved = pair.sandbox.run(&format!("node modify node2 --primary-ip {to}"));
+        assert_eq!(moved.status, 3, "{moved:?}");
+        moved.stderr
+    };
+    let before = pair.address.clone();
+    let told = move_to(&pair, &address(5));
+    assert!(
+        told.contains(&format!("listens on {before} until it is started again")),
+        "{told}"
+    );
+    assert!(told.contains("systemctl restart gnt-disk"), "{told}");
+    assert!(kept(&pair).contains(&address(5)));
+    pair.stop();
+    pair.serve();
+    pair.sandbox.ok("cluster modify --es-timeout 100");
+    assert!(kept(&pair).contains("100"));
+
+    // One that is down gets the address with its keys.
+    pair.stop();
+    let told = move_to(&pair, &address(6));
+    assert!(
+        told.contains("does not know its new address") && told.contains("--readd"),
+        "{told}"
+    );
+    assert!(kept(&pair).contains(&address(5)));
+    let bundle = pair.sandbox.path("again").display().to_string();
+    pair.sandbox
+        .ok(&format!("node add node2 --readd --bundle {bundle}"));
+    assert!(
+        pair.node()
+            .args(["node", "join", &bundle])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+    pair.serve();
+    pair.sandbox.ok("cluster modify --es-timeout 101");
+    let told = pair.sandbox.run(&format!(
+        "node modify node2 --offline yes --primary-ip {}",
+        address(7)
+    ));
+    assert!(told.stderr.contains("it is offline"), "{told:?}");
+
+    // An address that the machine does not have.
+    pair.sandbox
+        .run("node modify node2 --offline no --primary-ip 192.0.2.1");
+    std::fs::remove_file(pair.sandbox.path("again")).unwrap();
+    pair.sandbox
+        .ok(&format!("node add node2 --readd --bundle {bundle}"));
+    assert!(
+        pair.node()
+            .args(["node", "join", &bundle])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+    let lost = pair.node().arg("serve").output().unwrap();
+    let error = String::from_utf8(lost.stderr).unwrap();
+    assert!(
+        error.contains("does not have the address of node node2"),
+        "{error}"
+    );
+    assert!(error.contains("node modify node2 --primary-ip"), "{error}");
 }
 
 #[test]

@@ -166,6 +166,7 @@ impl Client {
     pub async fn configure(&self, config: &NodeConfig) -> NodeResult<()> {
         self.ask(Call::GntConfigure {
             name: config.name.clone(),
+            address: config.address.clone(),
             settings: Box::new(config.settings.clone()),
             exclusive_storage: config.exclusive_storage,
         })

@@ -25,7 +25,7 @@ use crate::tls;
 /// Where the manager keeps its keys, below the state directory.
 const MANAGER_FILE: &str = "manager.json";
 /// Where a node keeps what it got when it joined, below the state directory.
-const NODE_FILE: &str = "node.json";
+pub const NODE_FILE: &str = "node.json";
 /// How long certificates are good: nobody renews them, a node is given a new one with another bundle.
 const VALIDITY: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 /// How far behind a node's clock may be when it joins.
@@ -224,18 +224,28 @@ impl Bundle {
             })
     }
 
-    /// Makes this machine the node, once its keys have been found usable. It may be that node already, and gets new keys and settings
-    /// then; a node of another cluster, or another node, it stays.
+    /// Makes this machine the node, once its keys have been found usable. It may be that node already, also from before it was removed and
+    /// added again under its name, and gets new keys and settings then; a node of another cluster, or another node, it stays.
     pub fn install(&self, state: &Path) -> Result<(), KeyError> {
         self.server()?;
-        let file = state.join(NODE_FILE);
         match Self::load(state)? {
-            Some(there) if !there.config.is_same_node(&self.config) => Err(KeyError::Joined {
-                name: there.config.name,
-                cluster: there.config.cluster_name,
-                file,
-            }),
-            _ => write(&file, self, true),
+            Some(there) if !self.replaces(&there) => Err(there.joined(state)),
+            _ => write(&state.join(NODE_FILE), self, true),
+        }
+    }
+
+    fn replaces(&self, there: &Self) -> bool {
+        let added_again =
+            self.identity.authority == there.identity.authority && self.config.name == there.config.name;
+        added_again || self.config.is_same_node(&there.config)
+    }
+
+    /// Refuses to make the machine with the state directory `state` another node than this.
+    pub(crate) fn joined(self, state: &Path) -> KeyError {
+        KeyError::Joined {
+            name: self.config.name,
+            cluster: self.config.cluster_name,
+            file: state.join(NODE_FILE),
         }
     }
 
@@ -518,9 +528,20 @@ mod tests {
         renewed.install(&state).unwrap();
         let mut other = config(node.path());
         other.uuid = "n3".to_owned();
-        let error = manager.bundle(other).unwrap().install(&state).unwrap_err();
-        assert!(matches!(error, KeyError::Joined { .. }), "{error}");
+        other.name = "node3".to_owned();
+        let stranger = tempfile::tempdir().unwrap();
+        let stranger = Manager::ensure(stranger.path(), "prod").unwrap();
+        let mut namesake = config(node.path());
+        namesake.uuid = "n4".to_owned();
+        for refused in [manager.bundle(other), stranger.bundle(namesake.clone())] {
+            let error = refused.unwrap().install(&state).unwrap_err();
+            assert!(matches!(error, KeyError::Joined { .. }), "{error}");
+        }
         assert_eq!(Bundle::load(&state).unwrap(), Some(renewed));
+        // It was removed from the cluster, and added again.
+        let again = manager.bundle(namesake).unwrap();
+        again.install(&state).unwrap();
+        assert_eq!(Bundle::load(&state).unwrap(), Some(again));
     }
 
     #[test]

@@ -457,10 +457,10 @@ impl<'a> Device<'a> {
             Some(running) if is_without_peer(&running.status) => {
                 match just_created(&self.run(&commands::generations(self.minor))?)? {
                     true => self.run(&commands::primary(self.minor, true)).map(drop),
-                    false => self.open(),
+                    false => self.open(true),
                 }
             }
-            _ => self.open(),
+            _ => self.open(true),
         }
     }
 

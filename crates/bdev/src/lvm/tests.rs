@@ -11,7 +11,7 @@ use serde_json::json;
 use super::error::classify;
 use super::report::{self, Health, LogicalVolume, PhysicalVolume};
 use crate::tree::{self, Activation, Layer};
-use crate::{Change, Error, ErrorKind, Host, LocalDiskStatus, Target};
+use crate::{Change, Error, ErrorKind, Host, LocalDiskStatus, Target, Told};
 
 const INSTANCE: &str = "web.example.org";
 const UUID: &str = "5ab57b6b-d5dc-470f-8685-c9417d8cf30b";
@@ -519,6 +519,11 @@ fn a_volume_with_snapshots_stays() {
         told(&error)
     );
     assert_eq!((error.kind(), changes.len()), (ErrorKind::Busy, 0));
+    // Whoever hears of it from another node is told which.
+    let wire = serde_json::to_string(&Told::from(&error)).unwrap();
+    let heard = Error::from(serde_json::from_str::<Told>(&wire).unwrap());
+    assert_eq!(heard.snapshots(), error.snapshots());
+    assert_eq!(heard.snapshots().unwrap(), ["copy", "overflown"]);
     let (removed, changes) = on(script().allow("lvremove ...", ""), |host| {
         tree::remove(host, &target(&disk("xenvg", "copy", 64))).unwrap()
     });

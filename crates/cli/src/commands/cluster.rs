@@ -199,6 +199,7 @@ fn make(global: &Global, args: &InitArgs) -> Result<Answer, Failure> {
     if exists {
         return Err(Failure::Initialised { state });
     }
+    Context::ensure_no_mere_node(&state)?;
     if global.dry_run {
         let line = format!(
             "# make a cluster {} of the node {node} in {}",
@@ -245,7 +246,7 @@ async fn change(context: &Context, args: &ModifyArgs) -> Result<Answer, Failure>
     match context.noted() {
         Some(noted) => Ok(noted),
         None => {
-            let attention = context.tell_nodes().await?;
+            let attention = context.tell_nodes(None).await?;
             Ok(Answer::new(show(context, &settings)?.0, "").with_attention(attention))
         }
     }

@@ -154,3 +154,33 @@ pub(crate) fn storage_dirs(disks: &[Disk]) -> Vec<String> {
     dirs.dedup();
     dirs
 }
+
+#[cfg(test)]
+mod tests {
+    use gnt_bdev::{ErrorKind, Told};
+    use gnt_config::{LogicalDevice, Mebibytes};
+
+    use super::*;
+
+    #[test]
+    fn snapshots_that_another_node_told_of_are_told_from_other_reasons() {
+        let id = LogicalId::Lv {
+            vg: "xenvg".to_owned(),
+            lv: "copy".to_owned(),
+        };
+        let disks = [Disk::new(LogicalDevice::Plain, id, Mebibytes(64))];
+        let refused = |snapshots: Option<&[&str]>| {
+            let told = Told {
+                message: "no".to_owned(),
+                kind: ErrorKind::Busy,
+                hint: None,
+                snapshots: snapshots.map(|names| names.iter().map(ToString::to_string).collect()),
+                cause: None,
+            };
+            NodeError::Storage(told.into())
+        };
+        assert!(has_only_snapshots(&refused(Some(&["copy"])), &disks));
+        assert!(!has_only_snapshots(&refused(Some(&["copy", "other"])), &disks));
+        assert!(!has_only_snapshots(&refused(None), &disks));
+    }
+}

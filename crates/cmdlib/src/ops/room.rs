@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use gnt_bdev::ErrorKind;
 use gnt_config::template::{MUST_ADOPT, NO_FREE_SPACE_CHECK};
 use gnt_config::{Disk, LogicalId, Mebibytes};
 
@@ -59,8 +60,5 @@ pub(crate) fn in_group(volume: &Disk) -> Option<(&str, &Disk)> {
 
 /// Whether the node, or what drives its volumes, cannot tell.
 pub(crate) fn is_unknown(error: &NodeError) -> bool {
-    matches!(
-        error,
-        NodeError::NoSuchCall { .. } | NodeError::Storage(gnt_bdev::Error::Unsupported { .. })
-    )
+    matches!(error, NodeError::NoSuchCall { .. }) || error.kind() == ErrorKind::Unsupported
 }

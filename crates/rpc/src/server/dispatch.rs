@@ -157,7 +157,10 @@ pub(super) async fn dispatch(node: &LocalNode, call: Call, dialect: Dialect) -> 
 
 /// What is told of an error.
 pub(super) fn told(error: &NodeError) -> Told {
-    Told::new(error, error.kind(), error.hint())
+    match error {
+        NodeError::Storage(error) => error.into(),
+        other => Told::new(other, other.kind(), other.hint()),
+    }
 }
 
 fn done((): ()) -> Reply {
@@ -290,6 +293,7 @@ fn missing(disk: &Disk) -> NodeError {
         message,
         kind: ErrorKind::NotFound,
         hint: None,
+        snapshots: None,
         cause: None,
     }))
 }

@@ -212,6 +212,7 @@ async fn perform(shared: &Arc<Shared>, envelope: &Envelope, call: Call, one: One
             message: "the operation was ended while the call waited".to_owned(),
             kind: ErrorKind::Other,
             hint: None,
+            snapshots: None,
             cause: None,
         });
     }
@@ -258,10 +259,16 @@ async fn administer(shared: &Arc<Shared>, call: Call, dry_run: bool) -> Result<R
         }
         Call::GntConfigure {
             name,
+            address,
             settings,
             exclusive_storage,
         } => {
-            let configured = shared.configure(name, *settings, exclusive_storage);
+            let configured = shared.configure(|config| {
+                config.name = name;
+                config.address = address;
+                config.settings = *settings;
+                config.exclusive_storage = exclusive_storage;
+            });
             configured.map_err(|error| Told::new(&error, ErrorKind::Other, error.hint()))?;
             Ok(Ok(Reply::Nothing))
         }

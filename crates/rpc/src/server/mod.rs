@@ -8,6 +8,7 @@ mod dispatch;
 mod http;
 mod operations;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,13 +24,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
-use crate::keys::{Bundle, KeyError};
+use crate::keys::{Bundle, KeyError, NodeConfig};
 use crate::tls;
 use disks::Disks;
 use operations::Operations;
@@ -39,7 +40,7 @@ use operations::Operations;
 pub struct Limits {
     /// Connections of clients whose certificate was accepted.
     pub connections: usize,
-    /// Connections of clients that have not shown theirs; more wait in the kernel.
+    /// Connections of clients that have not shown theirs: for one more the one that has been there longest goes.
     pub handshakes: usize,
     /// Calls at work.
     pub calls: usize,
@@ -59,7 +60,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 256,
-            handshakes: 64,
+            handshakes: 256,
             calls: 64,
             body_bytes: 128 << 20,
             handshake: Duration::from_secs(10),
@@ -78,6 +79,8 @@ pub enum ServeError {
     Listen {
         /// The address.
         address: SocketAddr,
+        /// Name of the node, if the address is the one that the cluster knows.
+        node: Option<String>,
         /// Why.
         #[source]
         source: io::Error,
@@ -91,14 +94,21 @@ impl ServeError {
     /// What the user can do.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Listen { source, .. } => match source.kind() {
+            Self::Listen { node, source, .. } => match source.kind() {
                 io::ErrorKind::AddrInUse => Some(
                     "another gnt-disk serve, or Ganeti's noded, is running; choose another with --listen"
                         .to_owned(),
                 ),
-                io::ErrorKind::AddrNotAvailable => {
-                    Some("this machine does not have that address; choose another with --listen".to_owned())
-                }
+                io::ErrorKind::AddrNotAvailable => Some(match node {
+                    None => {
+                        "this machine does not have that address; choose another with --listen".to_owned()
+                    }
+                    Some(node) => format!(
+                        "this machine does not have the address of node {node}: if it has another now, \
+                         'gnt-disk node modify {node} --primary-ip ADDRESS' on the master node changes it, and \
+                         'gnt-disk node add {node} --readd' brings it here; --listen chooses another until then"
+                    ),
+                }),
                 _ => None,
             },
             Self::Keys(error) => error.hint(),
@@ -163,7 +173,14 @@ impl Server {
     ) -> Result<Self, ServeError> {
         let tls = bundle.server()?;
         let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|source| ServeError::Listen { address, source })?;
+        let listener = listener.map_err(|source| {
+            let own = bundle.config.address.parse() == Ok(address.ip());
+            ServeError::Listen {
+                address,
+                node: own.then(|| bundle.config.name.clone()),
+                source,
+            }
+        })?;
         Ok(Self {
             listener,
             tls,
@@ -193,19 +210,15 @@ impl Server {
         } = self;
         let tls = TlsAcceptor::from(tls);
         let (stopping, stopped) = watch::channel(false);
-        let handshakes = Arc::new(Semaphore::new(shared.limits.handshakes));
         let connections = Arc::new(Semaphore::new(shared.limits.connections));
+        // One for each client that may have to go, the longest there first; dropping it lets the client go.
+        let mut strangers = VecDeque::new();
         let mut tasks = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
         loop {
             while tasks.try_join_next().is_some() {}
-            let accept = async {
-                // Never closed.
-                let permit = Arc::clone(&handshakes).acquire_owned().await.ok();
-                (permit, listener.accept().await)
-            };
-            let (permit, accepted) = tokio::select! {
-                accepted = accept => accepted,
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
                 () = &mut stop => break,
             };
             let (stream, peer) = match accepted {
@@ -219,12 +232,22 @@ impl Server {
             };
             let (tls, shared, connections) = (tls.clone(), Arc::clone(&shared), Arc::clone(&connections));
             let mut stopped = stopped.clone();
+            // Who takes its time must not keep the manager waiting.
+            strangers.retain(|stranger: &oneshot::Sender<()>| !stranger.is_closed());
+            if strangers.len() >= shared.limits.handshakes {
+                strangers.pop_front();
+            }
+            let (stay, go) = oneshot::channel();
+            strangers.push_back(stay);
             tasks.spawn(async move {
                 let stream = tokio::select! {
                     stream = shake_hands(&tls, stream, peer, shared.limits.handshake) => stream,
                     _ = stopped.changed() => None,
+                    _ = go => {
+                        info!(%peer, why = "too many others came meanwhile", "refused");
+                        None
+                    }
                 };
-                drop(permit);
                 let Some(stream) = stream else { return };
                 let Ok(_permit) = connections.try_acquire_owned() else {
                     warn!(%peer, "too many connections");
@@ -270,13 +293,15 @@ impl Shared {
         }
     }
 
-    /// Takes what the manager says that the node works by, once it is kept.
-    fn configure(&self, name: String, settings: Settings, exclusive_storage: bool) -> Result<(), KeyError> {
+    /// Takes what the manager says that the node works by, once it is kept. What else is kept stays, as new keys that came meanwhile.
+    fn configure(&self, change: impl FnOnce(&mut NodeConfig)) -> Result<(), KeyError> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut bundle = current.bundle.clone();
-        bundle.config.name = name;
-        bundle.config.settings = settings;
-        bundle.config.exclusive_storage = exclusive_storage;
+        let mut bundle = match Bundle::load(&self.state)? {
+            Some(kept) if kept.config.is_same_node(&current.bundle.config) => kept,
+            Some(another) => return Err(another.joined(&self.state)),
+            None => current.bundle.clone(),
+        };
+        change(&mut bundle.config);
         bundle.install(&self.state)?;
         *current = Current::new(bundle, &self.state);
         Ok(())

@@ -355,6 +355,8 @@ pub enum Call {
     GntConfigure {
         /// Name of the node.
         name: String,
+        /// The address that it listens on when it is started again.
+        address: String,
         /// Where things are.
         settings: Box<Settings>,
         /// Whether volumes have disks for themselves.
@@ -602,6 +604,7 @@ impl Call {
             },
             Procedure::GntConfigure => Self::GntConfigure {
                 name: args.take("name")?,
+                address: args.take("address")?,
                 settings: args.take("settings")?,
                 exclusive_storage: args.take("exclusive_storage")?,
             },
@@ -732,10 +735,16 @@ impl Call {
             Self::GntEndOperation { operation } => vec![json!(operation)],
             Self::GntConfigure {
                 name,
+                address,
                 settings,
                 exclusive_storage,
             } => {
-                vec![json!(name), json!(settings), json!(exclusive_storage)]
+                vec![
+                    json!(name),
+                    json!(address),
+                    json!(settings),
+                    json!(exclusive_storage),
+                ]
             }
         }
     }

@@ -308,6 +308,10 @@ async fn a_node_works_by_what_it_is_told() {
     let mut config = world.bundle.config.clone();
     config.settings.file_storage_paths = vec![elsewhere.clone()];
     config.name = "renamed".to_owned();
+    config.address = "192.0.2.22".to_owned();
+    // It joined again, and the server was not started since.
+    let renewed = world.manager.bundle(world.bundle.config.clone()).unwrap();
+    renewed.install(&world.state()).unwrap();
     node.configure(&config).await.unwrap();
     std::fs::create_dir(&elsewhere).unwrap();
     assert_eq!(node.create_storage_dir(&path).await.unwrap(), Change::Made);
@@ -315,6 +319,7 @@ async fn a_node_works_by_what_it_is_told() {
     // Also the next time that it starts.
     let kept = gnt_rpc::keys::Bundle::load(&world.state()).unwrap().unwrap();
     assert_eq!(kept.config, config);
+    assert_eq!(kept.identity, renewed.identity);
     world.stop().await;
 }
 

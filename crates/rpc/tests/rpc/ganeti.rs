@@ -205,6 +205,7 @@ fn told() -> Told {
         message: "no".to_owned(),
         kind: gnt_bdev::ErrorKind::Other,
         hint: None,
+        snapshots: None,
         cause: None,
     }
 }

@@ -123,6 +123,8 @@ async fn errors_keep_their_kind_their_causes_and_their_hint() {
         format!("cannot assemble {disk} on node node2")
     );
     assert!(std::error::Error::source(&missing).is_some());
+    let unable = node.space(LogicalDevice::Ext, &Object::new()).await.unwrap_err();
+    assert_eq!(unable.kind(), ErrorKind::Unsupported, "{unable:?}");
     let odd = world.odd_disk("exits-3", "on", "create");
     let failed = node.create(&odd, INSTANCE, "").await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Other);

@@ -34,7 +34,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Answer, Failur
     match context.noted() {
         Some(noted) => Ok(noted),
         None => {
-            let attention = context.tell_nodes().await?;
+            let attention = context.tell_nodes(None).await?;
             Ok(changed(context, &group.uuid)?.with_attention(attention))
         }
     }

@@ -85,8 +85,14 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Answer, Failur
     }
     if let Err(failure) = bring_keys(context, args, &node) {
         // It is not a node as long as nobody can ask it.
-        if !args.readd {
-            take_back(store, &node)?;
+        if !args.readd
+            && let Err(error) = take_back(store, &node)
+        {
+            warn(format_args!(
+                "node {0} is still in the configuration: {1}; 'gnt-disk node remove {0}' removes it",
+                node.name,
+                gnt_cmdlib::error::chain(&error)
+            ));
         }
         return Err(failure);
     }
@@ -237,7 +243,9 @@ fn told(args: &Args, node: &Node) -> String {
             "take {} to {name}, run there 'gnt-disk node join FILE' and start 'gnt-disk serve'; it is secret: remove it afterwards\n",
             file.display()
         ),
-        (None, Some(_)) => format!("{name} has its keys: it answers while 'gnt-disk serve' runs there\n"),
+        (None, Some(_)) => format!(
+            "{name} has its keys: it answers when 'gnt-disk serve' is started there, again if it runs already\n"
+        ),
         (None, None) => format!(
             "{name} has no keys yet: 'gnt-disk node add {name} --readd --ssh root@{name}' brings them, or --bundle FILE\n"
         ),

@@ -17,6 +17,9 @@ A node that is offline is not asked for anything; operations that can do without
 disks. The master node can be neither. Operations on the node's disks must be over, but a node that died can be set offline while they \
 wait for it.
 
+The daemon of a node listens on another primary address when it is started again: run 'systemctl restart gnt-disk' there once the node has \
+the address.
+
 Examples:
   gnt-disk node modify node2 --offline yes
   gnt-disk node modify node2 --drained no --group rack2
@@ -49,7 +52,8 @@ pub(crate) struct Args {
 }
 
 pub(super) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
-    let uuid = NodeInfo::load(&context.store, &args.node)?.node.uuid;
+    let before = NodeInfo::load(&context.store, &args.node)?.node;
+    let uuid = &before.uuid;
     let changes = NodeChanges {
         offline: args.offline,
         drained: args.drained,
@@ -64,10 +68,12 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         );
     }
     let done = context
-        .operate(async |engine| modify(engine, &uuid, &changes).await)
+        .operate(async |engine| modify(engine, uuid, &changes).await)
         .await?;
-    let info = NodeInfo::load(&context.store, &uuid)?;
-    let attention = done.warned() || context.tell_nodes().await?;
+    let info = NodeInfo::load(&context.store, uuid)?;
+    let moved = (before.primary_ip != info.node.primary_ip).then_some(&before);
+    let deaf = context.tell_nodes(moved).await?;
+    let attention = done.warned() || deaf;
     let answer = done.answer_for(context, "node", &info.node.name, row(&info).into(), String::new());
     Ok(answer.with_attention(attention))
 }
