@@ -1023,6 +1023,7 @@ fn storage_of_a_node_that_does_not_answer_hides_disks_and_one_that_is_not_there_
     let told = |kind| {
         let mut survey = drbd_survey(&Site::new(2), &[None, None], &[0, 1]);
         survey.seen[1].minors = Err(NodeError::Storage(gnt_bdev::Error::Told(Told {
+            snapshots: None,
             message: "no answer".to_owned(),
             kind,
             hint: None,
