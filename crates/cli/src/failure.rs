@@ -100,6 +100,15 @@ pub(crate) enum Failure {
         /// The operation that was broken off.
         operation: Option<String>,
     },
+    /// What moves an instance outlived its manager.
+    #[error("a command that moves instance {instance} still runs, and cannot be ended")]
+    Transfer {
+        /// Name of the instance.
+        instance: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Keys of the cluster or of a node cannot be made or used.
     #[error(transparent)]
     Keys(#[from] gnt_rpc::keys::KeyError),
@@ -176,6 +185,7 @@ impl Failure {
             Self::Interrupted { operation, .. } => operation.as_ref().map(|id| {
                 format!("the next command on the instance undoes or finishes what was begun, or 'gnt-disk operation abort {id}' now")
             }),
+            Self::Transfer { .. } => Some("end it, see where the instance runs, and try again".to_owned()),
             Self::Initialised { .. } => Some(
                 "'gnt-disk cluster modify' changes it; --state DIR makes another one elsewhere".to_owned(),
             ),
