@@ -7,6 +7,7 @@ mod crashes;
 mod evacuations;
 mod faults;
 mod machine;
+mod names;
 mod replacements;
 mod rows;
 mod scale;
