@@ -8,6 +8,7 @@ mod evacuations;
 mod faults;
 mod machine;
 mod names;
+mod offline;
 mod replacements;
 mod rows;
 mod scale;
