@@ -92,6 +92,9 @@ pub(crate) enum Failure {
         #[source]
         source: io::Error,
     },
+    /// Whoever was asked said no.
+    #[error("nothing was done")]
+    Declined,
     /// A signal asked the command to stop in the middle of an operation.
     #[error("interrupted by {signal}")]
     Interrupted {
