@@ -247,15 +247,13 @@ impl Context {
         }
     }
 
-    /// What is told when a signal broke an operation off: what it was running is ended, and the journal knows where it stopped.
+    /// What is told when a signal broke an operation off: what it was running is ended, and the journal knows where it stopped. There may be several at a time.
     fn interrupted(&self, signal: &'static str) -> Result<Failure, Failure> {
         let me = Owner::current();
         let unfinished = self.store.operations(Filter::Unfinished)?.into_iter();
-        let operation = unfinished
-            .filter(|record| record.owner == me)
-            .map(|record| record.id)
-            .next_back();
-        Ok(Failure::Interrupted { signal, operation })
+        let ours = unfinished.filter(|record| record.owner == me);
+        let operations = ours.map(|record| record.id).collect();
+        Ok(Failure::Interrupted { signal, operations })
     }
 
     /// Notes a change that no operation makes, instead of making it.

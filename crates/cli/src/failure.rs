@@ -102,13 +102,25 @@ pub(crate) enum Failure {
         #[source]
         source: io::Error,
     },
+    /// Whoever was asked said no.
+    #[error("nothing was done")]
+    Declined,
     /// A signal asked the command to stop in the middle of an operation.
     #[error("interrupted by {signal}")]
     Interrupted {
         /// Name of the signal.
         signal: &'static str,
-        /// The operation that was broken off.
-        operation: Option<String>,
+        /// The operations that were broken off.
+        operations: Vec<String>,
+    },
+    /// What moves an instance outlived its manager.
+    #[error("a command that moves instance {instance} still runs, and cannot be ended")]
+    Transfer {
+        /// Name of the instance.
+        instance: String,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// Keys of the cluster or of a node cannot be made or used.
     #[error(transparent)]
@@ -187,9 +199,17 @@ impl Failure {
             Self::Join { .. } => Some(
                 "ssh must get there without a password, and find gnt-disk; or write the keys to a file with --bundle FILE".to_owned(),
             ),
-            Self::Interrupted { operation, .. } => operation.as_ref().map(|id| {
-                format!("the next command on the instance undoes or finishes what was begun, or 'gnt-disk operation abort {id}' now")
-            }),
+            Self::Interrupted { operations, .. } => {
+                let abort = |id: &String| format!("'gnt-disk operation abort {id}'");
+                let aborts: Vec<_> = operations.iter().map(abort).collect();
+                (!aborts.is_empty()).then(|| {
+                    format!(
+                        "the next command on the instance undoes or finishes what was begun, or {} now",
+                        aborts.join(" and ")
+                    )
+                })
+            }
+            Self::Transfer { .. } => Some("end it, see where the instance runs, and try again".to_owned()),
             Self::Initialised { .. } => Some(
                 "'gnt-disk cluster modify' changes it; --state DIR makes another one elsewhere".to_owned(),
             ),
@@ -257,6 +277,21 @@ mod tests {
              hint: 'gnt-disk list' shows the instances"
         );
         assert_eq!(failure.exit_status(), 1);
+    }
+
+    #[test]
+    fn each_operation_that_was_broken_off_is_named() {
+        let hint = |ids: &[&str]| {
+            let operations = ids.iter().map(|id| (*id).to_owned()).collect();
+            let signal = "SIGINT";
+            Failure::Interrupted { signal, operations }.hint()
+        };
+        assert_eq!(hint(&[]), None);
+        let hint = hint(&["4711", "4712"]).unwrap();
+        assert!(
+            hint.ends_with("or 'gnt-disk operation abort 4711' and 'gnt-disk operation abort 4712' now"),
+            "{hint}"
+        );
     }
 
     #[test]

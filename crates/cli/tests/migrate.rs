@@ -6,9 +6,10 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::Sandbox;
+use support::{PATIENCE, Sandbox};
 
 /// A cluster of this node and `away`, which no command can ask, with an ext instance web on `away`; `change` makes it what a test needs.
 fn two_nodes(change: impl FnOnce(&mut Value, &str, &str)) -> Sandbox {
@@ -181,6 +182,50 @@ fn a_migration_that_was_broken_off_waits_for_its_cleanup() {
     sandbox.ok("grow web 0 1M");
     sandbox.ok("remove web");
     sandbox.assert_empty();
+}
+
+/// Only what locates an instance runs here: it is started, marked and found as what moves it is.
+#[test]
+fn what_a_killed_manager_left_running_is_ended_before_the_migration() {
+    let sandbox = two_nodes(|config, here, away| {
+        offline(config, here, away);
+        first_instance(config)["gnt-disk:migration"] = json!({"source": away, "target": here});
+    });
+    let here = this_node(&sandbox);
+    let started = sandbox.path("started");
+    let line = format!("echo $$ > {}; sleep 600; :", started.display());
+    let mut manager = sandbox
+        .command()
+        .args(["migrate", "web", "--cleanup", "--locate", &line])
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let pid = loop {
+        let line = fs::read_to_string(&started).unwrap_or_default();
+        if let Some(pid) = line.strip_suffix('\n') {
+            break pid.to_owned();
+        }
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    manager.kill().unwrap();
+    manager.wait().unwrap();
+    let is_running = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !stat.is_empty() && !stat.contains(") Z ")
+    };
+    assert!(is_running());
+    sandbox.ok("--dry-run migrate web --finish");
+    assert!(is_running());
+    let run = sandbox.run(&format!("migrate web --cleanup --runs-on {here}"));
+    assert!(!is_running());
+    assert_eq!(run.status, 3, "{run:?}");
+    let told = "warning: a command that was moving instance web still ran, and was ended";
+    assert!(run.stderr.contains(told), "{run:?}");
+    assert_eq!(sandbox.json("info web")["pnode"], here.as_str());
+    // There is nothing to tell any more.
+    sandbox.ok("migrate web --finish");
+    sandbox.ok("remove web");
 }
 
 #[test]

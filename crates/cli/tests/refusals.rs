@@ -6,11 +6,12 @@
 mod support;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
-use support::Sandbox;
+use support::{Run, Sandbox};
 
 /// A loop device on a file in the sandbox.
 fn loop_device(sandbox: &Sandbox, name: &str) -> String {
@@ -187,4 +188,55 @@ fn a_template_that_does_not_suit_is_refused_with_advice() {
         error.contains("ext disks are not in a file storage directory"),
         "{error}"
     );
+}
+
+/// Runs the program on a terminal, where `answer` is typed.
+fn on_terminal(sandbox: &Sandbox, arguments: &str, answer: &str) -> Run {
+    let line = format!("{} {arguments}", env!("CARGO_BIN_EXE_gnt-disk"));
+    let mut script = Command::new("script")
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .env("GNT_DISK_STATE", sandbox.state())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut terminal = script.stdin.take().unwrap();
+    terminal.write_all(answer.as_bytes()).unwrap();
+    drop(terminal);
+    script.wait_with_output().unwrap().into()
+}
+
+#[test]
+fn what_loses_data_is_asked_on_a_terminal() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("add web -t file --disk size=1M");
+    for (arguments, question) in [
+        (
+            "remove web",
+            "Instance web and all data on its disks will be gone. Go on? [y/N]",
+        ),
+        (
+            "wipe web --all",
+            "What is on all disks of web will be overwritten",
+        ),
+        (
+            "image web 0 /dev/null",
+            "What is on disk 0 of web will be overwritten",
+        ),
+        ("recreate web --force", "What is still there of the disks of web"),
+        ("operation abort --all --force", "Nothing will be undone"),
+    ] {
+        let refused = on_terminal(&sandbox, arguments, "n\n");
+        assert_eq!(refused.status, 1, "{arguments}: {refused:?}");
+        assert!(refused.stdout.contains(question), "{arguments}: {refused:?}");
+        assert!(refused.stdout.contains("error: nothing was done"), "{refused:?}");
+    }
+    let dry = on_terminal(&sandbox, "--dry-run remove web", "");
+    assert_eq!(dry.status, 0, "{dry:?}");
+    let sure = on_terminal(&sandbox, "wipe web --all -y", "");
+    assert_eq!(sure.status, 0, "{sure:?}");
+    let agreed = on_terminal(&sandbox, "remove web", "y\n");
+    assert_eq!(agreed.status, 0, "{agreed:?}");
+    sandbox.assert_empty();
 }

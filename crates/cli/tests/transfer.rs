@@ -241,3 +241,32 @@ fn a_disk_is_restored_from_a_snapshot() {
     sandbox.ok("remove web");
     sandbox.assert_empty();
 }
+
+#[test]
+fn a_detached_disk_is_no_snapshot() {
+    let (sandbox, data) = with_data("ext");
+    sandbox.ok("snapshot web --disk 0:snapshot_name=before");
+    sandbox.ok("add db --disk size=4M,name=loose");
+    sandbox.ok("modify db --disk loose:detach");
+    for arguments in ["--remove loose", "--restore 0:loose"] {
+        let error = sandbox.fails(1, &format!("snapshot web {arguments}"));
+        assert!(error.contains("is no snapshot, but a detached disk"), "{error}");
+        assert!(error.contains("--disk attach:UUID"), "{error}");
+    }
+    let error = sandbox.fails(1, "snapshot db --remove before");
+    assert!(
+        error.contains("is a snapshot of another instance's disk"),
+        "{error}"
+    );
+    assert_data(&sandbox, &data);
+    assert!(!sandbox.ok("export").stdout.contains("snapshot-of"));
+    // Attached, it is a disk like any other.
+    sandbox.ok("modify web --disk attach:before");
+    sandbox.ok("modify web --disk before:detach");
+    sandbox.fails(1, "snapshot web --remove before");
+    assert_eq!(sandbox.json("verify"), json!([]));
+    sandbox.ok("modify db --disk attach:loose --disk attach:before --disk loose:remove --disk before:remove");
+    sandbox.ok("remove db");
+    sandbox.ok("remove web");
+    sandbox.assert_empty();
+}

@@ -113,6 +113,14 @@ pub enum Error {
         /// The volume.
         volume: String,
     },
+    /// The node has a volume with the name of one that is to be made, or another disk has that name there.
+    #[error("node {node} has a volume {volume} already")]
+    NameTaken {
+        /// The node.
+        node: String,
+        /// The volume.
+        volume: String,
+    },
     /// The device is a disk already, perhaps under another name.
     #[error(
         "device {device} is a disk {} already{}",
@@ -468,6 +476,9 @@ impl Error {
                 "disks only grow; to get a smaller one, add a new disk and copy the data".to_owned()
             }
             Self::VolumeExists { .. } => "choose another name with snapshot_name=NAME".to_owned(),
+            Self::NameTaken { node, .. } => format!(
+                "'gnt-disk verify' and 'gnt-disk list --detached' tell whose it is: remove or rename it, or choose a node other than {node}"
+            ),
             Self::NothingToAdopt { .. } => {
                 "name the volume with adopt=LV, and its group with vg=VG: 'lvs' shows them".to_owned()
             }

@@ -81,6 +81,9 @@ pub struct Disk {
     pub spindles: Option<u64>,
     /// Set only while a drbd disk is sent to a node.
     pub dynamic_params: Option<DynamicParams>,
+    /// UUID of the disk of which it is a snapshot that nobody has attached yet. Only ours: no `config.data` has it.
+    #[serde(rename = "gnt-disk:snapshot-of")]
+    pub snapshot_of: Option<String>,
     /// What its volume is to keep; set only while it is sent to a node. Ganeti has no such key.
     pub kept: Option<Box<Kept>>,
     /// What it was read from.
@@ -143,6 +146,7 @@ impl Disk {
             params: Object::new(),
             spindles: None,
             dynamic_params: None,
+            snapshot_of: None,
             kept: None,
             origin: Origin::default(),
         }
@@ -402,6 +406,8 @@ struct DiskForm {
     spindles: Option<u64>,
     #[serde(default)]
     dynamic_params: Option<Object>,
+    #[serde(rename = "gnt-disk:snapshot-of", default)]
+    snapshot_of: Option<String>,
     #[serde(default)]
     kept: Option<Box<Kept>>,
 }
@@ -440,6 +446,7 @@ impl Disk {
             params: form.params,
             spindles: form.spindles,
             dynamic_params,
+            snapshot_of: form.snapshot_of,
             kept: form.kept,
             origin: Origin::default(),
         })

@@ -37,6 +37,9 @@ pub struct Kept {
     /// Number of spindles.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spindles: Option<u64>,
+    /// UUID of the disk of which it is a snapshot that nobody has attached yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_of: Option<String>,
     /// How a file is presented, if not as a loop device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<FileDriver>,
@@ -172,6 +175,7 @@ impl Kept {
             size: Some(stored.size),
             mode: stored.mode.filter(|mode| *mode != AccessMode::default()),
             spindles: stored.spindles,
+            snapshot_of: stored.snapshot_of.clone(),
             driver: driver.filter(|driver| *driver != FileDriver::Loop),
             params: stored.params.clone(),
             ..self

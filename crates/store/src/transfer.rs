@@ -101,7 +101,13 @@ impl Store {
                         )
                     })
                     .collect(),
-                disks: all(&snapshot, |disk: &Disk| &disk.uuid)?,
+                disks: all(&snapshot, |disk: &Disk| &disk.uuid)?
+                    .into_iter()
+                    .map(|(uuid, disk)| {
+                        let snapshot_of = None;
+                        (uuid, Disk { snapshot_of, ..disk })
+                    })
+                    .collect(),
                 origin: Origin::new(origin),
             })
         })

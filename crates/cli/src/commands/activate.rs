@@ -118,7 +118,7 @@ pub(crate) async fn wait(context: &Context, subject: &Subject) -> Result<bool, F
     });
     let degraded = tokio::select! {
         degraded = waiting => degraded?,
-        signal = interrupt::requested() => return Err(Failure::Interrupted { signal: signal?, operation: None }),
+        signal = interrupt::requested() => return Err(Failure::Interrupted { signal: signal?, operations: Vec::new() }),
     };
     drop(progress);
     for Mirror { disk, sync } in &degraded {

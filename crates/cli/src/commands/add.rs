@@ -111,9 +111,11 @@ async fn synchronise(context: &Context, instance: &str) -> Result<bool, Failure>
         .operate(async |engine| activate(engine, instance).await)
         .await?;
     let subject = Subject::load(&context.store, instance)?;
-    let degraded = wait(context, &subject).await?;
+    // Also when they were not waited for to the end: nobody asked for them to be in use.
+    let waited = wait(context, &subject).await;
     let deactivated = context
         .operate(async |engine| deactivate(engine, instance).await)
-        .await?;
+        .await;
+    let (degraded, deactivated) = (waited?, deactivated?);
     Ok(degraded || activated.warned() || deactivated.warned())
 }

@@ -4,6 +4,7 @@ use gnt_cmdlib::ops::Subject;
 use gnt_cmdlib::ops::failover::{FailoverRequest, failover};
 
 use crate::commands::moved;
+use crate::confirm::ConfirmArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Answer;
@@ -38,11 +39,28 @@ pub(crate) struct Args {
     /// Do it also if the data on that node may be out of date
     #[arg(long)]
     ignore_consistency: bool,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
+    let subject = Subject::load(&context.store, &args.instance)?;
+    let (name, node) = (&subject.instance.name, &subject.node);
+    if node.offline {
+        args.confirm.confirm(
+            context,
+            &format!(
+                "Node {} is marked offline, and not asked: if it is on, and {name} still runs there, two nodes will write \
+                 to its disks and destroy them",
+                node.name
+            ),
+        )?;
+    } else if args.ignore_consistency {
+        args.confirm
+            .confirm(context, &format!("What {name} wrote last may be lost"))?;
+    }
     let request = FailoverRequest {
-        instance: Subject::load(&context.store, &args.instance)?.instance.name,
+        instance: subject.instance.name,
         target: args.target_node,
         ignore_consistency: args.ignore_consistency,
     };

@@ -7,6 +7,7 @@ use gnt_cmdlib::ops::image::{ImageRequest, image};
 
 use crate::args::PaceArgs;
 use crate::commands::changed;
+use crate::confirm::ConfirmArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Answer;
@@ -36,6 +37,8 @@ pub(crate) struct Args {
     node: Option<String>,
     #[command(flatten)]
     pace: PaceArgs,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
@@ -53,6 +56,10 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         pace: args.pace.pace()?,
     };
     let name = Subject::load(&context.store, &args.instance)?.instance.name;
+    args.confirm.confirm(
+        context,
+        &format!("What is on disk {} of {name} will be overwritten", request.disk),
+    )?;
     let done = context
         .operate(async |engine| image(engine, &name, &request).await)
         .await?;

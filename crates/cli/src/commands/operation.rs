@@ -5,6 +5,7 @@ use gnt_rpc::Cluster;
 use gnt_store::{Filter, OperationRecord};
 use serde_json::{Value, json};
 
+use crate::confirm::ConfirmArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{Answer, Field, Kind, ListOptions, say};
@@ -85,6 +86,8 @@ pub(crate) struct AbortArgs {
     /// Undo nothing: leave everything as it is and forget the operation. 'gnt-disk verify' then shows what is left over
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
 }
 
 const FIELDS: &[Field] = &[
@@ -116,6 +119,10 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Answer, F
             .await
         }
         Command::Abort(args) if args.force => {
+            args.confirm.confirm(
+                context,
+                "Nothing will be undone: disks may be half made or half removed, and nothing will finish them",
+            )?;
             each(context, &args.which, "given up", async |engine, record| {
                 engine.give_up(record).await.map(|()| Report::default())
             })

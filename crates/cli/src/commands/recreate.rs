@@ -4,6 +4,7 @@ use gnt_cmdlib::ops::Subject;
 use gnt_cmdlib::ops::recreate_disks::{RecreateRequest, recreate_disks};
 
 use crate::commands::changed;
+use crate::confirm::ConfirmArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Answer;
@@ -40,6 +41,8 @@ pub(crate) struct Args {
     /// Remove what is still there, with its data
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
@@ -50,6 +53,12 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         nodes: nodes.map(str::to_owned).collect(),
         force: args.force,
     };
+    if args.force {
+        args.confirm.confirm(
+            context,
+            &format!("What is still there of the disks of {name} will be gone"),
+        )?;
+    }
     let done = context
         .operate(async |engine| recreate_disks(engine, &name, &request).await)
         .await?;

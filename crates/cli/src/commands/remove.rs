@@ -4,13 +4,14 @@ use gnt_cmdlib::ops::Subject;
 use gnt_cmdlib::ops::remove::remove;
 use serde_json::{Value, json};
 
+use crate::confirm::ConfirmArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Answer;
 use crate::view::{self, NodeNames};
 
 const HELP: &str = "\
-The data is gone afterwards; there is no question. Disks in use are taken out of use first. If one cannot be removed, \
+The data is gone afterwards. Disks in use are taken out of use first. If one cannot be removed, \
 the instance is left with those that are still there. To keep a disk, detach it before:
 
   gnt-disk modify web1 --disk 1:detach
@@ -22,12 +23,18 @@ the instance is left with those that are still there. To keep a disk, detach it 
 pub(crate) struct Args {
     /// Name or UUID of the instance
     instance: String,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
     let subject = Subject::load(&context.store, &args.instance)?;
     let name = &subject.instance.name;
     let names = NodeNames::new(context.store.nodes()?);
+    args.confirm.confirm(
+        context,
+        &format!("Instance {name} and all data on its disks will be gone"),
+    )?;
     let done = context.operate(async |engine| remove(engine, name).await).await?;
     let removed: Vec<Value> = subject
         .disks

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::args::PaceArgs;
 use crate::commands::changed;
+use crate::confirm::ConfirmArgs;
 use crate::context::Context;
 use crate::disk_arg;
 use crate::failure::Failure;
@@ -55,6 +56,8 @@ pub(crate) struct Args {
     remove: Option<String>,
     #[command(flatten)]
     pace: PaceArgs,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
@@ -67,12 +70,18 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
                     .with_hint("say --restore N:SNAPSHOT, such as 0:before-upgrade"),
             );
         };
+        args.confirm.confirm(
+            context,
+            &format!("What was written to disk {disk} of {name} since {snapshot} will be gone"),
+        )?;
         let done = context
             .operate(async |engine| restore(engine, &name, disk, snapshot, pace).await)
             .await?;
         return changed(context, &done, &name);
     }
     if let Some(snapshot) = &args.remove {
+        args.confirm
+            .confirm(context, &format!("Snapshot {snapshot} and its data will be gone"))?;
         let done = context
             .operate(async |engine| remove_snapshot(engine, &name, snapshot).await)
             .await?;

@@ -5,6 +5,7 @@ use gnt_cmdlib::ops::wipe::wipe;
 
 use crate::args::PaceArgs;
 use crate::commands::changed;
+use crate::confirm::ConfirmArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Answer;
@@ -36,11 +37,21 @@ pub(crate) struct Args {
     all: bool,
     #[command(flatten)]
     pace: PaceArgs,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
     let pace = args.pace.pace()?;
     let name = Subject::load(&context.store, &args.instance)?.instance.name;
+    let which = match args.all {
+        true => "all disks".to_owned(),
+        false => format!("disks {}", args.disks.join(", ")),
+    };
+    args.confirm.confirm(
+        context,
+        &format!("What is on {which} of {name} will be overwritten with zeros"),
+    )?;
     let done = context
         .operate(async |engine| wipe(engine, &name, &args.disks, pace).await)
         .await?;

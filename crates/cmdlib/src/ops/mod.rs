@@ -387,12 +387,14 @@ mod tests {
     use gnt_bdev::Host;
     use gnt_config::{DiskTemplate, FileDriver, Settings};
     use gnt_process::{DryRun, System};
+    use gnt_store::{Outcome, Owner};
     use serde_json::json;
 
     use super::*;
     use crate::local::OneNode;
     use crate::ops::add::{AddRequest, add};
     use crate::saga::Engine;
+    use crate::step::Pace;
     use crate::tests::now;
 
     /// A cluster of two nodes with a drbd instance, as Ganeti recorded it.
@@ -461,6 +463,49 @@ mod tests {
             error.to_string(),
             "node node1.rn cannot be reached from this machine (node2.rn)"
         );
+    }
+
+    #[test]
+    fn a_detached_disk_has_a_lock_of_its_own() {
+        let store = recorded();
+        let Subject { instance, .. } = Subject::load(&store, "inst4.rn").unwrap();
+        let uuid = instance.disks[0].clone();
+        let without = Instance {
+            disks: Vec::new(),
+            ..instance
+        };
+        store.commit(&[Change::Instance(without)]).unwrap();
+        let nodes = on(&store, "node1.rn");
+        let engine = Engine {
+            store: &store,
+            nodes: &nodes,
+            dry_run: true,
+            observer: &|_| {},
+        };
+        let disk = uuid.clone();
+        let attach = [modify::DiskChange::Attach { at: None, disk }];
+        let lock = format!("instance/{uuid}");
+        let holder = store
+            .begin("repair", "", std::slice::from_ref(&lock), &Owner::current())
+            .unwrap();
+        for refused in [
+            now(modify::modify(&engine, "inst4.rn", &attach)),
+            now(snapshot::remove_snapshot(&engine, "inst4.rn", &uuid)),
+            now(snapshot::restore(
+                &engine,
+                "inst4.rn",
+                "0",
+                &uuid,
+                Pace::default(),
+            )),
+        ] {
+            let Err(Error::Store(StoreError::Locked { lock: held, .. })) = refused else {
+                panic!("{refused:?}");
+            };
+            assert_eq!(held, lock);
+        }
+        store.finish(&holder, &Outcome::Undone).unwrap();
+        now(modify::modify(&engine, "inst4.rn", &attach)).unwrap();
     }
 
     #[test]

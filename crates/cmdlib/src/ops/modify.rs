@@ -66,14 +66,21 @@ pub async fn modify<N: Nodes>(
     changes: &[DiskChange],
 ) -> Result<Report> {
     let instance = &name_of(engine.store, instance)?;
+    let loose = detached_in(engine.store, instance, changes)?;
+    let locked: Vec<&str> = [instance.as_str()]
+        .into_iter()
+        .chain(loose.iter().map(String::as_str))
+        .collect();
     engine
-        .run(Kind::Modify, &[instance], async |begun| {
+        .run(Kind::Modify, &locked, async |begun| {
             let store = engine.store;
             let subject = Subject::load(store, instance)?;
             subject.ensure_in_reach(begun.nodes, &subject.disks)?;
+            let mut attachable = store.detached_disks()?;
+            attachable.retain(|disk| loose.contains(&disk.uuid));
             let mut ids = ids(store, begun.id);
             let mut plan = Plan {
-                loose: store.detached_disks()?,
+                loose: attachable,
                 subject,
                 made: Vec::new(),
                 steps: Vec::new(),
@@ -93,6 +100,27 @@ pub async fn modify<N: Nodes>(
             Ok(plan.steps)
         })
         .await
+}
+
+/// UUIDs of the disks that are detached before or after the changes. Each is locked by itself, as no instance is that has it.
+fn detached_in(store: &Store, instance: &str, changes: &[DiskChange]) -> Result<BTreeSet<String>> {
+    let mut uuids = BTreeSet::new();
+    for change in changes {
+        match change {
+            DiskChange::Attach { disk, .. } => match uuid_of_detached(store, disk) {
+                Ok(uuid) => drop(uuids.insert(uuid)),
+                // An earlier change may detach it.
+                Err(Error::NoDetachedDisk { .. }) => {}
+                Err(error) => return Err(error),
+            },
+            DiskChange::Detach { .. } => {
+                let own = store.instance(instance)?;
+                uuids.extend(own.into_iter().flat_map(|instance| instance.disks));
+            }
+            DiskChange::Add { .. } | DiskChange::Remove { .. } | DiskChange::Set { .. } => {}
+        }
+    }
+    Ok(uuids)
 }
 
 /// The steps so far, and the instance as it is after them.
@@ -242,7 +270,7 @@ impl Plan {
 
     /// Puts `disk` at `at`, moves those behind it, and puts it into use if the instance's disks are. A `new` one is not in the
     /// configuration yet.
-    fn insert(&mut self, at: usize, disk: Disk, new: bool) -> Result<()> {
+    fn insert(&mut self, at: usize, mut disk: Disk, new: bool) -> Result<()> {
         let before = self.subject.clone();
         let mut known = before.disks.clone();
         let forget = match new {
@@ -253,6 +281,7 @@ impl Plan {
             true => disk.clone(),
             false => detached(&disk),
         });
+        disk.snapshot_of = None;
         let stored = self.renumber(at, |disks| disks.insert(at, disk));
         self.move_links((at..before.disks.len()).rev().map(|index| (index, index + 1)))?;
         self.configure(&before, stored, Some(forget));
@@ -417,8 +446,6 @@ impl Plan {
     }
 }
 
-/// Refuses a disk that an operation on another instance is about to remove, or has not finished making: it is listed as detached until
-/// then. An operation is planned before it detaches anything, so one that is not seen here has not begun when the disk is attached.
 /// The place of the disk with this name or UUID among those that are detached.
 fn index_of_detached(loose: &[Disk], key: &str) -> Result<usize> {
     let named = |disk: &Disk| disk.name.as_deref() == Some(key);
@@ -436,6 +463,13 @@ fn index_of_detached(loose: &[Disk], key: &str) -> Result<usize> {
     Ok(index)
 }
 
+/// UUID of the detached disk with this name or UUID. It can become another operation's until it is locked.
+pub(crate) fn uuid_of_detached(store: &Store, key: &str) -> Result<String> {
+    let mut loose = store.detached_disks()?;
+    let index = index_of_detached(&loose, key)?;
+    Ok(loose.swap_remove(index).uuid)
+}
+
 /// The detached disk with this name or UUID, if no operation is at it.
 pub(crate) fn find_detached(store: &Store, key: &str) -> Result<Disk> {
     let mut loose = store.detached_disks()?;
@@ -444,12 +478,8 @@ pub(crate) fn find_detached(store: &Store, key: &str) -> Result<Disk> {
     Ok(disk)
 }
 
-/// The UUID of the detached disk with this name or UUID.
-pub(crate) fn uuid_of_detached(store: &Store, key: &str) -> Result<String> {
-    let mut loose = store.detached_disks()?;
-    Ok(loose.swap_remove(index_of_detached(&loose, key)?).uuid)
-}
-
+/// Refuses a disk that an operation on another instance is about to remove, or has not finished making: it is listed as detached until
+/// then. An operation is planned before it detaches anything, so one that is not seen here has not begun when the disk is attached.
 fn ensure_idle(store: &Store, disk: &Disk) -> Result<()> {
     for record in store.operations(Filter::Unfinished)? {
         let mut steps = record.steps.iter();

@@ -378,8 +378,10 @@ pub fn usual_place<'p>(cluster: &Cluster, template: DiskTemplate, places: &'p [S
             .filter(|place| Path::new(directory).starts_with(&place.name));
         above.max_by_key(|place| place.name.len())
     };
+    if template::LVM.contains(template) {
+        return named(cluster.volume_group_name.as_deref()?);
+    }
     match template {
-        DiskTemplate::Plain | DiskTemplate::Drbd => named(cluster.volume_group_name.as_deref()?),
         DiskTemplate::File => above(&cluster.file_storage_dir),
         DiskTemplate::SharedFile => above(&cluster.shared_file_storage_dir),
         _ => places.first(),

@@ -1,5 +1,7 @@
 //! Making lost disks anew.
 
+use std::collections::BTreeSet;
+
 use gnt_bdev::Operation;
 use gnt_config::template::{MUST_ADOPT, NEEDS_SECONDARY, NODE_LOCAL};
 use gnt_config::{Disk, Instance, LogicalId, Node as NodeConfig};
@@ -9,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::kind::Kind;
 use crate::node::Node;
 use crate::ops::remove::storage_dirs;
-use crate::ops::room::check_room;
+use crate::ops::room::{check_free, check_room};
 use crate::ops::{Subject, drained, find_node, info_text, name_of};
 use crate::saga::{Begun, Engine, Nodes, Report};
 use crate::step::{Place, Step};
@@ -40,6 +42,7 @@ pub async fn recreate_disks<N: Nodes>(
             let subject = Subject::load(engine.store, instance)?;
             subject.ensure_inactive()?;
             let plan = Plan {
+                store: engine.store,
                 after: moved(engine.store, begun.id, &subject, request)?,
                 begun,
                 chosen: chosen(&subject, request)?,
@@ -140,6 +143,7 @@ fn relocate(store: &Store, operation: &str, disk: &mut Disk, nodes: &[NodeConfig
 }
 
 struct Plan<'a, N> {
+    store: &'a Store,
     begun: Begun<'a, N>,
     before: &'a Subject,
     after: Subject,
@@ -151,9 +155,11 @@ impl<N: Nodes> Plan<'_, N> {
     async fn steps(&self, force: bool, warnings: &mut Vec<String>) -> Result<Vec<Step>> {
         let nodes = self.begun.nodes;
         let (mut there, mut new) = (Vec::new(), Vec::new());
+        let mut was_on = BTreeSet::new();
         for index in &self.chosen {
             let disk = &self.before.disks[*index];
             for half in self.before.halves(disk)? {
+                was_on.insert(half.node.clone());
                 match self.before.reach(nodes, &half.node) {
                     Ok(node) => {
                         let found = match node.find(&half.disk, &half.instance).await {
@@ -180,6 +186,13 @@ impl<N: Nodes> Plan<'_, N> {
         for half in &new {
             self.after.reach(nodes, &half.node)?;
         }
+        // Where it was, what is left of it is its own.
+        let elsewhere: Vec<Place> = new
+            .iter()
+            .filter(|half| !was_on.contains(&half.node))
+            .cloned()
+            .collect();
+        check_free(self.store, nodes, &elsewhere).await?;
         if there.is_empty() {
             check_room(nodes, &new).await?;
             for half in &new {

@@ -1,13 +1,15 @@
 //! Moving an instance whose disks only one node has: the data is copied to another.
 
+use gnt_bdev::Operation;
 use gnt_config::template::COPYABLE;
 use gnt_config::{Disk, Instance, Mebibytes, Node};
 
 use crate::error::{Error, Result};
 use crate::ids::Ids;
 use crate::kind::Kind;
+use crate::node::Node as _;
 use crate::ops::convert::{copied, sizes};
-use crate::ops::room::check_room;
+use crate::ops::room::{check_free, check_room};
 use crate::ops::{Subject, find_node, ids, name_of};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::{Pace, Place};
@@ -43,6 +45,12 @@ pub async fn relocate<N: Nodes>(
             let places = new.disks.iter().map(|disk| new.place(disk));
             let places: Vec<Place> = places.collect::<Result<_>>()?;
             check_room(begun.nodes, &places).await?;
+            check_free(store, begun.nodes, &places).await?;
+            for at in &places {
+                at.on(begun.nodes)?
+                    .check(&at.disk, &at.instance, Operation::Create)
+                    .await?;
+            }
             copied(&old, &new, &sizes, pace)
         })
         .await

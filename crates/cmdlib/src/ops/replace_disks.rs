@@ -10,7 +10,7 @@ use crate::ids::Ids;
 use crate::kind::Kind;
 use crate::node::{Node, Role};
 use crate::ops::activate::{Secondary, assemble, shut_down};
-use crate::ops::room::check_room;
+use crate::ops::room::{check_free, check_room};
 use crate::ops::{Subject, drained, find_node, ids, info_text, name_of};
 use crate::saga::{Begun, Engine, Nodes, Report};
 use crate::step::{Place, Places, Step};
@@ -324,6 +324,7 @@ impl<N: Nodes> Plan<'_, N> {
         }
         let new: Vec<_> = mirrored.iter().map(|(_, at)| at.clone()).collect();
         check_room(nodes, &new).await?;
+        check_free(self.store, nodes, &new).await?;
         for at in &new {
             node.check(&at.disk, &at.instance, Operation::Create).await?;
         }

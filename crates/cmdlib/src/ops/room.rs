@@ -1,10 +1,11 @@
-//! Whether there is room for what is to be made.
+//! Whether there is room for what is to be made, and its names are free.
 
 use std::collections::BTreeMap;
 
 use gnt_bdev::ErrorKind;
-use gnt_config::template::{MUST_ADOPT, NO_FREE_SPACE_CHECK};
+use gnt_config::template::{MUST_ADOPT, NO_FREE_SPACE_CHECK, NODE_LOCAL};
 use gnt_config::{Disk, LogicalId, Mebibytes};
+use gnt_store::Store;
 
 use crate::error::{Error, Result};
 use crate::node::{Node, NodeError};
@@ -41,6 +42,36 @@ pub(crate) async fn check_room<N: Nodes>(nodes: &N, new: &[Place]) -> Result<()>
                     group: vg.to_owned(),
                     needed,
                     free,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to make disks on nodes that have volumes of these names, or are to have some of other disks: they would be overwritten, or be
+/// removed when that is undone.
+pub(crate) async fn check_free<N: Nodes>(store: &Store, nodes: &N, new: &[Place]) -> Result<()> {
+    for at in new {
+        let node = at.on(nodes)?;
+        let volumes = at.disk.walk();
+        for volume in volumes
+            .filter(|volume| volume.children.is_empty() && NODE_LOCAL.contains(volume.dev_type.template()))
+        {
+            let here = Disk {
+                nodes: vec![at.node.clone()],
+                ..volume.clone()
+            };
+            let mut taken = false;
+            for key in here.volume_keys() {
+                let owner = store.owner_of_volume(&key)?;
+                taken |= owner.is_some_and(|owner| owner != at.disk.uuid);
+            }
+            // That it cannot be told is no reason not to try.
+            if taken || matches!(node.find(volume, &at.instance).await, Ok(Some(_))) {
+                return Err(Error::NameTaken {
+                    node: node.name().to_owned(),
+                    volume: volume.logical_id.to_string(),
                 });
             }
         }

@@ -3,7 +3,7 @@
 use gnt_bdev::Operation;
 use gnt_config::template::{HAVE_SNAPSHOTS, NODE_LOCAL};
 use gnt_config::{Disk, DiskTemplate, Mebibytes};
-use gnt_store::Change;
+use gnt_store::{Change, Store};
 
 use crate::error::{Error, Result};
 use crate::ids::Ids;
@@ -39,8 +39,10 @@ pub async fn snapshot<N: Nodes>(
             let mut ids = ids(engine.store, begun.id);
             let mut steps = Vec::new();
             for request in requests {
-                let disk = snapshot_source(&subject.disks[subject.index_of(&request.disk)?])?;
+                let source = &subject.disks[subject.index_of(&request.disk)?];
+                let disk = snapshot_source(source)?;
                 let mut snapshot = snapshot_of(disk, request, ids.unique_id())?;
+                snapshot.snapshot_of = Some(source.uuid.clone());
                 if NODE_LOCAL.contains(snapshot.dev_type.template()) {
                     // The other half of a mirror has none.
                     snapshot.nodes = vec![subject.node.uuid.clone()];
@@ -83,19 +85,13 @@ pub async fn restore<N: Nodes>(
 ) -> Result<Report> {
     let instance = &name_of(engine.store, instance)?;
     // As long as it is read nobody may take it out of use.
-    let source = uuid_of_detached(engine.store, snapshot)?;
+    let found = uuid_of_detached(engine.store, snapshot)?;
     engine
-        .run(Kind::RestoreSnapshot, &[instance, &source], async |begun| {
+        .run(Kind::RestoreSnapshot, &[instance, &found], async |begun| {
             let subject = Subject::load(engine.store, instance)?;
             subject.ensure_inactive()?;
             let index = subject.index_of(disk)?;
-            let snapshot = find_detached(engine.store, snapshot)?;
-            if !HAVE_SNAPSHOTS.contains(snapshot.dev_type.template()) {
-                return Err(Error::Unfit {
-                    what: format!("{snapshot} is no snapshot"),
-                    hint: "'gnt-disk list --detached' shows the detached disks",
-                });
-            }
+            let snapshot = snapshot_for(engine.store, &subject, &found)?;
             let subject = subject.alone(index);
             subject.ensure_in_reach(begun.nodes, &subject.disks)?;
             let mut steps = Vec::new();
@@ -137,10 +133,11 @@ pub async fn remove_snapshot<N: Nodes>(
     snapshot: &str,
 ) -> Result<Report> {
     let instance = &name_of(engine.store, instance)?;
+    let found = uuid_of_detached(engine.store, snapshot)?;
     engine
-        .run(Kind::RemoveSnapshot, &[instance], async |begun| {
+        .run(Kind::RemoveSnapshot, &[instance, &found], async |begun| {
             let subject = Subject::load(engine.store, instance)?;
-            let snapshot = find_detached(engine.store, snapshot)?;
+            let snapshot = snapshot_for(engine.store, &subject, &found)?;
             let homes = subject.homes(&snapshot)?;
             for at in &homes {
                 subject.reach(begun.nodes, &at.node)?;
@@ -152,6 +149,24 @@ pub async fn remove_snapshot<N: Nodes>(
             ))
         })
         .await
+}
+
+/// The detached disk with this UUID, if it is a snapshot, and not one of another instance's disk.
+fn snapshot_for(store: &Store, subject: &Subject, uuid: &str) -> Result<Disk> {
+    let snapshot = find_detached(store, uuid)?;
+    let Some(source) = &snapshot.snapshot_of else {
+        return Err(Error::Unfit {
+            what: format!("{snapshot} is no snapshot, but a detached disk"),
+            hint: "give it to an instance with 'gnt-disk modify INSTANCE --disk attach:UUID', which can also remove it then",
+        });
+    };
+    match store.owner_of_disk(source)? {
+        Some(owner) if owner != subject.instance.uuid => Err(Error::Unfit {
+            what: format!("{snapshot} is a snapshot of another instance's disk"),
+            hint: "name the instance that has the disk; 'gnt-disk modify INSTANCE --disk attach:UUID' gives the snapshot to any",
+        }),
+        _ => Ok(snapshot),
+    }
 }
 
 /// The device of which a snapshot is taken: the disk itself, or the data below a mirror.

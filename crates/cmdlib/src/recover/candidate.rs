@@ -189,6 +189,7 @@ pub(super) fn described(
     disk.name = owner.name.clone().filter(|name| disk_name(name).is_ok());
     disk.mode = Some(owner.kept.mode.unwrap_or(AccessMode::Rw));
     disk.spindles = owner.kept.spindles;
+    disk.snapshot_of.clone_from(&owner.kept.snapshot_of);
     let params = owner.kept.params.clone();
     if gnt_config::params::check_device(device, &params).is_ok() {
         disk.params = params;

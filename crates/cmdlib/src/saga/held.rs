@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::error::Result;
 use crate::saga::{Engine, Nodes};
 
 /// An operation that this task runs, with its locks. Once it is dropped nobody runs it any more: if it is not over, it is
@@ -25,6 +26,12 @@ impl<'a, 'b, N: Nodes> Held<'a, 'b, N> {
             nodes,
             busy,
         }
+    }
+
+    /// Name of the node (UUID) if it is set offline by now, whatever was known when the process began.
+    pub(super) fn set_offline(&self, node: &str) -> Result<Option<String>> {
+        let node = self.engine.store.node(node)?;
+        Ok(node.filter(|node| node.offline).map(|node| node.name))
     }
 
     /// Does some of the operation's work. A task that is dropped meanwhile may leave a node at work.

@@ -131,9 +131,13 @@ impl<N: Nodes> Engine<'_, N> {
         let steps = read_steps(&record).unwrap_or_default();
         let nodes: BTreeSet<_> = steps.iter().flat_map(Step::nodes).map(str::to_owned).collect();
         // What runs on a node that is offline nobody can end, nor does anybody wait for it.
-        let is_asked = |node: &String| !matches!(held.nodes.node(node), Err(Error::NodeOffline { .. }));
-        let nodes: Vec<_> = nodes.into_iter().filter(is_asked).collect();
-        held.nodes.end_orphans(&record.id, &nodes).await?;
+        let mut asked = Vec::new();
+        for node in nodes {
+            if held.set_offline(&node)?.is_none() {
+                asked.push(node);
+            }
+        }
+        held.nodes.end_orphans(&record.id, &asked).await?;
         Ok((held, record))
     }
 }

@@ -5,6 +5,7 @@ use gnt_store::{Outcome, StepRecord, StepState, Store};
 use serde_json::Value;
 
 use crate::error::{Error, Result, chain};
+use crate::node::NodeError;
 use crate::saga::act::{Trace, act, look};
 use crate::saga::held::Held;
 use crate::saga::transfer::{Course, transfer};
@@ -285,9 +286,27 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
 
     async fn act_undo(&self, undo: &Step) -> Result<()> {
         self.tell(Event::Undoing(undo));
-        self.ask(undo, &|_| {}).await?;
+        if let Err(error) = self.ask(undo, &|_| {}).await {
+            return Err(self.unless_offline(undo, error)?);
+        }
         self.tell(Event::Acted(undo));
         Ok(())
+    }
+
+    /// Why a step failed: a node that does not answer may have been set offline since this process read of it.
+    fn unless_offline(&self, step: &Step, error: Error) -> Result<Error> {
+        let Error::Node(NodeError::Unreachable { node, .. } | NodeError::Unanswered { node, .. }) = &error
+        else {
+            return Ok(error);
+        };
+        for uuid in step.nodes() {
+            if let Some(name) = self.held.set_offline(uuid)?
+                && name == *node
+            {
+                return Ok(Error::NodeOffline { node: name });
+            }
+        }
+        Ok(error)
     }
 }
 

@@ -7,6 +7,8 @@ mod crashes;
 mod evacuations;
 mod faults;
 mod machine;
+mod names;
+mod offline;
 mod replacements;
 mod rows;
 mod scale;

@@ -98,6 +98,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
     } = &args.what;
     let commands = CommandTransfer::new(
         context.runner(),
+        &subject.cluster.uuid,
         name,
         transfer.as_deref(),
         args.locate.as_deref(),
@@ -109,6 +110,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         let (disks, text) = activate::assembled(context, &subject, &done.report, true)?;
         return Ok(done.answer(context, name, json!({"disks": disks}), text));
     }
+    let ended = transfer.is_none() && !context.is_dry_run() && commands.end_left_over().await?;
     let done = match &args.runs_on {
         _ if transfer.is_some() => {
             let whole = context.operate(async |engine| migrate(engine, name, target, &commands).await);
@@ -133,5 +135,5 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
             );
         }
     };
-    moved(context, &done, name).await
+    Ok(moved(context, &done, name).await?.with_attention(ended))
 }

@@ -1,5 +1,6 @@
 //! Commands of the user that move a running instance, and tell where it runs.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use gnt_process::orphan::kill_orphans;
 use gnt_process::{Command, Output, RunError, Runner, Status};
 
 use crate::context::warn;
+use crate::failure::Failure;
 use crate::output::say;
 
 /// How long it may take to tell where an instance runs.
@@ -20,13 +22,16 @@ pub(crate) struct CommandTransfer {
     transfer: Option<String>,
     locate: Option<String>,
     timeout: Duration,
-    /// Marks what they start.
+    instance: String,
+    /// Marks what they start: whoever ends the migration later finds it by that.
     tag: String,
 }
 
 impl CommandTransfer {
+    /// `cluster` is the UUID of the instance's cluster.
     pub(crate) fn new(
         runner: Arc<dyn Runner>,
+        cluster: &str,
         instance: &str,
         transfer: Option<&str>,
         locate: Option<&str>,
@@ -37,7 +42,30 @@ impl CommandTransfer {
             transfer: transfer.map(str::to_owned),
             locate: locate.map(str::to_owned),
             timeout,
-            tag: format!("transfer/{instance}/{}", std::process::id()),
+            instance: instance.to_owned(),
+            tag: format!("transfer/{cluster}/{instance}"),
+        }
+    }
+
+    /// Ends what a manager that died left running: it would move the instance behind the back of whoever ends the migration. Returns
+    /// whether there was something, of which it warns.
+    pub(crate) async fn end_left_over(&self) -> Result<bool, Failure> {
+        let tag = self.tag.clone();
+        let ended = tokio::task::spawn_blocking(move || kill_orphans(&tag)).await;
+        let ended = ended.unwrap_or_else(|error| Err(io::Error::other(error)));
+        match ended {
+            Ok(0) => Ok(false),
+            Ok(_) => {
+                warn(format_args!(
+                    "a command that was moving instance {} still ran, and was ended: see that the instance runs where you think",
+                    self.instance
+                ));
+                Ok(true)
+            }
+            Err(source) => Err(Failure::Transfer {
+                instance: self.instance.clone(),
+                source,
+            }),
         }
     }
 

@@ -120,12 +120,13 @@ async fn take_away(
         early_release: what.early_release,
         ignore_consistency: what.ignore_consistency,
     };
+    let cluster = context.store.cluster()?.uuid;
     let transfer = |instance: &str| {
         let (transfer, locate) = (what.transfer.as_deref(), what.locate.as_deref());
         let timeout = Duration::from_secs(what.transfer_timeout);
         transfer
             .is_some()
-            .then(|| CommandTransfer::new(context.runner(), instance, transfer, locate, timeout))
+            .then(|| CommandTransfer::new(context.runner(), &cluster, instance, transfer, locate, timeout))
     };
     let moved = context
         .work(async |engine| evacuate(engine, &request, transfer, tell).await)
