@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use gnt_bdev::Host;
 use gnt_cmdlib::init::init;
-use gnt_cmdlib::{Engine, Event, Report};
+use gnt_cmdlib::{Engine, Event, Healing, Report};
 use gnt_config::{DiskTemplate, Node, Settings};
 use gnt_process::{DryRun, Runner, System};
 use gnt_rpc::Cluster;
@@ -219,10 +219,9 @@ impl Context {
     fn interrupted(&self, signal: &'static str) -> Result<Failure, Failure> {
         let me = Owner::current();
         let unfinished = self.store.operations(Filter::Unfinished)?.into_iter();
-        let operation = unfinished
-            .filter(|record| record.owner == me)
-            .map(|record| record.id)
-            .next_back();
+        let operation = unfinished.filter(|record| record.owner == me).next_back();
+        let healing = operation.as_ref().map(Healing::of).transpose()?;
+        let operation = operation.map(|record| record.id).zip(healing);
         Ok(Failure::Interrupted { signal, operation })
     }
 

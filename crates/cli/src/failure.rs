@@ -5,7 +5,8 @@ use std::io;
 use std::path::PathBuf;
 
 use gnt_bdev::ToolError;
-use gnt_cmdlib::Error;
+use gnt_cmdlib::error::overwriting_hint;
+use gnt_cmdlib::{Error, Healing};
 use gnt_config::ganeti::ConfigError;
 use gnt_store::StoreError;
 
@@ -97,8 +98,8 @@ pub(crate) enum Failure {
     Interrupted {
         /// Name of the signal.
         signal: &'static str,
-        /// The operation that was broken off.
-        operation: Option<String>,
+        /// The operation that was broken off, and what is right for it.
+        operation: Option<(String, Healing)>,
     },
     /// Keys of the cluster or of a node cannot be made or used.
     #[error(transparent)]
@@ -173,8 +174,16 @@ impl Failure {
             Self::Join { .. } => Some(
                 "ssh must get there without a password, and find gnt-disk; or write the keys to a file with --bundle FILE".to_owned(),
             ),
-            Self::Interrupted { operation, .. } => operation.as_ref().map(|id| {
-                format!("the next command on the instance undoes or finishes what was begun, or 'gnt-disk operation abort {id}' now")
+            Self::Interrupted { operation, .. } => operation.as_ref().map(|(id, healing)| match healing {
+                Healing::Undo => format!(
+                    "the next command on the instance undoes what was begun, or 'gnt-disk operation abort {id}' now; \
+                     'gnt-disk operation resume {id}' goes on with it"
+                ),
+                Healing::Finish => format!(
+                    "the next command on the instance finishes what was begun, or 'gnt-disk operation resume {id}' now; \
+                     'gnt-disk operation abort {id}' keeps it from going further"
+                ),
+                Healing::Ask => overwriting_hint(id),
             }),
             Self::Initialised { .. } => Some(
                 "'gnt-disk cluster modify' changes it; --state DIR makes another one elsewhere".to_owned(),

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gnt_bdev::SyncStatus;
-use gnt_cmdlib::Event;
 use gnt_cmdlib::ops::sync::Mirror;
 use gnt_cmdlib::step::Step;
+use gnt_cmdlib::{Event, Healing};
 use gnt_config::Disk;
 use gnt_process::DryRun;
 use gnt_store::{Change, OperationRecord};
@@ -132,7 +132,7 @@ impl Progress {
             }
             Event::Undoing(step) => self.step("undo: ", step),
             Event::Failed(step, _) if self.steps => say(format_args!("* failed: {step}")),
-            Event::Healing(record) => say(format_args!("{} first", healing(record))),
+            Event::Healing(record, way) => say(healing(record, way)),
             Event::Failed(..)
             | Event::Acted(_)
             | Event::Recorded(_)
@@ -255,11 +255,16 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-fn healing(record: &OperationRecord) -> String {
+fn healing(record: &OperationRecord, way: Healing) -> String {
     let OperationRecord {
         id, kind, instance, ..
     } = record;
-    format!("operation {id} ({kind} {instance}) was interrupted: finishing or undoing it")
+    let comes = match way {
+        Healing::Undo => "undoing it first",
+        Healing::Finish => "finishing it first",
+        Healing::Ask => "it does not go on by itself",
+    };
+    format!("operation {id} ({kind} {instance}) was interrupted: {comes}")
 }
 
 /// What changes of the configuration do.

@@ -414,6 +414,19 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// An operation that was interrupted earlier is in the way, and overwrites what nobody can bring back.
+    #[error(
+        "the {kind} of instance {instance} was interrupted as operation {operation}, and would overwrite more of its data: it does \
+         not go on by itself"
+    )]
+    Overwriting {
+        /// The operation's id.
+        operation: String,
+        /// What it does.
+        kind: String,
+        /// The instance.
+        instance: String,
+    },
     /// An aborted operation had gone too far to be undone completely.
     #[error(
         "operation {operation} was aborted, but \"{step}\" and what came before cannot be undone{}",
@@ -487,6 +500,7 @@ impl Error {
             Self::NodeParams(error) => error.hint(),
             Self::NoNode { .. } => "'gnt-disk node list' shows the nodes".to_owned(),
             Self::NoGroup { .. } => "'gnt-disk group list' shows the groups".to_owned(),
+            Self::Overwriting { operation, .. } => overwriting_hint(operation),
             Self::UndoFailed { operation, .. } => format!(
                 "mend the cause, then run 'gnt-disk operation resume {operation}'; \
                  'gnt-disk operation abort --force {operation}' gives up and leaves things as they are"
@@ -536,6 +550,14 @@ impl Error {
             _ => return None,
         })
     }
+}
+
+/// How one goes on with an operation that overwrites data, or ends it.
+pub fn overwriting_hint(operation: &str) -> String {
+    format!(
+        "'gnt-disk operation resume {operation}' goes on with it; 'gnt-disk operation abort {operation}' ends it, and what was \
+         overwritten until then stays so"
+    )
 }
 
 fn cleanup_hint(instance: &str) -> String {

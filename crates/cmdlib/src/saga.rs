@@ -18,6 +18,7 @@ use crate::node::Node;
 use crate::ops::find_node;
 use crate::step::Step;
 use held::Held;
+pub use recovery::Healing;
 use run::Run;
 
 /// The nodes that an operation can ask, by UUID.
@@ -65,7 +66,7 @@ pub enum Event<'a> {
     /// The step, which undoes another, is about to act.
     Undoing(&'a Step),
     /// An operation that an earlier process left behind is finished or undone first.
-    Healing(&'a OperationRecord),
+    Healing(&'a OperationRecord, Healing),
 }
 
 /// What an operation did.
@@ -111,7 +112,7 @@ pub struct Begun<'a, N> {
 }
 
 /// Runs operations. When the future of one is dropped before it is over, the operation is interrupted as if the process had
-/// died: dropping ends what it left running, and the next operation heals it.
+/// died: dropping ends what it left running, and the next operation [heals](Self::heal) it.
 pub struct Engine<'a, N> {
     /// Configuration and journal.
     pub store: &'a Store,

@@ -13,7 +13,8 @@ use crate::view;
 const HELP: &str = "\
 An operation is a list of steps. Each is written down before it acts, so that nothing is lost when the process dies: \
 the operation is then interrupted, and keeps its instance locked until it is finished or undone. The next command that \
-changes the instance does that by itself.
+changes the instance does that by itself, but where data that is there was being overwritten (wipe, image, snapshot \
+--restore): that goes on only if 'resume' says so.
 
 An operation is named by its id, or by enough of its beginning.
 
