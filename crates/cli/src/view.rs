@@ -102,7 +102,7 @@ pub(crate) fn instance(instance: &Instance, own: &[Disk], names: &NodeNames, dis
         "disks_active": instance.disks_active, "disks": disks, "disk.count": own.len(),
         "disk.sizes": own.iter().map(|disk| disk.size).collect::<Vec<_>>(),
     }));
-    if let Some(Migration { source, target }) = &instance.migration {
+    if let Some(Migration { source, target, .. }) = &instance.migration {
         let migration = json!({"source": names.of(source), "target": names.of(target)});
         shown.insert("migration".to_owned(), migration);
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::commands::{activate, moved};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::Answer;
+use crate::output::{Answer, say};
 use transfer::CommandTransfer;
 
 const HELP: &str = "\
@@ -133,5 +133,12 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
             );
         }
     };
+    if done.report.operation.is_none() && !context.is_dry_run() {
+        let subject = Subject::load(&context.store, name)?;
+        say(format_args!(
+            "nothing was to be done: instance {name} is not being migrated; it is on node {}",
+            subject.node.name
+        ));
+    }
     moved(context, &done, name).await
 }
