@@ -55,7 +55,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     what: What,
     /// How long COMMAND may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600, conflicts_with_all = ["prepare", "finish", "abort", "cleanup"])]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["prepare", "finish", "abort", "cleanup"])]
     transfer_timeout: u64,
     /// Shell command that prints the name of the node that the instance runs on
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["prepare", "finish", "abort"])]
