@@ -10,7 +10,7 @@ mod transfer;
 use std::collections::BTreeSet;
 
 use gnt_bdev::{Assembled, SyncProgress};
-use gnt_store::{OperationRecord, Outcome, Owner, PlannedStep, Store, StoreError};
+use gnt_store::{OperationRecord, Owner, PlannedStep, Store, StoreError};
 
 use crate::error::{Error, Result};
 use crate::kind::Kind;
@@ -195,7 +195,7 @@ impl<N: Nodes> Engine<'_, N> {
         match planned {
             Ok(steps) => Run { held, steps: &steps }.forward(0).await,
             Err(result) => {
-                self.store.finish(&held.id, &Outcome::Undone)?;
+                self.store.withdraw(&held.id)?;
                 result
             }
         }
