@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::output::{Answer, say};
 use crate::progress::Progress;
+use crate::view::NodeNames;
 
 /// Name of a cluster for which none was chosen.
 pub(crate) const DEFAULT_CLUSTER: &str = "gnt-disk";
@@ -121,7 +122,7 @@ impl Context {
         let keys = Manager::load(&state)?.map(|keys| keys.client()).transpose()?;
         Ok(Self {
             nodes: Cluster::new(&uuid, host, &nodes, keys, noted.as_ref()),
-            progress: Progress::new(global.verbose, noted),
+            progress: Progress::new(global.verbose, NodeNames::new(nodes), noted),
             store,
             settings,
             state,

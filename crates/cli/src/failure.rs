@@ -73,8 +73,10 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Serve(#[from] gnt_rpc::server::ServeError),
     /// Several things went wrong, and each was told.
-    #[error("{failed} of {all} operations could not be {what}")]
+    #[error("{failed} of {all} {things} could not be {what}")]
     Several {
+        /// Of what.
+        things: &'static str,
         /// How many.
         failed: usize,
         /// Of how many.

@@ -16,6 +16,7 @@ use gnt_store::{Change, OperationRecord};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::output::say;
+use crate::view::{NodeNames, action};
 
 /// A step that takes longer is shown to be at work, and for how long, this often.
 const TICK: Duration = Duration::from_secs(1);
@@ -28,6 +29,8 @@ const PARTS: u64 = 1000;
 pub(crate) struct Progress {
     /// Whether each step is told.
     steps: bool,
+    /// What nodes are called.
+    names: NodeNames,
     /// Where changes of the configuration are noted instead of made.
     dry_run: Option<Arc<DryRun>>,
     /// The step that is at work.
@@ -100,10 +103,11 @@ impl Drop for Running {
 
 impl Progress {
     /// Tells steps if that is wanted, or somebody watches.
-    pub(crate) fn new(verbose: bool, dry_run: Option<Arc<DryRun>>) -> Self {
+    pub(crate) fn new(verbose: bool, names: NodeNames, dry_run: Option<Arc<DryRun>>) -> Self {
         let watched = || std::io::stderr().is_terminal();
         Self {
             steps: verbose || (dry_run.is_none() && watched()),
+            names,
             dry_run,
             running: Mutex::new(None),
             transfer: Mutex::new(None),
@@ -126,12 +130,14 @@ impl Progress {
                     dry_run.record(format!("# configuration: {}", describe(changes)));
                 }
                 if let (Some(dry_run), true) = (&self.dry_run, step.transfer().is_some()) {
-                    dry_run.record(format!("# {step}"));
+                    dry_run.record(format!("# {}", action(step, &self.names)));
                 }
                 self.step("", step);
             }
             Event::Undoing(step) => self.step("undo: ", step),
-            Event::Failed(step, _) if self.steps => say(format_args!("* failed: {step}")),
+            Event::Failed(step, _) if self.steps => {
+                say(format_args!("* failed: {}", action(step, &self.names)));
+            }
             Event::Healing(record, way) => say(healing(record, way)),
             Event::Failed(..)
             | Event::Acted(_)
@@ -150,7 +156,7 @@ impl Progress {
 
     fn step(&self, prefix: &str, step: &Step) {
         if self.steps {
-            say(format_args!("* {prefix}{step}"));
+            say(format_args!("* {prefix}{}", action(step, &self.names)));
             *self.running() = Some(Running {
                 since: Instant::now(),
                 bar: None,
@@ -168,7 +174,8 @@ impl Progress {
         if shown.bar.is_hidden() && shown.told.elapsed() >= TELL_EVERY {
             let percent = done as f64 / total as f64 * 100.0;
             let left = Duration::from_secs(shown.bar.eta().as_secs());
-            say(format_args!("{step}: {percent:.1}% done, {left:?} to go"));
+            let action = action(step, &self.names);
+            say(format_args!("{action}: {percent:.1}% done, {left:?} to go"));
             shown.told = Instant::now();
         }
     }

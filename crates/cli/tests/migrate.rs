@@ -110,7 +110,8 @@ fn a_dry_run_of_a_failover_changes_nothing() {
     let sandbox = two_nodes(offline);
     let here = this_node(&sandbox);
     let before = sandbox.files();
-    let planned = sandbox.run(&format!("--dry-run failover web -n {here}"));
+    let planned = sandbox.run(&format!("--dry-run -v failover web -n {here}"));
+    assert!(planned.stderr.contains(&format!(" on {here}\n")), "{planned:?}");
     assert!(
         planned.stdout.contains("VOL_OPEN_DEAD_NODE=away.example.com"),
         "{planned:?}"
@@ -254,6 +255,10 @@ fn what_cannot_go_to_another_node_says_what_can() {
         (
             "migrate web --prepare --transfer-timeout 5",
             "cannot be used with",
+        ),
+        (
+            "migrate web --transfer true --transfer-timeout 0",
+            "invalid value '0'",
         ),
         ("failover", "<INSTANCE>"),
         ("move files", "--target-node <NODE>"),
