@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use gnt_bdev::Host;
 use gnt_cmdlib::init::init;
-use gnt_cmdlib::{Engine, Event, Report};
+use gnt_cmdlib::{Engine, Event, Healing, Report};
 use gnt_config::{DiskTemplate, Node, Settings};
 use gnt_process::{DryRun, Runner, System};
 use gnt_rpc::keys::{Bundle, Manager, NODE_FILE, NodeConfig};
@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::output::{Answer, say};
 use crate::progress::Progress;
+use crate::view::NodeNames;
 
 /// Name of a cluster for which none was chosen.
 pub(crate) const DEFAULT_CLUSTER: &str = "gnt-disk";
@@ -134,7 +135,7 @@ impl Context {
         let keys = Manager::load(&state)?.map(|keys| keys.client()).transpose()?;
         Ok(Self {
             nodes: Cluster::new(&uuid, host, &nodes, keys, noted.as_ref()),
-            progress: Progress::new(global.verbose, noted),
+            progress: Progress::new(global.verbose, NodeNames::new(nodes), noted),
             store,
             settings,
             state,
@@ -252,7 +253,8 @@ impl Context {
         let me = Owner::current();
         let unfinished = self.store.operations(Filter::Unfinished)?.into_iter();
         let ours = unfinished.filter(|record| record.owner == me);
-        let operations = ours.map(|record| record.id).collect();
+        let operations = ours.map(|record| Ok((record.id.clone(), Healing::of(&record)?)));
+        let operations = operations.collect::<Result<_, Failure>>()?;
         Ok(Failure::Interrupted { signal, operations })
     }
 

@@ -5,7 +5,8 @@ use std::io;
 use std::path::PathBuf;
 
 use gnt_bdev::ToolError;
-use gnt_cmdlib::Error;
+use gnt_cmdlib::error::overwriting_hint;
+use gnt_cmdlib::{Error, Healing};
 use gnt_config::ganeti::ConfigError;
 use gnt_store::StoreError;
 
@@ -82,8 +83,10 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Serve(#[from] gnt_rpc::server::ServeError),
     /// Several things went wrong, and each was told.
-    #[error("{failed} of {all} operations could not be {what}")]
+    #[error("{failed} of {all} {things} could not be {what}")]
     Several {
+        /// Of what.
+        things: &'static str,
         /// How many.
         failed: usize,
         /// Of how many.
@@ -110,8 +113,8 @@ pub(crate) enum Failure {
     Interrupted {
         /// Name of the signal.
         signal: &'static str,
-        /// The operations that were broken off.
-        operations: Vec<String>,
+        /// The operations that were broken off, and what is right for each.
+        operations: Vec<(String, Healing)>,
     },
     /// What moves an instance outlived its manager.
     #[error("a command that moves instance {instance} still runs, and cannot be ended")]
@@ -200,14 +203,9 @@ impl Failure {
                 "ssh must get there without a password, and find gnt-disk; or write the keys to a file with --bundle FILE".to_owned(),
             ),
             Self::Interrupted { operations, .. } => {
-                let abort = |id: &String| format!("'gnt-disk operation abort {id}'");
-                let aborts: Vec<_> = operations.iter().map(abort).collect();
-                (!aborts.is_empty()).then(|| {
-                    format!(
-                        "the next command on the instance undoes or finishes what was begun, or {} now",
-                        aborts.join(" and ")
-                    )
-                })
+                let hints = operations.iter().map(|(id, healing)| healing_hint(id, *healing));
+                let hints: Vec<_> = hints.collect();
+                (!hints.is_empty()).then(|| hints.join("\n  hint: "))
             }
             Self::Transfer { .. } => Some("end it, see where the instance runs, and try again".to_owned()),
             Self::Initialised { .. } => Some(
@@ -257,6 +255,21 @@ impl From<gnt_extstorage::Error> for Failure {
     }
 }
 
+/// What helps with an operation that was broken off.
+fn healing_hint(id: &str, healing: Healing) -> String {
+    match healing {
+        Healing::Undo => format!(
+            "the next command on the instance undoes what was begun, or 'gnt-disk operation abort {id}' now; \
+             'gnt-disk operation resume {id}' goes on with it"
+        ),
+        Healing::Finish => format!(
+            "the next command on the instance finishes what was begun, or 'gnt-disk operation resume {id}' now; \
+             'gnt-disk operation abort {id}' keeps it from going further"
+        ),
+        Healing::Ask => overwriting_hint(id),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,14 +295,15 @@ mod tests {
     #[test]
     fn each_operation_that_was_broken_off_is_named() {
         let hint = |ids: &[&str]| {
-            let operations = ids.iter().map(|id| (*id).to_owned()).collect();
+            let operations = ids.iter().map(|id| ((*id).to_owned(), Healing::Undo)).collect();
             let signal = "SIGINT";
             Failure::Interrupted { signal, operations }.hint()
         };
         assert_eq!(hint(&[]), None);
         let hint = hint(&["4711", "4712"]).unwrap();
         assert!(
-            hint.ends_with("or 'gnt-disk operation abort 4711' and 'gnt-disk operation abort 4712' now"),
+            hint.contains("'gnt-disk operation abort 4711'")
+                && hint.contains("'gnt-disk operation abort 4712'"),
             "{hint}"
         );
     }

@@ -39,8 +39,9 @@ fn run(Cli { global, command }: Cli) -> Result<u8, Failure> {
     let answer = runtime.block_on(commands::run(&global, command));
     // After an interrupt a thread may still be at work for the operation; it ends with the process.
     runtime.shutdown_background();
-    let answer = answer?;
+    let mut answer = answer?;
+    let failure = answer.failure.take();
     let status = if answer.attention { ATTENTION } else { 0 };
     output::print(&answer.bytes(global.json))?;
-    Ok(status)
+    failure.map_or(Ok(status), Err)
 }

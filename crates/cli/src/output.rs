@@ -16,6 +16,8 @@ pub(crate) struct Answer {
     body: Body,
     /// It is done, but something needs attention: exit status 3.
     pub(crate) attention: bool,
+    /// What was not done of it.
+    pub(crate) failure: Option<Failure>,
 }
 
 #[derive(Debug)]
@@ -33,6 +35,7 @@ impl Answer {
         Self {
             body: Body::Both { json, text },
             attention: false,
+            failure: None,
         }
     }
 
@@ -47,12 +50,19 @@ impl Answer {
         Self {
             body: Body::Raw(bytes.into()),
             attention: false,
+            failure: None,
         }
     }
 
     /// The same, but something needs attention if `attention`.
     pub(crate) fn with_attention(mut self, attention: bool) -> Self {
         self.attention |= attention;
+        self
+    }
+
+    /// The same, but not everything was done.
+    pub(crate) fn with_failure(mut self, failure: Option<Failure>) -> Self {
+        self.failure = failure;
         self
     }
 

@@ -7,15 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gnt_bdev::SyncStatus;
-use gnt_cmdlib::Event;
 use gnt_cmdlib::ops::sync::Mirror;
 use gnt_cmdlib::step::Step;
+use gnt_cmdlib::{Event, Healing};
 use gnt_config::Disk;
 use gnt_process::DryRun;
 use gnt_store::{Change, OperationRecord};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::context::warn;
 use crate::output::say;
+use crate::view::{NodeNames, action};
 
 /// A step that takes longer is shown to be at work, and for how long, this often.
 const TICK: Duration = Duration::from_secs(1);
@@ -28,6 +30,8 @@ const PARTS: u64 = 1000;
 pub(crate) struct Progress {
     /// Whether each step is told.
     steps: bool,
+    /// What nodes are called.
+    names: NodeNames,
     /// Where changes of the configuration are noted instead of made.
     dry_run: Option<Arc<DryRun>>,
     /// The step that is at work.
@@ -100,10 +104,11 @@ impl Drop for Running {
 
 impl Progress {
     /// Tells steps if that is wanted, or somebody watches.
-    pub(crate) fn new(verbose: bool, dry_run: Option<Arc<DryRun>>) -> Self {
+    pub(crate) fn new(verbose: bool, names: NodeNames, dry_run: Option<Arc<DryRun>>) -> Self {
         let watched = || std::io::stderr().is_terminal();
         Self {
             steps: verbose || (dry_run.is_none() && watched()),
+            names,
             dry_run,
             running: Mutex::new(None),
             transfer: Mutex::new(None),
@@ -126,14 +131,16 @@ impl Progress {
                     dry_run.record(format!("# configuration: {}", describe(changes)));
                 }
                 if let (Some(dry_run), true) = (&self.dry_run, step.transfer().is_some()) {
-                    dry_run.record(format!("# {step}"));
+                    dry_run.record(format!("# {}", action(step, &self.names)));
                 }
                 self.step("", step);
             }
             Event::Undoing(step) => self.step("undo: ", step),
-            Event::Failed(step, _) if self.steps => say(format_args!("* failed: {step}")),
-            Event::Healing(record) => say(format_args!("{} first", healing(record))),
-            Event::Healed(told) => say(format_args!("warning: {told}")),
+            Event::Failed(step, _) if self.steps => {
+                say(format_args!("* failed: {}", action(step, &self.names)));
+            }
+            Event::Healing(record, way) => say(healing(record, way)),
+            Event::Healed(told) => warn(told),
             Event::Failed(..)
             | Event::Acted(_)
             | Event::Recorded(_)
@@ -151,7 +158,7 @@ impl Progress {
 
     fn step(&self, prefix: &str, step: &Step) {
         if self.steps {
-            say(format_args!("* {prefix}{step}"));
+            say(format_args!("* {prefix}{}", action(step, &self.names)));
             *self.running() = Some(Running {
                 since: Instant::now(),
                 bar: None,
@@ -169,7 +176,8 @@ impl Progress {
         if shown.bar.is_hidden() && shown.told.elapsed() >= TELL_EVERY {
             let percent = done as f64 / total as f64 * 100.0;
             let left = Duration::from_secs(shown.bar.eta().as_secs());
-            say(format_args!("{step}: {percent:.1}% done, {left:?} to go"));
+            let action = action(step, &self.names);
+            say(format_args!("{action}: {percent:.1}% done, {left:?} to go"));
             shown.told = Instant::now();
         }
     }
@@ -256,11 +264,16 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-fn healing(record: &OperationRecord) -> String {
+fn healing(record: &OperationRecord, way: Healing) -> String {
     let OperationRecord {
         id, kind, instance, ..
     } = record;
-    format!("operation {id} ({kind} {instance}) was interrupted: finishing or undoing it")
+    let comes = match way {
+        Healing::Undo => "undoing it first",
+        Healing::Finish => "finishing it first",
+        Healing::Ask => "it does not go on by itself",
+    };
+    format!("operation {id} ({kind} {instance}) was interrupted: {comes}")
 }
 
 /// What changes of the configuration do.

@@ -8,7 +8,7 @@ use gnt_cmdlib::ops::common_template;
 use gnt_cmdlib::step::Step;
 use gnt_config::secret::REDACTED;
 use gnt_config::{Disk, Instance, Mebibytes, Migration, Node, Object, Settings};
-use gnt_store::{OperationRecord, StepRecord, StepState};
+use gnt_store::{OperationRecord, State, StepRecord, StepState};
 use serde_json::{Value, json};
 
 use crate::details::Details;
@@ -102,7 +102,7 @@ pub(crate) fn instance(instance: &Instance, own: &[Disk], names: &NodeNames, dis
         "disks_active": instance.disks_active, "disks": disks, "disk.count": own.len(),
         "disk.sizes": own.iter().map(|disk| disk.size).collect::<Vec<_>>(),
     }));
-    if let Some(Migration { source, target }) = &instance.migration {
+    if let Some(Migration { source, target, .. }) = &instance.migration {
         let migration = json!({"source": names.of(source), "target": names.of(target)});
         shown.insert("migration".to_owned(), migration);
     }
@@ -163,11 +163,47 @@ pub(crate) fn operation(record: &OperationRecord) -> Object {
     }))
 }
 
-/// A step of an operation; what it does is told without the secrets that it may have.
-pub(crate) fn step(record: &StepRecord) -> Object {
-    let action = serde_json::from_value::<Step>(record.data.clone()).map(|step| step.to_string());
-    let mut step =
-        object(json!({"name": record.name, "state": record.state.to_string(), "action": action.ok()}));
+/// What a step does, and where, if the cluster has more than one node.
+pub(crate) fn action(step: &Step, names: &NodeNames) -> String {
+    let mut nodes: Vec<&str> = step.nodes().into_iter().map(|node| names.of(node)).collect();
+    if let Step::ImageDisk { .. } = step {
+        // The image is read there.
+        nodes.reverse();
+    }
+    nodes.dedup();
+    match (step, nodes.as_slice()) {
+        _ if names.0.len() < 2 => step.to_string(),
+        (_, []) => step.to_string(),
+        (Step::CopyDisk { .. } | Step::ImageDisk { .. }, [from, to]) => {
+            format!("{step}, from {from} to {to}")
+        }
+        (_, nodes) => format!("{step} on {}", nodes.join(" and ")),
+    }
+}
+
+/// How far each step of an operation is: the journal does not tell of one whether it has begun.
+fn step_states(record: &OperationRecord) -> impl Iterator<Item = String> {
+    let is_running = record.state == State::Running && !record.interrupted;
+    let running = is_running.then(|| record.next_step());
+    let state = move |(index, step): (usize, &StepRecord)| match running == Some(index) {
+        true => "running".to_owned(),
+        false => step.state.to_string(),
+    };
+    record.steps.iter().enumerate().map(state)
+}
+
+/// The steps of an operation; what they do is told without the secrets that they may have.
+pub(crate) fn steps(record: &OperationRecord, names: &NodeNames) -> Value {
+    let states = step_states(record);
+    let shown = record.steps.iter().zip(states);
+    shown
+        .map(|(record, state)| Value::Object(step(record, &state, names)))
+        .collect()
+}
+
+fn step(record: &StepRecord, state: &str, names: &NodeNames) -> Object {
+    let action = serde_json::from_value::<Step>(record.data.clone()).map(|step| action(&step, names));
+    let mut step = object(json!({"name": record.name, "state": state, "action": action.ok()}));
     step.extend(
         record
             .progress
@@ -178,16 +214,16 @@ pub(crate) fn step(record: &StepRecord) -> Object {
 }
 
 /// An operation at length.
-pub(crate) fn operation_details(record: &OperationRecord) -> Details {
-    let step = |record: &StepRecord| {
+pub(crate) fn operation_details(record: &OperationRecord, names: &NodeNames) -> Details {
+    let step = |(record, state): (&StepRecord, String)| {
         let step = serde_json::from_value::<Step>(record.data.clone()).ok();
         let total = step.as_ref().and_then(|step| Some(step.transfer()?.bytes));
-        let action = step.map_or(record.name.clone(), |step| step.to_string());
+        let action = step.map_or(record.name.clone(), |step| action(&step, names));
         match (record.progress.as_ref().and_then(Value::as_u64), total) {
             (Some(done), Some(total)) if record.state != StepState::Done => {
-                format!("{}: {action} ({done} of {total} bytes)", record.state)
+                format!("{state}: {action} ({done} of {total} bytes)")
             }
-            _ => format!("{}: {action}", record.state),
+            _ => format!("{state}: {action}"),
         }
     };
     let state = match record.interrupted {
@@ -208,7 +244,10 @@ pub(crate) fn operation_details(record: &OperationRecord) -> Details {
         ),
         ("Undone because", Details::maybe(record.reason.as_ref())),
         ("Message", Details::maybe(record.message.as_ref())),
-        ("Steps", Details::list(record.steps.iter().map(step))),
+        (
+            "Steps",
+            Details::list(record.steps.iter().zip(step_states(record)).map(step)),
+        ),
     ])
 }
 

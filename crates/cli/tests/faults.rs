@@ -83,6 +83,62 @@ fn an_interrupted_operation_can_be_resumed() {
 }
 
 #[test]
+fn what_became_of_each_operation_is_told() {
+    let sandbox = Sandbox::new().with_odd_providers();
+    let ids = ["web", "db"].map(|name| {
+        let dir = sandbox.path(name);
+        fs::create_dir(&dir).unwrap();
+        let disk = format!("1:size=1M,provider=hangs,on=create,dir={}", dir.display());
+        let mut child = sandbox.start(&format!("add {name} --disk 0:size=1M --disk {disk}"));
+        let began = |operation: &Value| operation["instance"] == name && operation["steps_done"] == 1;
+        let id = text(&sandbox.wait_for_operation(began), "id").to_owned();
+        let running = sandbox.json(&format!("operation show {id}"));
+        assert_eq!(running["steps"][1]["state"], "running");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let dead = sandbox.json(&format!("operation show {id}"));
+        assert_eq!(dead["steps"][1]["state"], "pending");
+        id
+    });
+    fs::copy(
+        sandbox.path("odd/path-with-newline/provider"),
+        sandbox.path("odd/hangs/provider"),
+    )
+    .unwrap();
+    fs::remove_dir(sandbox.path("db")).unwrap();
+    fs::write(sandbox.path("db"), "").unwrap();
+    let resumed = sandbox.run("operation resume --all");
+    assert_eq!(resumed.status, 1, "{resumed:?}");
+    let [web, db] = &ids;
+    assert_eq!(
+        resumed.stdout,
+        format!("operation {web} (add web) was finished\n")
+    );
+    for told in [
+        format!("operation {db} (add db): error: "),
+        "error: 1 of 2 operations could not be resumed".to_owned(),
+    ] {
+        assert!(resumed.stderr.contains(&told), "{told}: {resumed:?}");
+    }
+}
+
+#[test]
+fn what_never_began_is_no_history() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("add web --disk 0:size=1M");
+    let before = sandbox.json("operation list --all");
+    let node = text(&sandbox.json("cluster info"), "master").to_owned();
+    sandbox.fails(1, "add web --disk 0:size=1M");
+    sandbox.fails(1, "snapshot web --disk 7");
+    sandbox.ok("--dry-run grow web 0 1M");
+    let evacuated = sandbox.run(&format!("--dry-run node evacuate {node}"));
+    assert_eq!(evacuated.status, 1, "{evacuated:?}");
+    let drained = sandbox.run(&format!("--dry-run node drain {node}"));
+    assert_eq!(drained.status, 1, "{drained:?}");
+    assert_eq!(sandbox.json("operation list --all"), before);
+}
+
+#[test]
 fn the_next_command_heals_what_was_interrupted() {
     let sandbox = Sandbox::new().with_odd_providers();
     let operation = interrupted(&sandbox);

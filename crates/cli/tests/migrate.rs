@@ -111,7 +111,8 @@ fn a_dry_run_of_a_failover_changes_nothing() {
     let sandbox = two_nodes(offline);
     let here = this_node(&sandbox);
     let before = sandbox.files();
-    let planned = sandbox.run(&format!("--dry-run failover web -n {here}"));
+    let planned = sandbox.run(&format!("--dry-run -v failover web -n {here}"));
+    assert!(planned.stderr.contains(&format!(" on {here}\n")), "{planned:?}");
     assert!(
         planned.stdout.contains("VOL_OPEN_DEAD_NODE=away.example.com"),
         "{planned:?}"
@@ -152,6 +153,17 @@ fn a_migration_that_was_broken_off_waits_for_its_cleanup() {
         json!({"source": "away.example.com", "target": here})
     );
     assert!(!sandbox.ok("export").stdout.contains("gnt-disk:migration"));
+    let verify = sandbox.run("verify");
+    let told = format!(
+        "half-migrated: web: the instance is being migrated from node away.example.com to node {here}"
+    );
+    assert!(verify.stdout.contains(&told), "{verify:?}");
+    let mend = "gnt-disk migrate web --cleanup --runs-on NODE";
+    assert!(verify.stdout.contains(&format!("mend: {mend}")), "{verify:?}");
+    let list = sandbox.run("list -o name,migration");
+    assert_eq!(list.status, 3, "{list:?}");
+    assert!(list.stderr.contains(mend), "{list:?}");
+    assert!(list.stdout.contains("away.example.com"), "{list:?}");
     let error = sandbox.fails(2, "migrate web --cleanup");
     assert!(error.contains("--runs-on NODE"), "{error}");
     let error = sandbox.fails(1, "migrate web --cleanup --runs-on away.example.com");
@@ -177,8 +189,22 @@ fn a_migration_that_was_broken_off_waits_for_its_cleanup() {
     assert_eq!(answer["pnode"], here.as_str());
     assert!(!volume(&sandbox).join("open.away").exists());
     // Done already.
-    sandbox.ok(&format!("migrate web --cleanup --runs-on {here}"));
-    sandbox.ok("migrate web --finish");
+    for arguments in [
+        &format!("--cleanup --runs-on {here}"),
+        "--finish",
+        "--abort",
+        "--cleanup --locate true",
+    ] {
+        let again =
+            sandbox.run_list(&[&["migrate", "web"][..], &arguments.split(' ').collect::<Vec<_>>()].concat());
+        assert_eq!(again.status, 0, "{arguments}: {again:?}");
+        let told =
+            format!("nothing was to be done: instance web is not being migrated; it is on node {here}\n");
+        assert_eq!(again.stderr, told, "{arguments}");
+    }
+    let error = sandbox.fails(1, "migrate web --cleanup --runs-on away.example.com");
+    let told = format!("error: instance web is not being migrated; it is on node {here}\n");
+    assert!(error.starts_with(&told), "{error}");
     sandbox.ok("grow web 0 1M");
     sandbox.ok("remove web");
     sandbox.assert_empty();
@@ -274,6 +300,10 @@ fn what_cannot_go_to_another_node_says_what_can() {
         (
             "migrate web --prepare --transfer-timeout 5",
             "cannot be used with",
+        ),
+        (
+            "migrate web --transfer true --transfer-timeout 0",
+            "invalid value '0'",
         ),
         ("failover", "<INSTANCE>"),
         ("move files", "--target-node <NODE>"),

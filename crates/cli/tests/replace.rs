@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Sandbox, text};
 
 #[test]
@@ -81,9 +81,17 @@ fn what_cannot_leave_a_node_is_told_one_by_one() {
         "anywhere: cannot be moved: there is no other node for instance anywhere that is neither offline nor drained",
         "here: cannot be moved: there is no other node for instance here",
         "hint: name a node with -n NODE",
-        "2 of 2 operations could not be moved away",
+        "2 of 2 instances could not be moved away",
     ] {
         assert!(refused.contains(told), "{told}: {refused}");
     }
+    let run = sandbox.run(&format!("--json node evacuate {node}"));
+    let answer: Value = serde_json::from_str(&run.stdout).unwrap();
+    let told = answer["instances"].as_array().unwrap();
+    assert!(
+        told.iter().all(|instance| instance["error"].is_string()),
+        "{answer}"
+    );
+    assert_eq!((run.status, told.len()), (1, 2));
     assert_eq!(sandbox.json("list").as_array().unwrap().len(), 2);
 }

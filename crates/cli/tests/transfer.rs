@@ -130,6 +130,63 @@ fn a_conversion_that_is_killed_goes_on_where_it_stopped_or_is_undone() {
 }
 
 #[test]
+fn a_wipe_that_is_broken_off_goes_on_only_when_it_is_told_to() {
+    for deed in ["resume", "abort"] {
+        let (sandbox, [data, _]) = with_data("file");
+        let child = sandbox.start("wipe web --disk 0 --bwlimit 1M");
+        let operation = sandbox.wait_for_operation(|operation| operation["step"] == "wipe-disk");
+        let id = text(&operation, "id");
+        let wiped = || {
+            let shown = sandbox.json(&format!("operation show {id}"));
+            let steps = shown["steps"].as_array().unwrap().clone();
+            steps
+                .iter()
+                .find_map(|step| step["progress"].as_u64())
+                .unwrap_or(0) as usize
+        };
+        while wiped() == 0 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        let told = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+        assert!(
+            told.contains(&format!("hint: 'gnt-disk operation resume {id}' goes on")),
+            "{told}"
+        );
+        let stopped = wiped();
+        assert!(stopped < 4 * MIB, "{stopped}");
+        for command in ["activate web", "grow web 0 1M", "remove web"] {
+            let error = sandbox.fails(1, command);
+            assert!(
+                error.contains("it does not go on by itself"),
+                "{command}: {error}"
+            );
+            for way in ["resume", "abort"] {
+                assert!(
+                    error.contains(&format!("operation {way} {id}")),
+                    "{command}: {error}"
+                );
+            }
+        }
+        // At most the piece that was on its way.
+        let intact = (stopped + MIB).min(4 * MIB);
+        assert!(fs::read(file(&sandbox, 0)).unwrap()[intact..] == data[intact..]);
+        let ended = sandbox.run(&format!("operation {deed} {id}"));
+        if deed == "resume" {
+            assert_eq!(ended.status, 0, "{ended:?}");
+            assert!(fs::read(file(&sandbox, 0)).unwrap() == vec![0; 4 * MIB]);
+        } else {
+            assert_eq!(ended.status, 3, "{ended:?}");
+            assert!(ended.stderr.contains("may be overwritten"), "{ended:?}");
+            assert!(fs::read(file(&sandbox, 0)).unwrap()[intact..] == data[intact..]);
+        }
+        sandbox.ok("activate web");
+        sandbox.ok("remove web");
+        sandbox.assert_empty();
+    }
+}
+
+#[test]
 fn what_cannot_be_converted_is_refused() {
     let (sandbox, data) = with_data("file");
     let files = sandbox.files();

@@ -284,6 +284,30 @@ pub enum Error {
         #[source]
         source: crate::ops::migrate::TransferError,
     },
+    /// Somebody else ended the migration while the manager moved the running instance.
+    #[error(
+        "the migration of instance {instance} was ended by somebody else meanwhile: its disks are on node {disks_on}, and the instance \
+         runs on node {runs_on}{}",
+        .cause.as_ref().map(|cause| format!(" (it could not be moved: {cause})")).unwrap_or_default()
+    )]
+    EndedMeanwhile {
+        /// The instance.
+        instance: String,
+        /// Name of its primary node.
+        disks_on: String,
+        /// Name of the node that it runs on, as the manager says.
+        runs_on: String,
+        /// Why it was not moved.
+        cause: Option<String>,
+    },
+    /// The instance is on one node alone, and not on that which was named.
+    #[error("instance {instance} is not being migrated; it is on node {node}")]
+    NotMigrating {
+        /// The instance.
+        instance: String,
+        /// Name of its primary node.
+        node: String,
+    },
     /// A migration could be neither finished nor undone.
     #[error("the migration of instance {instance} is half-way{}", .cause.as_ref().map(|cause| format!(" (it failed: {cause})")).unwrap_or_default())]
     HalfMigrated {
@@ -422,6 +446,19 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// An operation that was interrupted earlier is in the way, and overwrites what nobody can bring back.
+    #[error(
+        "the {kind} of instance {instance} was interrupted as operation {operation}, and would overwrite more of its data: it does \
+         not go on by itself"
+    )]
+    Overwriting {
+        /// The operation's id.
+        operation: String,
+        /// What it does.
+        kind: String,
+        /// The instance.
+        instance: String,
+    },
     /// An aborted operation had gone too far to be undone completely.
     #[error(
         "operation {operation} was aborted, but \"{step}\" and what came before cannot be undone{}",
@@ -503,6 +540,7 @@ impl Error {
             Self::NodeParams(error) => error.hint(),
             Self::NoNode { .. } => "'gnt-disk node list' shows the nodes".to_owned(),
             Self::NoGroup { .. } => "'gnt-disk group list' shows the groups".to_owned(),
+            Self::Overwriting { operation, .. } => overwriting_hint(operation),
             Self::UndoFailed { operation, .. } => format!(
                 "mend the cause, then run 'gnt-disk operation resume {operation}'; \
                  'gnt-disk operation abort --force {operation}' gives up and leaves things as they are"
@@ -513,6 +551,18 @@ impl Error {
             Self::Migrating { instance, .. } => format!(
                 "'gnt-disk migrate --finish {instance}' or '--abort' ends it; after a failure 'gnt-disk migrate --cleanup \
                  --runs-on NODE {instance}' does, NODE being where the instance runs now"
+            ),
+            Self::EndedMeanwhile {
+                instance,
+                disks_on,
+                runs_on,
+                ..
+            } if disks_on != runs_on => format!(
+                "stop the instance on node {runs_on}, where it must not write any more, and start it on node {disks_on}; \
+                 'gnt-disk verify' tells what is left of its disks elsewhere, and 'gnt-disk info {instance}' how they are"
+            ),
+            Self::NotMigrating { instance, .. } => format!(
+                "'gnt-disk failover {instance}' gives an instance that does not run another node, 'gnt-disk migrate {instance}' one that runs"
             ),
             Self::NotInSync { instance, .. } => format!(
                 "'gnt-disk activate --wait-for-sync {instance}' connects the halves again and waits; one that is lost is made \
@@ -552,6 +602,14 @@ impl Error {
             _ => return None,
         })
     }
+}
+
+/// How one goes on with an operation that overwrites data, or ends it.
+pub fn overwriting_hint(operation: &str) -> String {
+    format!(
+        "'gnt-disk operation resume {operation}' goes on with it; 'gnt-disk operation abort {operation}' ends it, and what was \
+         overwritten until then stays so"
+    )
 }
 
 fn cleanup_hint(instance: &str) -> String {

@@ -25,4 +25,4 @@ pub mod verify;
 pub use error::{Error, Result};
 pub use local::{LocalNode, OneNode};
 pub use node::Node;
-pub use saga::{AssembledDisk, Engine, Event, Nodes, Report};
+pub use saga::{AssembledDisk, Engine, Event, Healing, Nodes, Report};

@@ -10,7 +10,7 @@ mod transfer;
 use std::collections::BTreeSet;
 
 use gnt_bdev::{Assembled, SyncProgress};
-use gnt_store::{OperationRecord, Outcome, Owner, PlannedStep, Store, StoreError};
+use gnt_store::{OperationRecord, Owner, PlannedStep, Store, StoreError};
 
 use crate::error::{Error, Result};
 use crate::kind::Kind;
@@ -18,6 +18,7 @@ use crate::node::Node;
 use crate::ops::find_node;
 use crate::step::Step;
 use held::Held;
+pub use recovery::Healing;
 use run::Run;
 
 /// The nodes that an operation can ask, by UUID.
@@ -66,7 +67,7 @@ pub enum Event<'a> {
     /// The step, which undoes another, is about to act.
     Undoing(&'a Step),
     /// An operation that an earlier process left behind is finished or undone first.
-    Healing(&'a OperationRecord),
+    Healing(&'a OperationRecord, Healing),
     /// What is to be known of such an operation. Told here only if the one that came for it fails; else its report has it.
     Healed(&'a str),
 }
@@ -114,7 +115,7 @@ pub struct Begun<'a, N> {
 }
 
 /// Runs operations. When the future of one is dropped before it is over, the operation is interrupted as if the process had
-/// died: dropping ends what it left running, and the next operation heals it.
+/// died: dropping ends what it left running, and the next operation [heals](Self::heal) it.
 pub struct Engine<'a, N> {
     /// Configuration and journal.
     pub store: &'a Store,
@@ -210,7 +211,7 @@ impl<N: Nodes> Engine<'_, N> {
         match planned {
             Ok(steps) => Run { held, steps: &steps }.forward(0).await,
             Err(result) => {
-                self.store.finish(&held.id, &Outcome::Undone)?;
+                self.store.withdraw(&held.id)?;
                 result
             }
         }

@@ -623,6 +623,11 @@ impl Step {
         }
     }
 
+    /// Whether it overwrites data that is there, which is gone then.
+    pub fn overwrites(&self) -> bool {
+        self.transfer().is_some_and(|transfer| !transfer.fresh)
+    }
+
     /// Whether what was done before it stays done, once it may have begun.
     pub fn is_final(&self) -> bool {
         matches!(self.undo(), Undo::Never)

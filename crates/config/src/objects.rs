@@ -56,6 +56,9 @@ pub struct Migration {
     pub source: String,
     /// UUID of the node that it is to run on.
     pub target: String,
+    /// Id of the operation that began it, which tells it from another one; older versions did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
 }
 
 /// A machine that instances run on.
@@ -204,6 +207,7 @@ mod tests {
         instance.migration = Some(Migration {
             source: "a".to_owned(),
             target: "b".to_owned(),
+            operation: None,
         });
         let marked = serde_json::to_value(&instance).unwrap();
         assert_eq!(

@@ -79,6 +79,19 @@ impl Store {
         })
     }
 
+    /// Forgets an operation that was never [planned](Self::plan): it was refused, or only rehearsed, and is no history.
+    pub fn withdraw(&self, operation: &str) -> Result<()> {
+        self.write(Durability::Process, |transaction| {
+            expect(transaction, operation, "withdraw it", |state| {
+                state == State::Planning
+            })?;
+            transaction
+                .prepare_cached("DELETE FROM operation WHERE id = ?1")?
+                .execute([operation])?;
+            Ok(())
+        })
+    }
+
     /// Records that step `index` (from 0) was done, and makes `changes`, in one transaction. With its last step the
     /// operation is done, and [finished](Self::finish). Saying so twice does no harm as long as it runs.
     pub fn step_done(&self, operation: &str, index: usize, changes: &[Change]) -> Result<()> {

@@ -19,7 +19,7 @@ pub struct Owner {
     pub pid: u32,
     /// When the process started, in clock ticks since boot (`/proc/PID/stat`, field 22).
     pub start_time: u64,
-    /// Its command line, for people; of values behind a `=`, which may be secret, only that there are some.
+    /// Its command line, for people; of values behind a `=`, and of commands for a shell, which may be secret, only that there are some.
     pub command: String,
 }
 
@@ -64,11 +64,14 @@ impl Owner {
     }
 }
 
-/// `0:size=1G,password=secret` becomes `0:size=…`.
+/// `0:size=1G,password=secret` becomes `0:size=…`, and `virsh --password secret` `'virsh …'`.
 fn without_value(argument: &str) -> String {
-    match argument.split_once('=') {
-        Some((key, _)) => format!("{key}=…"),
-        None => argument.to_owned(),
+    let mut words = argument.split_whitespace();
+    let first = words.next().unwrap_or_default();
+    match (first.split_once('='), words.next()) {
+        (Some((key, _)), _) => format!("{key}=…"),
+        (None, Some(_)) => format!("'{first} …'"),
+        (None, None) => argument.to_owned(),
     }
 }
 
@@ -141,8 +144,19 @@ mod tests {
 
     #[test]
     fn a_command_line_is_kept_without_values() {
-        let shown = ["grow", "0:size=1G,nas_password=a=b", "--token=x"].map(without_value);
-        assert_eq!(shown, ["grow", "0:size=…", "--token=…"]);
+        let shown = [
+            "grow",
+            "0:size=1G,nas_password=a=b",
+            "--token=x",
+            "virsh --password x",
+            " PASSWORD=x virsh",
+            "",
+        ]
+        .map(without_value);
+        assert_eq!(
+            shown,
+            ["grow", "0:size=…", "--token=…", "'virsh …'", "PASSWORD=…", ""]
+        );
     }
 
     #[test]

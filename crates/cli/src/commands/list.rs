@@ -1,6 +1,7 @@
 //! `list`: the instances, or the detached disks.
 
 use gnt_cmdlib::node::NodeError;
+use gnt_cmdlib::verify::{Finding, half_migrated};
 use gnt_cmdlib::{Node as _, Nodes as _};
 use gnt_config::{Disk, Instance, Object};
 
@@ -10,7 +11,8 @@ use crate::output::{Answer, Field, Kind, ListOptions};
 use crate::view::{self, Links, NodeNames};
 
 const HELP: &str = "\
-Fields of instances: name, uuid, disk_template, pnode, snodes, disks, disk.count, disk.sizes, disks_active. \
+Fields of instances: name, uuid, disk_template, pnode, snodes, disks, disk.count, disk.sizes, disks_active, \
+migration. \
 Fields of detached disks: uuid, name, dev_type, size, mode, volume, logical_id, nodes, params, children, spindles.
 
 Examples:
@@ -44,6 +46,7 @@ const INSTANCES: &[Field] = &[
     Field::more("disk.count", "Disks", Kind::Count),
     Field::shown("disk.sizes", "Disk_sizes", Kind::Size),
     Field::shown("disks_active", "Active", Kind::Flag),
+    Field::more("migration", "Migration", Kind::Text),
 ];
 
 const DETACHED: &[Field] = &[
@@ -81,7 +84,7 @@ fn detached(context: &Context) -> Result<Vec<Object>, Failure> {
     Ok(context.store.detached_disks()?.iter().map(show).collect())
 }
 
-/// The instances, and whether all that there is to know of them is known.
+/// The instances, and whether all that there is to know of them is known, and nothing needs attention.
 async fn instances(context: &Context, wanted: &[String]) -> Result<(Vec<Object>, bool), Failure> {
     let store = &context.store;
     let names = NodeNames::new(store.nodes()?);
@@ -103,8 +106,16 @@ async fn instances(context: &Context, wanted: &[String]) -> Result<(Vec<Object>,
             (Links::default(), false)
         }
     };
-    let mut rows = Vec::new();
+    let (mut rows, mut complete) = (Vec::new(), complete);
     for instance in &instances {
+        if let Some(Finding { message, mend, .. }) = half_migrated(store, instance)? {
+            warn(format_args!(
+                "{}: {message}: run {}",
+                instance.name,
+                mend.unwrap_or_default()
+            ));
+            complete = false;
+        }
         let own = store.disks_of(instance)?;
         let disks = own
             .iter()

@@ -2,19 +2,20 @@
 
 use gnt_cmdlib::{Engine, Report};
 use gnt_rpc::Cluster;
-use gnt_store::{Filter, OperationRecord};
+use gnt_store::{Filter, OperationRecord, State};
 use serde_json::{Value, json};
 
 use crate::confirm::ConfirmArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{Answer, Field, Kind, ListOptions, say};
-use crate::view;
+use crate::view::{self, NodeNames};
 
 const HELP: &str = "\
 An operation is a list of steps. Each is written down before it acts, so that nothing is lost when the process dies: \
 the operation is then interrupted, and keeps its instance locked until it is finished or undone. The next command that \
-changes the instance does that by itself.
+changes the instance does that by itself, but where data that is there was being overwritten (wipe, image, snapshot \
+--restore): that goes on only if 'resume' says so.
 
 An operation is named by its id, or by enough of its beginning.
 
@@ -113,26 +114,28 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Answer, F
         Command::List(args) => list(context, &args),
         Command::Show(args) => show(context, &args),
         Command::Resume(args) => {
-            each(context, &args.which, "finished", async |engine, record| {
-                engine.resume(record).await
-            })
-            .await
+            let comes = |record: &OperationRecord| match record.state {
+                State::Running => "finished",
+                _ => "undone",
+            };
+            let work =
+                async |engine: &Engine<'_, Cluster>, record: &OperationRecord| engine.resume(record).await;
+            each(context, &args.which, "resumed", comes, work).await
         }
         Command::Abort(args) if args.force => {
             args.confirm.confirm(
                 context,
                 "Nothing will be undone: disks may be half made or half removed, and nothing will finish them",
             )?;
-            each(context, &args.which, "given up", async |engine, record| {
+            let work = async |engine: &Engine<'_, Cluster>, record: &OperationRecord| {
                 engine.give_up(record).await.map(|()| Report::default())
-            })
-            .await
+            };
+            each(context, &args.which, "given up", |_| "given up", work).await
         }
         Command::Abort(args) => {
-            each(context, &args.which, "undone", async |engine, record| {
-                engine.abort(record).await
-            })
-            .await
+            let work =
+                async |engine: &Engine<'_, Cluster>, record: &OperationRecord| engine.abort(record).await;
+            each(context, &args.which, "aborted", |_| "undone", work).await
         }
     }
 }
@@ -149,26 +152,21 @@ fn list(context: &Context, args: &ListArgs) -> Result<Answer, Failure> {
 
 fn show(context: &Context, args: &ShowArgs) -> Result<Answer, Failure> {
     let record = context.store.operation(&args.id)?;
+    let names = NodeNames::new(context.store.nodes()?);
     let mut shown = view::operation(&record);
-    shown.insert(
-        "steps".to_owned(),
-        record
-            .steps
-            .iter()
-            .map(|step| Value::Object(view::step(step)))
-            .collect(),
-    );
+    shown.insert("steps".to_owned(), view::steps(&record, &names));
     Ok(Answer::new(
         shown.into(),
-        view::operation_details(&record).render(),
+        view::operation_details(&record, &names).render(),
     ))
 }
 
-/// Does the same to each; one that fails does not keep the others from being tried.
+/// Does the same to each; one that fails does not keep the others from being tried. `comes` tells what is to become of one.
 async fn each(
     context: &Context,
     which: &Which,
     what: &'static str,
+    comes: impl Fn(&OperationRecord) -> &'static str,
     work: impl AsyncFn(&Engine<'_, Cluster>, &OperationRecord) -> gnt_cmdlib::Result<Report>,
 ) -> Result<Answer, Failure> {
     let records = match &which.id {
@@ -181,46 +179,58 @@ async fn each(
             id, kind, instance, ..
         } = record;
         if context.is_dry_run() {
-            context.note(format!("# operation {id} ({kind} {instance}) would be {what}"));
+            let comes = comes(record);
+            context.note(format!("# operation {id} ({kind} {instance}) would be {comes}"));
             continue;
         }
         match context.operate(async |engine| work(engine, record).await).await {
             Ok(done) => {
                 attention |= done.warned();
-                ended.push(record);
+                ended.push((record, context.store.operation(id)?));
             }
-            Err(failure) => failures.push(failure),
+            Err(failure) => failures.push((record, failure)),
         }
     }
     if let Some(noted) = context.noted() {
         return Ok(noted);
     }
     let failed = failures.len();
-    match failures.pop() {
-        // The only one is the command's own.
-        Some(failure) if records.len() == 1 => return Err(failure),
-        Some(last) => {
-            failures
-                .iter()
-                .chain([&last])
-                .for_each(|failure| say(failure.report()));
-            let all = records.len();
-            return Err(Failure::Several { failed, all, what });
+    for (record, failure) in &failures {
+        if records.len() > 1 {
+            say(format_args!("{}: {}", called(record), failure.report()));
         }
-        None => {}
     }
-    let line = |record: &&OperationRecord| {
-        format!(
-            "operation {} ({} {}) was {what}\n",
-            record.id, record.kind, record.instance
-        )
+    let failure = match failures.pop() {
+        // The only one is the command's own.
+        Some((_, failure)) if records.len() == 1 => return Err(failure),
+        last => last.map(|_| Failure::Several {
+            things: "operations",
+            failed,
+            all: records.len(),
+            what,
+        }),
+    };
+    let line = |(before, after): &(&OperationRecord, OperationRecord)| {
+        let became = match after.state {
+            State::Done => "finished",
+            State::Undone if after.message.is_none() => "undone",
+            State::Undone => "undone, as far as that could be",
+            _ => comes(before),
+        };
+        format!("{} was {became}\n", called(after))
     };
     let text: String = ended.iter().map(line).collect();
     let operations: Vec<Value> = ended
         .iter()
-        .map(|record| Ok(view::operation(&context.store.operation(&record.id)?).into()))
-        .collect::<Result<_, Failure>>()?;
-    Ok(Answer::new(json!({"operations": operations}), text).with_attention(attention))
+        .map(|(_, after)| view::operation(after).into())
+        .collect();
+    Ok(Answer::new(json!({"operations": operations}), text)
+        .with_attention(attention)
+        .with_failure(failure))
+}
+
+fn called(record: &OperationRecord) -> String {
+    format!("operation {} ({} {})", record.id, record.kind, record.instance)
 }
 
 fn interrupted(context: &Context) -> Result<Vec<OperationRecord>, Failure> {

@@ -13,7 +13,7 @@ status is 3 if anything was found, or with --repair if anything is left.
 
 Finds disks that are missing, degraded, too small or on the wrong node, disks that should be in use and are not, devices \
 and links that are left over, volumes that no disk is or that do not say which disk they are, kernels that call the wrong \
-program for drbd's events, and operations that were interrupted. Nodes that are set offline are named and not asked. \
+program for drbd's events, operations that were interrupted, and migrations that nobody ends. Nodes that are set offline are named and not asked. \
 Volumes that say that they are another cluster's, on storage that both use, are counted.
 
 --repair mends what loses nothing by it: it puts disks into use that should be, takes devices from nodes where the \

@@ -27,7 +27,7 @@ pub(super) fn alone<T>(
     match &made {
         // An operation without steps is done.
         Ok(_) => store.plan(&operation, &[], &[])?,
-        Err(_) => store.finish(&operation, &Outcome::Undone)?,
+        Err(_) => store.withdraw(&operation)?,
     }
     made
 }

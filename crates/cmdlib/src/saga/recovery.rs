@@ -13,32 +13,70 @@ use crate::step::Step;
 /// Why an operation is undone that did not fail.
 const INTERRUPTED: &str = "interrupted";
 
+/// What is right for an operation whose process died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Healing {
+    /// Everything that was begun can be undone.
+    Undo,
+    /// Something that cannot be undone may have begun.
+    Finish,
+    /// The same, and it overwrites data that is there: nobody but a human knows whether that is wanted still.
+    Ask,
+}
+
+impl Healing {
+    /// What is right for this one.
+    ///
+    /// # Errors
+    /// [`Error::UnknownStep`] if another version began it.
+    pub fn of(record: &OperationRecord) -> Result<Self> {
+        Ok(Self::of_steps(record, &read_steps(record)?))
+    }
+
+    fn of_steps(record: &OperationRecord, steps: &[Step]) -> Self {
+        let next = record.next_step();
+        match record.state {
+            State::Running if steps.iter().take(next + 1).any(Step::is_final) => {
+                match steps.iter().skip(next).any(Step::overwrites) {
+                    true => Self::Ask,
+                    false => Self::Finish,
+                }
+            }
+            _ => Self::Undo,
+        }
+    }
+}
+
 impl<N: Nodes> Engine<'_, N> {
     /// Deals with an operation whose process died: it is undone, or, when something that cannot be undone may have begun, finished.
     /// An error means that it is not over. How it ended, if not as one would wish, the report's warnings tell.
+    ///
+    /// # Errors
+    /// [`Error::Overwriting`] if it was overwriting data: only [`resume`](Self::resume) goes on with that.
     pub async fn heal(&self, record: &OperationRecord) -> Result<Report> {
+        ensure_harmless(record)?;
         let (held, record) = self.adopt(record).await?;
         held.during(self.heal_held(&held, &record)).await
     }
 
     async fn heal_held(&self, held: &Held<'_, '_, N>, record: &OperationRecord) -> Result<Report> {
-        (self.observer)(Event::Healing(record));
         let steps = read_steps(record)?;
+        let healing = Healing::of_steps(record, &steps);
+        (self.observer)(Event::Healing(record, healing));
         let what = format!("operation {} ({} {})", record.id, record.kind, record.instance);
-        let warnings = match record.state {
-            State::Running if steps.iter().take(record.next_step() + 1).any(Step::is_final) => {
-                match finish(held, &steps, record).await {
-                    Ok(report) => return Ok(report),
-                    Err(error @ (Error::Undone { .. } | Error::Leftover { .. } | Error::Partial { .. })) => {
-                        vec![format!(
-                            "{what} was interrupted, and could not be finished: {}",
-                            chain(&error)
-                        )]
-                    }
-                    Err(error) => return Err(error),
+        let warnings = match healing {
+            Healing::Ask => return Err(overwriting(record)),
+            Healing::Finish => match finish(held, &steps, record).await {
+                Ok(report) => return Ok(report),
+                Err(error @ (Error::Undone { .. } | Error::Leftover { .. } | Error::Partial { .. })) => {
+                    vec![format!(
+                        "{what} was interrupted, and could not be finished: {}",
+                        chain(&error)
+                    )]
                 }
-            }
-            _ => {
+                Err(error) => return Err(error),
+            },
+            Healing::Undo => {
                 let End { stays: stayed, left } = undo(held, &steps, record).await?;
                 let stayed = stayed.map(|step| {
                     let reason = record.reason.as_deref().unwrap_or(INTERRUPTED);
@@ -58,7 +96,11 @@ impl<N: Nodes> Engine<'_, N> {
 
     /// Heals the operation that is in the way of another, unless somebody else was faster.
     pub(super) async fn heal_first(&self, operation: &str) -> Result<Vec<String>> {
-        let (held, record) = match self.adopt(&self.store.operation(operation)?).await {
+        let record = self.store.operation(operation)?;
+        if record.interrupted {
+            ensure_harmless(&record)?;
+        }
+        let (held, record) = match self.adopt(&record).await {
             Err(Error::Store(StoreError::StillRunning { .. } | StoreError::WrongState { .. })) => {
                 return Ok(Vec::new());
             }
@@ -74,8 +116,8 @@ impl<N: Nodes> Engine<'_, N> {
         }
     }
 
-    /// Heals every operation whose process died; those that cannot be healed are named in the report's warnings, with how the others
-    /// ended where that is not as one would wish.
+    /// Heals every operation whose process died; those that cannot be [healed](Self::heal) are named in the report's warnings, with how
+    /// the others ended where that is not as one would wish.
     pub async fn heal_all(&self) -> Result<Report> {
         let mut report = Report::default();
         for record in self.store.operations(Filter::Unfinished)? {
@@ -139,6 +181,23 @@ impl<N: Nodes> Engine<'_, N> {
         }
         held.nodes.end_orphans(&record.id, &asked).await?;
         Ok((held, record))
+    }
+}
+
+/// Fails if to go on with the operation destroys data. Nothing of it is touched then.
+fn ensure_harmless(record: &OperationRecord) -> Result<()> {
+    match Healing::of(record) {
+        Ok(Healing::Ask) => Err(overwriting(record)),
+        // One that cannot be read is told when it is taken over.
+        _ => Ok(()),
+    }
+}
+
+fn overwriting(record: &OperationRecord) -> Error {
+    Error::Overwriting {
+        operation: record.id.clone(),
+        kind: record.kind.clone(),
+        instance: record.instance.clone(),
     }
 }
 

@@ -713,7 +713,7 @@ fn describe(event: Event<'_>) -> String {
         Event::Recorded(step) => format!("recorded: {step}"),
         Event::Failed(step, error) => format!("failed: {step}: {error}"),
         Event::Undoing(step) => format!("undo: {step}"),
-        Event::Healing(record) => format!("heal: {}", record.kind),
+        Event::Healing(record, _) => format!("heal: {}", record.kind),
         Event::Healed(told) => format!("healed: {told}"),
     }
 }

@@ -1,14 +1,15 @@
 //! Processes that die, and what the next one makes of it.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use gnt_store::State;
+use gnt_store::{OperationRecord, State};
 
 use super::bench::{Bench, Benches, Case, Observer, Picture, catch_crash, crash_at, now, quiet};
 use super::faults::can_do_without;
 use super::rows::{Deed, Row, distinct_rows};
 use crate::error::{Error, Result};
-use crate::saga::Report;
+use crate::saga::{Healing, Report};
 use crate::sim::{Extent, Fault, Then};
 
 /// How the next process goes on.
@@ -29,11 +30,33 @@ impl Recovery {
         };
         let engine = bench.engine(observer);
         match self {
+            Self::NextOperation | Self::HealAll if Healing::of(&record)? == Healing::Ask => {
+                self.assert_refused(bench, &record);
+                now(engine.resume(&record))
+            }
             Self::NextOperation => bench.next_operation(),
             Self::HealAll => now(engine.heal_all()),
             Self::Resume => now(engine.resume(&record)),
             Self::Abort => now(engine.abort(&record)),
         }
+    }
+
+    /// What overwrites data does not go on by itself, and stays as it is.
+    fn assert_refused(self, bench: &Bench, record: &OperationRecord) {
+        let before = bench.picture();
+        let told = match self {
+            Self::HealAll => now(bench.engine(&quiet).heal_all()).unwrap().warnings.concat(),
+            _ => match bench.next_operation() {
+                Err(error @ Error::Overwriting { .. }) => error.to_string(),
+                other => panic!("{other:?}"),
+            },
+        };
+        assert!(
+            told.contains(&record.id) && told.contains("does not go on by itself"),
+            "{told}"
+        );
+        assert_eq!(bench.picture(), before);
+        assert_eq!(bench.unfinished(), std::slice::from_ref(record));
     }
 
     /// Whether a crash at the event or call with this number is to be recovered from in this way. Operations that have many take turns.
@@ -226,4 +249,26 @@ fn events(row: &Row) -> usize {
         .unwrap()
         .unwrap();
     events.into_inner().unwrap().len()
+}
+
+/// Nobody wants what is left of a disk overwritten because somebody else looked at it.
+#[test]
+fn only_what_overwrites_data_waits_to_be_told_to_go_on() {
+    let mut asked = BTreeSet::new();
+    for row in distinct_rows() {
+        let overwrites = matches!(row.deed, Deed::Wipe | Deed::Image | Deed::Restore);
+        if !overwrites && !matches!(row.deed, Deed::Convert(_) | Deed::Move | Deed::Remove) {
+            continue;
+        }
+        for number in 0..events(&row) {
+            let bench = Bench::new(&row);
+            bench.run(&row, &crash_at(number, &Mutex::new(Vec::new())));
+            for record in bench.unfinished() {
+                let asks = Healing::of(&record).unwrap() == Healing::Ask;
+                assert!(overwrites || !asks, "{row:?}: {record:?}");
+                asked.extend(asks.then_some(record.kind));
+            }
+        }
+    }
+    assert_eq!(asked.len(), 3, "{asked:?}");
 }

@@ -13,13 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gnt_bdev::{DrbdMinor, Link};
 use gnt_config::{self as config, LogicalDevice, LogicalId};
-use gnt_store::{Filter, Store};
+use gnt_store::{Filter, OperationRecord, Store};
 use serde::Serialize;
 use strum::Display;
 
 use crate::error::{Result, chain};
 use crate::node::{Node, NodeError, NodeResult};
-use crate::ops::Subject;
+use crate::ops::{Subject, find_node};
 use crate::saga::Nodes;
 use crate::step::Places;
 use crate::survey::{Whereabouts, first_that_has, for_all, is_absent, is_shared, whereabouts};
@@ -59,6 +59,8 @@ pub enum FindingKind {
     WrongHelper,
     /// An operation was interrupted or could not be undone.
     Interrupted,
+    /// An instance is being migrated, and nobody is at it.
+    HalfMigrated,
     /// A node or a disk could not be asked.
     Unknown,
     /// A node is set offline, and was not asked.
@@ -124,6 +126,7 @@ pub async fn verify<N: Nodes>(store: &Store, nodes: &N) -> Result<Vec<Finding>> 
     let mut findings = interrupted(store)?;
     let mut places: BTreeMap<String, Vec<(bool, Places)>> = BTreeMap::new();
     for instance in store.instances()? {
+        findings.extend(half_migrated(store, &instance)?);
         let subject = Subject::load(store, &instance.name)?;
         for at in subject.places()? {
             let of_node = places.entry(at.node.clone()).or_default();
@@ -337,6 +340,34 @@ fn interrupted(store: &Store) -> Result<Vec<Finding>> {
             }
         })
         .collect())
+}
+
+/// An instance whose migration nobody drives: no process is at it that began it, or is about to end it.
+pub fn half_migrated(store: &Store, instance: &config::Instance) -> Result<Option<Finding>> {
+    let Some(migration) = &instance.migration else {
+        return Ok(None);
+    };
+    let is_at_it = |record: &OperationRecord| {
+        let began = Some(&record.id) == migration.operation.as_ref();
+        let ends = record.instance == instance.name && !record.state.is_finished();
+        (began || ends) && !record.interrupted && record.owner.is_alive()
+    };
+    if store.operations(Filter::All)?.iter().any(is_at_it) {
+        return Ok(None);
+    }
+    let [source, target] = [&migration.source, &migration.target].map(|node| find_node(store, node));
+    let message = format!(
+        "the instance is being migrated from node {} to node {}, and no process is at it: its disks may be usable on both",
+        source?.name, target?.name
+    );
+    let mend = format!(
+        "gnt-disk migrate {} --cleanup --runs-on NODE, NODE being where the instance runs now",
+        instance.name
+    );
+    Ok(Some(Finding {
+        instance: Some(instance.name.clone()),
+        ..Finding::new(FindingKind::HalfMigrated, message).mended_by(mend)
+    }))
 }
 
 impl Finding {

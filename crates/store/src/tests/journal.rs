@@ -583,3 +583,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_was_not_planned_is_forgotten_with_all_that_it_had() {
+    let store = store();
+    let operation = begin(&store, &Owner::current());
+    store.withdraw(&operation).unwrap();
+    assert_eq!(store.operations(Filter::All).unwrap(), []);
+    assert!(is_free(&store));
+    let operation = running(&store, 1);
+    let error = store.withdraw(&operation).unwrap_err();
+    assert!(matches!(error, StoreError::WrongState { .. }), "{error}");
+    assert_eq!(store.operation(&operation).unwrap().state, State::Running);
+}

@@ -53,6 +53,7 @@ fn a_migration_under_way_is_not_exported() {
     let migration = gnt_config::Migration {
         source: node.clone(),
         target: node,
+        operation: Some("4711".to_owned()),
     };
     instance.migration = Some(migration.clone());
     store.commit(&[Change::Instance(instance)]).unwrap();

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::commands::{activate, moved};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::Answer;
+use crate::output::{Answer, say};
 use transfer::CommandTransfer;
 
 const HELP: &str = "\
@@ -55,7 +55,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     what: What,
     /// How long COMMAND may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600, conflicts_with_all = ["prepare", "finish", "abort", "cleanup"])]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["prepare", "finish", "abort", "cleanup"])]
     transfer_timeout: u64,
     /// Shell command that prints the name of the node that the instance runs on
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["prepare", "finish", "abort"])]
@@ -135,5 +135,12 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
             );
         }
     };
+    if done.report.operation.is_none() && !context.is_dry_run() {
+        let subject = Subject::load(&context.store, name)?;
+        say(format_args!(
+            "nothing was to be done: instance {name} is not being migrated; it is on node {}",
+            subject.node.name
+        ));
+    }
     Ok(moved(context, &done, name).await?.with_attention(ended))
 }

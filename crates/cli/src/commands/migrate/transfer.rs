@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gnt_bdev::{ErrorKind, ToolError};
 use gnt_cmdlib::ops::migrate::{Handover, HandoverDisk, Transfer, TransferError, Transferred};
 use gnt_process::orphan::kill_orphans;
 use gnt_process::{Command, Output, RunError, Runner, Status};
@@ -144,7 +145,12 @@ impl Transfer for CommandTransfer {
 fn failed(output: Output, command: &Command) -> TransferError {
     match output.check(command) {
         Ok(_) => "it was not moved".into(),
-        Err(failed) => failed.into(),
+        // With the last lines that it printed.
+        Err(failed) => ToolError::Failed {
+            kind: ErrorKind::Other,
+            failed: Box::new(failed),
+        }
+        .into(),
     }
 }
 
@@ -165,4 +171,22 @@ fn shell(sh: Command, line: &str, handover: &Handover) -> Command {
             each(|disk| disk.link.as_deref().and_then(Path::to_str)),
         )
         .env("GNT_DISK_URIS", each(|disk| disk.uri.as_deref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use gnt_process::System;
+
+    use super::*;
+
+    #[test]
+    fn what_a_command_said_is_told() {
+        let command = Command::query("sh").args(["-c", "echo no route to host >&2; exit 7"]);
+        let output = System.run(&command).unwrap();
+        let told = failed(output, &command).to_string();
+        assert!(
+            told.ends_with("failed: exit status 7\n  no route to host"),
+            "{told}"
+        );
+    }
 }

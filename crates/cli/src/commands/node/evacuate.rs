@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use gnt_cmdlib::error::chain;
 use gnt_cmdlib::ops::evacuate::{EvacuateRequest, Moved, Way, evacuate};
 use gnt_cmdlib::ops::node::{NodeChanges, NodeInfo, modify};
 use serde_json::json;
@@ -28,8 +29,8 @@ Examples:
   gnt-disk node evacuate node2 --secondary-only
       nothing is mirrored to node2 any more
 
-  gnt-disk node evacuate node2 --transfer 'virsh migrate --live $GNT_DISK_INSTANCE qemu+ssh://$GNT_DISK_TARGET/system'
-      everything, four instances at the same time with --parallel 4";
+  gnt-disk node evacuate node2 --parallel 4 --transfer 'virsh migrate --live $GNT_DISK_INSTANCE qemu+ssh://$GNT_DISK_TARGET/system'
+      everything, four instances at the same time";
 
 const DRAIN_HELP: &str = "\
 The node gets nothing new from then on, and what is on it goes elsewhere: 'gnt-disk node evacuate --help' tells how. \
@@ -75,7 +76,7 @@ struct What {
     #[arg(long, value_name = "COMMAND")]
     transfer: Option<String>,
     /// How long it may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
     transfer_timeout: u64,
     /// Shell command that prints the name of the node that an instance runs on
     #[arg(long, value_name = "COMMAND")]
@@ -129,19 +130,20 @@ async fn take_away(
             .then(|| CommandTransfer::new(context.runner(), &cluster, instance, transfer, locate, timeout))
     };
     let moved = context
-        .work(async |engine| evacuate(engine, &request, transfer, tell).await)
+        .work(async |engine| {
+            let tell = |moved: &Moved| tell(moved, engine.dry_run);
+            evacuate(engine, &request, transfer, tell).await
+        })
         .await?;
-    if let Some(noted) = context.noted() {
-        return Ok(noted);
-    }
     let failed = moved.iter().filter(|moved| moved.result.is_err()).count();
-    if failed > 0 {
-        let all = moved.len();
-        return Err(Failure::Several {
-            failed,
-            all,
-            what: "moved away",
-        });
+    let failure = (failed > 0).then(|| Failure::Several {
+        things: "instances",
+        failed,
+        all: moved.len(),
+        what: "moved away",
+    });
+    if let Some(noted) = context.noted() {
+        return Ok(noted.with_failure(failure));
     }
     let warned = moved.iter().any(|moved| {
         moved
@@ -150,8 +152,10 @@ async fn take_away(
             .is_ok_and(|report| !report.warnings.is_empty())
     });
     let shown: Vec<_> = moved.iter().map(shown).collect();
-    let text = format!("{} instances were moved away from {node}\n", moved.len());
-    Ok(Answer::new(json!({"node": node, "instances": shown}), text).with_attention(warned))
+    let text = format!("{} instances were moved away from {node}\n", moved.len() - failed);
+    Ok(Answer::new(json!({"node": node, "instances": shown}), text)
+        .with_attention(warned)
+        .with_failure(failure))
 }
 
 /// One instance as JSON has it.
@@ -169,11 +173,12 @@ fn shown(moved: &Moved) -> serde_json::Value {
         "target": target,
         "operation": report.and_then(|report| report.operation.clone()),
         "warnings": report.map(|report| report.warnings.clone()).unwrap_or_default(),
+        "error": moved.result.as_ref().err().map(|error| chain(error)),
     })
 }
 
-/// Says what became of an instance.
-fn tell(moved: &Moved) {
+/// Says what became of an instance, or would.
+fn tell(moved: &Moved, dry_run: bool) {
     let instance = &moved.instance;
     let how = match &moved.way {
         Some(Way::Failover(None)) => "failed over to its secondary node".to_owned(),
@@ -185,7 +190,8 @@ fn tell(moved: &Moved) {
     };
     match &moved.result {
         Ok(report) => {
-            say(format_args!("{instance}: {how}"));
+            let would = if dry_run { "would be " } else { "" };
+            say(format_args!("{instance}: {would}{how}"));
             for warning in &report.warnings {
                 warn(format_args!("{instance}: {warning}"));
             }
@@ -194,7 +200,7 @@ fn tell(moved: &Moved) {
             let hint = error.hint().map(|hint| format!("\n  hint: {hint}"));
             say(format_args!(
                 "{instance}: cannot be {how}: {}{}",
-                gnt_cmdlib::error::chain(error),
+                chain(error),
                 hint.unwrap_or_default()
             ));
         }

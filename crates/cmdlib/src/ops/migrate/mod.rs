@@ -60,7 +60,7 @@ pub async fn prepare<N: Nodes>(
                 });
             }
             check(begun.nodes, &subject, &route).await?;
-            let steps = opening(&subject, &route)?;
+            let steps = opening(&subject, &route, begun.id)?;
             planned = Some(route);
             Ok(steps)
         })
@@ -79,7 +79,8 @@ pub async fn prepare<N: Nodes>(
 /// where it was, [put back](abort).
 ///
 /// # Errors
-/// [`Error::NotMoved`] if it stayed; [`Error::Whereabouts`] if `transfer` does not know: the mark stays then.
+/// [`Error::NotMoved`] if it stayed; [`Error::Whereabouts`] if `transfer` does not know: the mark stays then;
+/// [`Error::EndedMeanwhile`] if somebody else ended the migration.
 pub async fn migrate<N: Nodes>(
     engine: &Engine<'_, N>,
     instance: &str,
@@ -87,7 +88,7 @@ pub async fn migrate<N: Nodes>(
     transfer: &impl Transfer,
 ) -> Result<Report> {
     let Prepared { report, handover } = prepare(engine, instance, target).await?;
-    let (instance, migration) = (&handover.instance, handover.migration());
+    let (instance, migration) = (&handover.instance, handover.migration(report.operation.clone()));
     let (ending, failed) = match transfer.transfer(&handover).await {
         Transferred::Moved => (Ending::Finish, None),
         Transferred::Stayed(error) => (Ending::Abort, Some(error)),
@@ -104,9 +105,8 @@ pub async fn migrate<N: Nodes>(
             }
         },
     };
-    let assumed = Some(&migration).filter(|_| engine.dry_run);
     let cause = failed.as_ref().map(|error| chain(&**error));
-    let settled = settle(engine, instance, ending, assumed, cause).await?;
+    let settled = settle(engine, instance, ending, Some(&migration), cause).await?;
     match failed {
         Some(source) => Err(Error::NotMoved {
             instance: instance.clone(),
@@ -176,11 +176,11 @@ async fn check<N: Nodes>(nodes: &N, subject: &Subject, route: &Route) -> Result<
 }
 
 /// Makes the disks usable on both nodes.
-fn opening(subject: &Subject, route: &Route) -> Result<Vec<Step>> {
+fn opening(subject: &Subject, route: &Route, operation: &str) -> Result<Vec<Step>> {
     let on = |node: &gnt_config::Node, role| subject.places_on(&node.uuid, role);
     let source = on(&route.source, Role::Primary)?;
     let target = on(&route.target, Role::Shared)?;
-    let marked = marked(subject, Some(route.migration()));
+    let marked = marked(subject, Some(route.migration(operation)));
     let mut steps = vec![Step::Configure {
         apply: vec![Change::Instance(marked)],
         revert: vec![Change::Instance(subject.instance.clone())],
@@ -236,10 +236,11 @@ fn marked(subject: &Subject, migration: Option<Migration>) -> Instance {
 }
 
 impl Route {
-    fn migration(&self) -> Migration {
+    fn migration(&self, operation: &str) -> Migration {
         Migration {
             source: self.source.uuid.clone(),
             target: self.target.uuid.clone(),
+            operation: Some(operation.to_owned()),
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) enum Ending {
 }
 
 /// Ends a migration whose instance now runs on the target, and nowhere else: that is its primary node from then on. An instance that is
-/// not being migrated is left alone.
+/// not being migrated is left alone, and the report has no operation: this may be done again.
 ///
 /// # Errors
 /// [`Error::HalfMigrated`] if a node could not do its part: then this can be repeated, or [`cleanup`] be called.
@@ -46,7 +46,7 @@ pub async fn abort<N: Nodes>(engine: &Engine<'_, N>, instance: &str) -> Result<R
 /// or is to run if it runs nowhere. If the other one is marked offline, it is not asked.
 ///
 /// # Errors
-/// As [`finish`].
+/// As [`finish`]; [`Error::NotMigrating`] if the instance is not being migrated, and is on another node.
 pub async fn cleanup<N: Nodes>(engine: &Engine<'_, N>, instance: &str, runs_on: &str) -> Result<Report> {
     settle(engine, instance, Ending::Cleanup(runs_on.to_owned()), None, None).await
 }
@@ -61,12 +61,12 @@ impl Ending {
     }
 }
 
-/// Ends a migration. One that is only rehearsed has left no mark, and is `assumed`. `cause` is why it could not be done otherwise.
+/// Ends a migration: `ours`, or whichever there is. One that is only rehearsed has left no mark. `cause` is why it could not be done otherwise.
 pub(super) async fn settle<N: Nodes>(
     engine: &Engine<'_, N>,
     instance: &str,
     ending: Ending,
-    assumed: Option<&Migration>,
+    ours: Option<&Migration>,
     cause: Option<String>,
 ) -> Result<Report> {
     let instance = &name_of(engine.store, instance)?;
@@ -77,8 +77,12 @@ pub(super) async fn settle<N: Nodes>(
     let result = engine
         .run(ending.kind(), &[instance], async |begun| {
             let subject = Subject::load(engine.store, instance)?;
-            let Some(migration) = subject.instance.migration.as_ref().or(assumed) else {
-                return Ok(Vec::new());
+            let migration = match (&subject.instance.migration, ours) {
+                (_, Some(ours)) if engine.dry_run => ours,
+                (Some(migration), None) => migration,
+                (Some(migration), Some(ours)) if migration == ours => migration,
+                (_, Some(ours)) => return Err(ended_meanwhile(engine, &subject, &ending, ours, &cause)?),
+                (None, None) => return nothing_to_end(engine, &subject, &ending),
             };
             let route = Route::begun(engine.store, &subject, migration)?;
             let winner = match &ending {
@@ -96,9 +100,42 @@ pub(super) async fn settle<N: Nodes>(
             steps(&subject, route.mirror, &winner, loser, migration)
         })
         .await;
-    let mut report = half_way(engine.store, instance, cause, result)?;
+    let mut report = half_way(engine.store, instance, cause.clone(), result)?;
     report.warnings.splice(0..0, warnings);
     Ok(report)
+}
+
+/// What is said of an instance that is not being migrated: only who names a node can be wrong.
+fn nothing_to_end<N: Nodes>(engine: &Engine<'_, N>, subject: &Subject, ending: &Ending) -> Result<Vec<Step>> {
+    match ending {
+        Ending::Cleanup(node) if find_node(engine.store, node)?.uuid != subject.node.uuid => {
+            Err(Error::NotMigrating {
+                instance: subject.instance.name.clone(),
+                node: subject.node.name.clone(),
+            })
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// What is said when our migration is not there any more.
+fn ended_meanwhile<N: Nodes>(
+    engine: &Engine<'_, N>,
+    subject: &Subject,
+    ending: &Ending,
+    ours: &Migration,
+    cause: &Option<String>,
+) -> Result<Error> {
+    let runs_on = match ending {
+        Ending::Abort => &ours.source,
+        _ => &ours.target,
+    };
+    Ok(Error::EndedMeanwhile {
+        instance: subject.instance.name.clone(),
+        disks_on: subject.node.name.clone(),
+        runs_on: find_node(engine.store, runs_on)?.name,
+        cause: cause.clone(),
+    })
 }
 
 /// An earlier phase that nobody runs any more is not gone on with: what this one does comes from any state, and needs no node that is dead.

@@ -18,6 +18,7 @@ use crate::ops::grow::{Growth, grow};
 use crate::saga::Event;
 use crate::sim::{Extent, Fault, SimCluster, Then, device_path};
 use crate::tests::{catch_crash, now};
+use crate::verify::{FindingKind, half_migrated};
 
 const WEB: &str = "web";
 /// The node that the instance runs on.
@@ -534,9 +535,94 @@ fn phases_can_be_repeated() {
             scene.assert_settled(TARGET, BEFORE);
         }
         now(abort(&scene.engine(&quiet), WEB)).unwrap();
-        now(cleanup(&scene.engine(&quiet), WEB, SOURCE)).unwrap();
+        now(cleanup(&scene.engine(&quiet), WEB, TARGET)).unwrap();
+        let error = now(cleanup(&scene.engine(&quiet), WEB, SOURCE)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "instance web is not being migrated; it is on node node2"
+        );
         scene.assert_settled(TARGET, BEFORE);
     }
+}
+
+/// While the instance moves, somebody ends its migration, and may begin another one.
+struct Interferes<'a> {
+    scene: &'a Scene,
+    again: bool,
+    transferred: fn() -> Transferred,
+}
+
+impl Transfer for Interferes<'_> {
+    async fn transfer(&self, _: &Handover) -> Transferred {
+        let engine = self.scene.engine(&quiet);
+        cleanup(&engine, WEB, SOURCE).await.unwrap();
+        if self.again {
+            prepare(&engine, WEB, Some(TARGET)).await.unwrap();
+        }
+        (self.transferred)()
+    }
+}
+
+#[test]
+fn a_migration_that_somebody_else_ended_is_not_taken_for_done() {
+    for template in KINDS {
+        for again in [false, true] {
+            for (transferred, runs_on) in [
+                ((|| Transferred::Moved) as fn() -> Transferred, TARGET),
+                (|| Transferred::Stayed("no route".into()), SOURCE),
+            ] {
+                let scene = Scene::new(template);
+                let interferes = Interferes {
+                    scene: &scene,
+                    again,
+                    transferred,
+                };
+                let result = now(migrate(&scene.engine(&quiet), WEB, Some(TARGET), &interferes));
+                let error = result.unwrap_err();
+                let told = format!(
+                    "the migration of instance web was ended by somebody else meanwhile: its disks are on node node1, and the \
+                     instance runs on node {runs_on}"
+                );
+                assert!(error.to_string().starts_with(&told), "{error}");
+                assert_eq!(error.hint().is_some(), runs_on == TARGET);
+                assert_eq!(scene.migration().is_some(), again);
+                if again {
+                    now(abort(&scene.engine(&quiet), WEB)).unwrap();
+                }
+                scene.assert_settled(SOURCE, BEFORE);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mark_that_nobody_is_at_is_found() {
+    let scene = Scene::new(DiskTemplate::Ext);
+    let found = || half_migrated(&scene.store, &scene.subject().instance).unwrap();
+    assert_eq!(found(), None);
+    scene.prepare().unwrap();
+    // The process that prepared it lives: this one.
+    assert_eq!(found(), None);
+    let mut instance = scene.subject().instance;
+    if let Some(migration) = &mut instance.migration {
+        migration.operation = None;
+    }
+    scene.store.commit(&[Change::Instance(instance)]).unwrap();
+    let finding = found().unwrap();
+    assert!(
+        finding
+            .mend
+            .unwrap()
+            .starts_with("gnt-disk migrate web --cleanup --runs-on")
+    );
+    let all = now(crate::verify::verify(&scene.store, &scene.cluster)).unwrap();
+    assert!(
+        all.iter()
+            .any(|finding| finding.kind == FindingKind::HalfMigrated),
+        "{all:?}"
+    );
+    now(abort(&scene.engine(&quiet), WEB)).unwrap();
+    assert_eq!(found(), None);
 }
 
 // --- what goes wrong ---------------------------------------------------------------------------------------------------
@@ -756,8 +842,14 @@ impl Scene {
     /// is no migration any more, its disks are activated where it is, or it is failed over.
     fn recover(&self, runs_on: &str, fate: Fate) {
         let engine = self.engine(&quiet);
-        let cleaned = now(cleanup(&engine, WEB, runs_on));
-        cleaned.unwrap();
+        let (was_migrating, was_on) = (self.migration().is_some(), self.subject().node.name);
+        match now(cleanup(&engine, WEB, runs_on)) {
+            Err(Error::NotMigrating { node, .. }) => {
+                assert!(!was_migrating);
+                assert_eq!(node, was_on);
+            }
+            cleaned => drop(cleaned.unwrap()),
+        }
         if self.subject().node.name != runs_on {
             let request = FailoverRequest {
                 instance: WEB.to_owned(),

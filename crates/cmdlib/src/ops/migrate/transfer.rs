@@ -71,11 +71,12 @@ impl Handover {
         }
     }
 
-    /// The mark that the instance has meanwhile.
-    pub(super) fn migration(&self) -> Migration {
+    /// The mark that the instance has meanwhile, which `operation` made.
+    pub(super) fn migration(&self, operation: Option<String>) -> Migration {
         Migration {
             source: self.source.uuid.clone(),
             target: self.target.uuid.clone(),
+            operation,
         }
     }
 }
