@@ -382,6 +382,15 @@ pub enum NodeError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Either side does not take the other for one of the cluster.
+    #[error("node {node} has not the keys that it should")]
+    Untrusted {
+        /// The node's name.
+        node: String,
+        /// Which certificate was refused, and why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// It was asked and gave no answer, or none that makes sense: what it did is not known.
     #[error("node {node} did not answer {call}")]
     Unanswered {
@@ -425,6 +434,10 @@ impl NodeError {
             Self::Unreachable { node, .. } => Some(format!(
                 "'systemctl status gnt-disk' on {node} tells whether it runs there; if {node} is down for longer, \
                  'gnt-disk node modify {node} --offline yes' makes operations do without it"
+            )),
+            Self::Untrusted { node, .. } => Some(format!(
+                "it has keys of another membership, or its clock is wrong: 'gnt-disk node add {node} --readd --ssh root@{node}' \
+                 gives it new ones; then restart 'gnt-disk serve' there"
             )),
             Self::NoSuchCall { .. } | Self::Unanswered { .. } | Self::Broken { .. } => None,
         }
