@@ -93,11 +93,13 @@ impl ServeError {
         match self {
             Self::Listen { source, .. } => match source.kind() {
                 io::ErrorKind::AddrInUse => Some(
-                    "another gnt-disk serve, or Ganeti's noded, is running; choose another with --listen"
+                    "another gnt-disk serve, or Ganeti's noded, is running there: end it; the manager asks for no other port"
                         .to_owned(),
                 ),
                 io::ErrorKind::AddrNotAvailable => {
-                    Some("this machine does not have that address; choose another with --listen".to_owned())
+                    Some("this machine does not have that address: 'gnt-disk node modify NODE --primary-ip ADDRESS' on the manager and \
+                     new keys (node add --readd) change it; --listen ADDR:PORT names one that is forwarded from it"
+                        .to_owned())
                 }
                 _ => None,
             },
