@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use gnt_cmdlib::step::Pace;
 use gnt_config::{DiskTemplate, FileDriver, Mebibytes, Object, template};
@@ -31,7 +31,7 @@ Exit status:
 /// Stores the disks of virtual machines as Ganeti does: file, sharedfile, blockdev, ext (External Storage), and more
 ///
 /// An instance is a virtual machine; its disks are all stored in one way, its disk template. What instances and disks
-/// there are is kept in the state directory; the first command that needs one makes a cluster of this one node in it.
+/// there are is kept in the state directory; the first `add` makes a cluster of this one node in it.
 #[derive(Debug, Parser)]
 #[command(name = "gnt-disk", version, after_long_help = EXAMPLES, disable_help_subcommand = true)]
 pub(crate) struct Cli {
@@ -71,11 +71,14 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Cluster(cluster::Command),
     Add(add::Args),
+    #[command(alias = "activate-disks")]
     Activate(activate::Args),
+    #[command(alias = "deactivate-disks")]
     Deactivate(deactivate::Args),
     Info(info::Args),
     Remove(remove::Args),
     List(list::Args),
+    #[command(alias = "grow-disk")]
     Grow(grow::Args),
     Modify(modify::Args),
     Snapshot(snapshot::Args),
@@ -129,6 +132,13 @@ impl PaceArgs {
             }),
         }
     }
+}
+
+/// Reads yes or no.
+pub(crate) fn yes_or_no() -> impl TypedValueParser<Value = bool> {
+    let yes = PossibleValue::new("yes").aliases(["true", "y", "t", "on", "1"]);
+    let no = PossibleValue::new("no").aliases(["false", "n", "f", "off", "0"]);
+    PossibleValuesParser::new([yes.clone(), no]).map(move |word| yes.matches(&word, true))
 }
 
 /// Reads a disk template; help and completions name all of them.

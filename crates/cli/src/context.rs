@@ -1,6 +1,7 @@
 //! What a command works with: the store, this node, and the engine that runs operations.
 
 use std::fs::Permissions;
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,28 +51,42 @@ struct Rehearsal {
 }
 
 impl Context {
-    /// Opens the state directory; one without a cluster gets one of this node.
+    /// Opens the state directory, in which there must be a cluster.
     pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
         let state = state_directory(global)?;
         Self::ensure_no_mere_node(&state)?;
-        if global.dry_run {
-            return Self::rehearse(global, state);
+        if !Self::has_cluster(&state)? {
+            return Err(Failure::no_cluster(state));
         }
         let store = Store::open(&state)?;
-        if !store.is_initialised()? {
-            initialise(&store, &state)?;
+        if global.dry_run {
+            let noted = Arc::new(DryRun::new(System));
+            return Self::new(global, store, state, Some(Rehearsal { noted, scratch: None }));
         }
         embedded::install(&state.join(PROVIDERS))?;
         Self::new(global, store, state, None)
     }
 
-    /// The same, with nothing ever changed. Where there is no cluster yet, a new one is looked at that is nowhere stored.
-    fn rehearse(global: &Global, state: PathBuf) -> Result<Self, Failure> {
-        let noted = Arc::new(DryRun::new(System));
+    /// The same; where there never was a cluster, one of this node is made.
+    pub(crate) fn open_or_make(global: &Global) -> Result<Self, Failure> {
+        let state = state_directory(global)?;
         if Self::has_cluster(&state)? {
-            let rehearsal = Rehearsal { noted, scratch: None };
-            return Self::new(global, Store::open(&state)?, state, Some(rehearsal));
+            return Self::open(global);
         }
+        Self::ensure_no_mere_node(&state)?;
+        if Self::was_cluster(&state) {
+            return Err(Failure::no_cluster(state));
+        }
+        if global.dry_run {
+            return Self::rehearse_new(global, state);
+        }
+        initialise(&Store::open(&state)?, &state)?;
+        Self::open(global)
+    }
+
+    /// A new cluster that is nowhere stored, with nothing ever changed.
+    fn rehearse_new(global: &Global, state: PathBuf) -> Result<Self, Failure> {
+        let noted = Arc::new(DryRun::new(System));
         noted.record(format!("# make a cluster of this node in {}", state.display()));
         let scratch = tempfile::Builder::new()
             .permissions(Permissions::from_mode(0o700))
@@ -91,6 +106,10 @@ impl Context {
         let database = state.join(DATABASE);
         match database.try_exists() {
             Ok(exists) => Ok(exists && Store::open(state)?.is_initialised()?),
+            // The store knows what to say of that.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Ok(Store::open(state)?.is_initialised()?)
+            }
             Err(source) => Err(Failure::file("look at", database, source)),
         }
     }
@@ -107,6 +126,11 @@ impl Context {
         }
     }
 
+    /// Whether the keys of a cluster's manager are in a state directory.
+    pub(crate) fn was_cluster(state: &Path) -> bool {
+        !matches!(Manager::load(state), Ok(None))
+    }
+
     fn new(
         global: &Global,
         store: Store,
@@ -115,13 +139,14 @@ impl Context {
     ) -> Result<Self, Failure> {
         let settings = store.settings()?;
         let nodes = store.nodes()?;
-        let here = host_name();
-        let this = this_node(&nodes, &here);
+        let this = this_node(&store, &nodes)?;
         let (uuid, name) = match this {
             Some(node) => (node.uuid.clone(), node.name.clone()),
-            // None of the cluster's nodes can be asked.
-            None => (String::new(), here),
+            None => (String::new(), host_name()),
         };
+        if dry_run.is_none() && !uuid.is_empty() && store.this_node()?.as_ref() != Some(&uuid) {
+            store.set_this_node(&uuid)?;
+        }
         let noted = dry_run.as_ref().map(|rehearsal| Arc::clone(&rehearsal.noted));
         let mut host = match &noted {
             Some(noted) => Host::dry_run(&name, &settings, &state, Arc::clone(noted)),
@@ -133,6 +158,12 @@ impl Context {
             host.exclusive_storage = node.has_exclusive_storage(&group, &store.cluster()?);
         }
         let keys = Manager::load(&state)?.map(|keys| keys.client()).transpose()?;
+        if uuid.is_empty() && keys.is_some() {
+            let hint = gnt_cmdlib::error::STRANGER_HINT;
+            warn(format_args!(
+                "no node of the cluster is called like this host ({name}): {hint}"
+            ));
+        }
         Ok(Self {
             nodes: Cluster::new(&uuid, host, &nodes, keys, noted.as_ref()),
             progress: Progress::new(global.verbose, NodeNames::new(nodes), noted),
@@ -150,7 +181,7 @@ impl Context {
             return Ok(false);
         };
         let (cluster, settings, nodes) = (self.store.cluster()?, self.store.settings()?, self.store.nodes()?);
-        let here = this_node(&nodes, &host_name()).map(|node| &node.uuid);
+        let here = this_node(&self.store, &nodes)?.map(|node| &node.uuid);
         let mut configs = Vec::new();
         for node in nodes
             .iter()
@@ -431,8 +462,15 @@ pub(crate) fn host_name() -> String {
     }
 }
 
-/// Which of the nodes this machine is: the one with its name, fully qualified or not, or the only one.
-pub(crate) fn this_node<'a>(nodes: &'a [Node], here: &str) -> Option<&'a Node> {
+/// Which of the nodes this machine is: the one that was recorded, whatever the machine is called now, or the one with its name.
+pub(crate) fn this_node<'a>(store: &Store, nodes: &'a [Node]) -> Result<Option<&'a Node>, Failure> {
+    let recorded = store.this_node()?;
+    let recorded = recorded.and_then(|uuid| nodes.iter().find(|node| node.uuid == uuid));
+    Ok(recorded.or_else(|| named(nodes, &host_name())))
+}
+
+/// The node that is called `here`, fully qualified or not, or the only one.
+fn named<'a>(nodes: &'a [Node], here: &str) -> Option<&'a Node> {
     let short = |name: &'_ str| name.split('.').next().unwrap_or_default().to_owned();
     let same = |node: &&Node| match here.contains('.') && node.name.contains('.') {
         true => node.name == here,
@@ -474,7 +512,7 @@ mod tests {
         ];
         for (names, here, expected) in cases {
             let nodes = nodes(names);
-            let found = this_node(&nodes, here).map(|node| node.name.as_str());
+            let found = named(&nodes, here).map(|node| node.name.as_str());
             assert_eq!(found, expected, "{names:?} {here}");
         }
     }

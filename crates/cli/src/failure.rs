@@ -10,6 +10,7 @@ use gnt_cmdlib::{Error, Healing};
 use gnt_config::ganeti::ConfigError;
 use gnt_store::StoreError;
 
+use crate::context::Context;
 use crate::disk_arg::DiskArgError;
 
 /// Why a command failed.
@@ -62,6 +63,14 @@ pub(crate) enum Failure {
         cluster: String,
         /// What makes it that node.
         file: PathBuf,
+    },
+    /// There is no cluster to work with.
+    #[error("there is no configuration in {}", state.display())]
+    NoCluster {
+        /// The state directory.
+        state: PathBuf,
+        /// Whether there was one: the manager's keys are there.
+        lost: bool,
     },
     /// Others could change what the program works by.
     #[error("{} is not safe to use: {why}", path.display())]
@@ -163,6 +172,12 @@ impl Failure {
         }
     }
 
+    /// There is no cluster in the state directory.
+    pub(crate) fn no_cluster(state: PathBuf) -> Self {
+        let lost = Context::was_cluster(&state);
+        Self::NoCluster { state, lost }
+    }
+
     /// A file cannot be read or written.
     pub(crate) fn file(doing: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
@@ -196,6 +211,16 @@ impl Failure {
                 "run it on the cluster's master node; if this machine should be a node no more, remove {}",
                 file.display()
             )),
+            Self::NoCluster { lost: true, .. } => Some(
+                "it was lost, the manager's keys are still there: 'gnt-disk cluster init' with the settings that it had and \
+                 'gnt-disk node add' for each node, then 'gnt-disk recover'; or 'gnt-disk import' of an exported one"
+                    .to_owned(),
+            ),
+            Self::NoCluster { lost: false, .. } => Some(
+                "is it another directory, --state DIR? 'gnt-disk cluster init' makes a cluster of this node; if one was lost, \
+                 'gnt-disk recover' then finds its disks"
+                    .to_owned(),
+            ),
             Self::Serve(error) => error.hint(),
             Self::NotOurs { mend, .. } => Some(format!("{mend}, once you know what is in it")),
             Self::Keys(error) => error.hint(),
@@ -208,6 +233,9 @@ impl Failure {
                 (!hints.is_empty()).then(|| hints.join("\n  hint: "))
             }
             Self::Transfer { .. } => Some("end it, see where the instance runs, and try again".to_owned()),
+            Self::File { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+                Some("choose another name, or remove that file first".to_owned())
+            }
             Self::Initialised { .. } => Some(
                 "'gnt-disk cluster modify' changes it; --state DIR makes another one elsewhere".to_owned(),
             ),

@@ -49,15 +49,23 @@ struct Shown {
 impl Shown {
     /// One that may have begun in another process.
     fn new(done: u64, total: u64) -> Self {
-        let bar = ProgressBar::new(total).with_position(done);
-        bar.set_style(style(
-            "  [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} to go",
-        ));
+        let bar = ProgressBar::new(total);
+        bar.set_style(style("  [{bar:30}] {binary_bytes} of {binary_total_bytes}"));
+        // What was done before it was watched says nothing about how fast it goes.
+        bar.set_position(done);
+        bar.tick();
         bar.reset_eta();
         Self {
             bar,
             told: Instant::now(),
         }
+    }
+
+    fn come_to(&self, done: u64) {
+        self.bar.set_style(style(
+            "  [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} to go",
+        ));
+        self.bar.set_position(done);
     }
 }
 
@@ -171,8 +179,11 @@ impl Progress {
     fn come_so_far(&self, step: &Step, done: u64, total: u64) {
         drop(self.running().take());
         let mut transfer = self.transfer();
-        let shown = transfer.get_or_insert_with(|| Shown::new(done, total));
-        shown.bar.set_position(done);
+        let Some(shown) = &mut *transfer else {
+            *transfer = Some(Shown::new(done, total));
+            return;
+        };
+        shown.come_to(done);
         if shown.bar.is_hidden() && shown.told.elapsed() >= TELL_EVERY {
             let percent = done as f64 / total as f64 * 100.0;
             let left = Duration::from_secs(shown.bar.eta().as_secs());
@@ -291,4 +302,19 @@ pub(crate) fn describe(changes: &[Change]) -> String {
         Change::RemoveDisk(uuid) => format!("forget disk {uuid}"),
     };
     changes.iter().map(change).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_before_says_nothing_about_the_speed() {
+        const MIB: u64 = 1 << 20;
+        let shown = Shown::new(500 * MIB, 1000 * MIB);
+        std::thread::sleep(Duration::from_millis(50));
+        shown.come_to(501 * MIB);
+        let speed = shown.bar.per_sec();
+        assert!(speed < 25.0 * MIB as f64, "{speed}");
+    }
 }

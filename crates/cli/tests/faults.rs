@@ -191,7 +191,7 @@ fn a_store_that_cannot_be_used_is_named_with_advice() {
     let error = sandbox.fails(2, "list");
     assert!(error.contains(sandbox.state().to_str().unwrap()), "{error}");
     assert!(error.contains("it is not a directory\n  hint: choose"), "{error}");
-    let error = sandbox.fails(1, "--state /proc/nowhere/state list");
+    let error = sandbox.fails(1, "--state /proc/nowhere/state add web -t diskless");
     assert!(
         error.contains("error: cannot open the store /proc/nowhere/state\n  because: "),
         "{error}"
@@ -201,7 +201,7 @@ fn a_store_that_cannot_be_used_is_named_with_advice() {
 #[test]
 fn a_user_who_may_not_is_told_so() {
     let sandbox = Sandbox::new();
-    sandbox.ok("list");
+    sandbox.ok("cluster init");
     // Where the program was built, that user may not be allowed to go.
     let program = sandbox.path("gnt-disk");
     // Not by this process: a program that another thread's child has open for writing cannot be run.
@@ -212,13 +212,20 @@ fn a_user_who_may_not_is_told_so() {
     for path in [program.parent().unwrap(), &program] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let nobody = |state: &Path| -> Run {
+    let nobody = |state: &Path, arguments: &str| -> Run {
         let mut command = Command::new(&program);
-        command.args(["list", "--state"]).arg(state).uid(65534).gid(65534);
+        command
+            .arg("--state")
+            .arg(state)
+            .args(arguments.split_whitespace());
+        command.uid(65534).gid(65534);
         command.output().unwrap().into()
     };
-    for state in [sandbox.state(), sandbox.path("not-there")] {
-        let run = nobody(&state);
+    for (state, arguments) in [
+        (sandbox.state(), "list"),
+        (sandbox.path("not-there"), "add web -t diskless"),
+    ] {
+        let run = nobody(&state, arguments);
         assert_eq!(run.status, 1, "{run:?}");
         assert!(
             run.stderr.contains("no permission") && run.stderr.contains("hint: run as root"),
@@ -244,7 +251,7 @@ fn a_state_that_cannot_be_looked_at_is_not_taken_for_an_empty_one() {
 #[test]
 fn a_state_that_others_could_change_is_refused() {
     let sandbox = Sandbox::new();
-    sandbox.ok("list");
+    sandbox.ok("cluster init");
     let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     let (state, database) = (sandbox.state(), sandbox.state().join("store.db"));
     for (path, good) in [(&state, 0o750), (&database, 0o640)] {
@@ -296,7 +303,7 @@ fn a_damaged_store_is_told_from_another_file() {
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let sandbox = Sandbox::new();
-    sandbox.ok("list");
+    sandbox.ok("cluster init");
     for arguments in ["list", "completions bash", "--help", "--json cluster info"] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -322,6 +329,7 @@ fn a_reader_that_goes_away_is_no_error() {
 #[test]
 fn an_answer_that_cannot_be_written_is_an_error() {
     let sandbox = Sandbox::new();
+    sandbox.ok("cluster init");
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut command = sandbox.command();
     let run: Run = command

@@ -347,9 +347,59 @@ fn key_in(bundle: &str) -> String {
 #[test]
 fn a_new_cluster_is_told_that_its_master_cannot_be_reached() {
     let sandbox = Sandbox::new();
+    sandbox.ok("cluster init");
     let run = sandbox.run("node add node2 --primary-ip 192.0.2.2");
     assert_eq!(run.status, 3, "{run:?}");
     assert!(run.stderr.contains("--primary-ip"), "{run:?}");
+}
+
+#[test]
+fn a_cluster_that_was_made_with_addresses_takes_nodes_at_once() {
+    let sandbox = Sandbox::new();
+    sandbox.fails(2, "cluster init --secondary-ip 198.51.100.1");
+    sandbox.fails(1, "cluster init --primary-ip 0.0.0.0");
+    assert!(!sandbox.state().exists());
+    sandbox.ok("cluster init --node n1 --primary-ip 192.0.2.1 -s 198.51.100.1");
+    let node = sandbox.json("node info n1");
+    assert_eq!(
+        json!([node["primary_ip"], node["secondary_ip"]]),
+        json!(["192.0.2.1", "198.51.100.1"])
+    );
+    sandbox.ok("node add n2 --primary-ip 192.0.2.2");
+}
+
+#[test]
+fn a_node_stays_itself_whatever_the_machine_is_called() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("cluster init --node n1 --primary-ip 192.0.2.1");
+    sandbox.ok("node add n2 --primary-ip 192.0.2.2");
+    sandbox.ok("add web -n n1 --disk 0:size=1M");
+    sandbox.ok("activate web");
+    sandbox.ok("deactivate web");
+    sandbox.ok("remove web");
+
+    // Taken over from elsewhere, the configuration does not say which node this is.
+    let exported = sandbox.path("config.data");
+    sandbox.ok("add kept -n n1 --disk 0:size=1M");
+    sandbox.ok(&format!("export {}", exported.display()));
+    let other = Sandbox::new();
+    other.ok(&format!("import {}", exported.display()));
+    let error = other.fails(1, "activate kept");
+    assert!(
+        error.contains("no node of the cluster is called like this host ("),
+        "{error}"
+    );
+    assert!(
+        error.contains("gnt-disk cluster modify --this-node NODE"),
+        "{error}"
+    );
+    other.fails(1, "cluster modify --this-node n3");
+    other.ok("--dry-run cluster modify --this-node n1");
+    other.fails(1, "activate kept");
+    other.ok("cluster modify --this-node n1");
+    // It may look, and finds no volume there.
+    let run = other.run("info kept");
+    assert!(run.stdout.contains("missing"), "{run:?}");
 }
 
 /// Whoever waits for a bundle that never ends does not fill the memory.
@@ -368,4 +418,27 @@ fn a_bundle_without_end_is_refused() {
     drop(command);
     zeros.wait().unwrap();
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// Nobody listens there; the configuration is known all the same.
+#[test]
+fn an_instance_on_a_node_that_does_not_answer_is_shown() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("cluster init --node n1 --primary-ip 127.0.0.1");
+    sandbox.ok("add web --disk 0:size=1M");
+    let add = format!(
+        "node add n2 --primary-ip 127.81.7.2 --bundle {}",
+        sandbox.path("bundle").display()
+    );
+    assert_eq!(sandbox.run(&add).status, 3);
+    sandbox.ok("cluster modify --this-node n2");
+    let run = sandbox.run("--json info web");
+    assert_eq!(run.status, 3, "{run:?}");
+    assert!(run.stderr.contains("node n1 cannot be reached"), "{run:?}");
+    let shown: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(
+        json!([shown["name"], shown["disks"][0]["status"]]),
+        json!(["web", "unknown"])
+    );
+    sandbox.ok("cluster modify --this-node n1");
 }

@@ -231,6 +231,8 @@ fn verify_mends_what_loses_nothing_by_it() {
     let repaired = sandbox.json("verify --repair");
     assert_eq!(repaired["findings"], json!([]));
     assert_eq!(repaired["repaired"].as_array().unwrap().len(), 3);
+    assert_eq!(repaired.as_object().unwrap().len(), 2);
+    assert_eq!(sandbox.json("verify"), json!([]));
     assert!(links.join("ext:0").exists() && !links.join("gone:0").is_symlink());
     assert_eq!(fs::read_to_string(&meta).unwrap(), told);
     assert_eq!(sandbox.ok("verify").stdout, "The storage is as configured.\n");

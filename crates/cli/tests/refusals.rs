@@ -175,6 +175,7 @@ fn a_provider_that_cannot_tell_what_it_has_can_snapshot() {
 #[test]
 fn a_template_that_does_not_suit_is_refused_with_advice() {
     let sandbox = Sandbox::new();
+    sandbox.ok("cluster init");
     let error = sandbox.fails(1, "add web -t drbd --disk 0:size=1M");
     assert!(error.contains("template drbd needs a secondary node"), "{error}");
     sandbox.ok("cluster modify --disable-template sharedfile");

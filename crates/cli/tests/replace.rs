@@ -70,6 +70,7 @@ fn only_mirrored_disks_have_something_to_replace() {
 #[test]
 fn what_cannot_leave_a_node_is_told_one_by_one() {
     let sandbox = Sandbox::new();
+    sandbox.ok("cluster init");
     let node = text(&sandbox.json("cluster info"), "master").to_owned();
     let nothing = sandbox.json(&format!("node evacuate {node}"));
     assert_eq!(nothing, json!({"node": node, "instances": []}));

@@ -404,12 +404,10 @@ fn a_dry_run_where_there_is_nothing_makes_nothing() {
         create.starts_with(&format!("env -C {}/providers/ext ", state.display())),
         "{create}"
     );
-    for arguments in [
-        "--dry-run list",
-        "--dry-run cluster init --name lab",
-        "--dry-run cluster info",
-    ] {
-        sandbox.ok(arguments);
+    sandbox.ok("--dry-run cluster init --name lab");
+    for arguments in ["--dry-run list", "--dry-run cluster info"] {
+        let error = sandbox.fails(1, arguments);
+        assert!(error.contains("there is no configuration"), "{error}");
     }
     assert!(sandbox.files().is_empty());
 }
@@ -417,7 +415,7 @@ fn a_dry_run_where_there_is_nothing_makes_nothing() {
 #[test]
 fn a_cluster_knows_its_volume_groups_and_directories_from_the_beginning() {
     let sandbox = Sandbox::new();
-    sandbox.ok("cluster init --vg-name fast --exclusive-storage true --gluster-storage-dir /srv/gluster");
+    sandbox.ok("cluster init --vg-name fast --exclusive-storage yes --gluster-storage-dir /srv/gluster");
     let info = sandbox.json("cluster info");
     assert_eq!(
         json!([

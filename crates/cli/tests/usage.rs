@@ -155,6 +155,7 @@ fn what_is_not_there_is_status_1_with_advice() {
 #[test]
 fn errors_stay_text_on_standard_error_with_json() {
     let sandbox = Sandbox::new();
+    sandbox.ok("cluster init");
     let error = sandbox.fails(1, "--json info nobody");
     assert!(error.contains("error: there is no instance nobody"), "{error}");
 }
@@ -193,4 +194,86 @@ fn completions_and_manual_pages_need_no_state() {
     sandbox.ok(&format!("man {}", dir.display()));
     assert!(dir.join("gnt-disk-cluster-modify.8").exists());
     assert!(!sandbox.state().exists());
+}
+
+#[test]
+fn hints_name_what_helps() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("cluster init --node n1 --primary-ip 192.0.2.1");
+    sandbox.ok("add w1 --disk 0:size=1M");
+    sandbox.ok("add w2 --disk 0:size=1M");
+    let bundle = sandbox.path("bundle");
+    std::fs::write(&bundle, "").unwrap();
+    let config = sandbox.path("config.data");
+    sandbox.ok(&format!("export {}", config.display()));
+    let ended = sandbox.json("operation list --all")[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for (arguments, status, hint) in [
+        ("rename w1 w2".to_owned(), 1, "hint: choose another name"),
+        (format!("import {}", config.display()), 1, "--replace"),
+        ("wipe w1".to_owned(), 2, "--all"),
+        (
+            "node add n1 --bundle /nowhere/x".to_owned(),
+            1,
+            "hint: --readd gives it new keys",
+        ),
+        ("operation show nope".to_owned(), 1, "with -a also the others"),
+        (
+            format!("operation resume {ended}"),
+            1,
+            "cannot resume or abort what has ended",
+        ),
+        (
+            format!("node add n2 --primary-ip 192.0.2.2 --bundle {}", bundle.display()),
+            1,
+            "hint: choose another name, or remove that file first",
+        ),
+    ] {
+        let error = sandbox.fails(status, &arguments);
+        assert!(error.contains(hint), "{arguments}: {error}");
+    }
+}
+
+#[test]
+fn ganetis_names_of_commands_and_yes_and_no_are_understood() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("cluster init --node n1 --primary-ip 192.0.2.1 --exclusive-storage no");
+    sandbox.ok("node add n2 --primary-ip 192.0.2.2");
+    for (value, offline) in [
+        ("yes", true),
+        ("no", false),
+        ("true", true),
+        ("No", false),
+        ("1", true),
+    ] {
+        let changed = sandbox.json(&format!("node modify n2 --offline {value}"));
+        assert_eq!(changed["offline"], offline, "{value}");
+    }
+    let error = sandbox.fails(2, "node modify n2 --offline perhaps");
+    assert!(error.contains("[possible values: yes, no]"), "{error}");
+    sandbox.ok("cluster modify --exclusive-storage true");
+    sandbox.ok("cluster modify --exclusive-storage no");
+    sandbox.ok("add web --disk 0:size=1M");
+    for command in ["activate-disks web", "grow-disk web 0 1M", "deactivate-disks web"] {
+        sandbox.ok(command);
+    }
+    let error = sandbox.fails(1, "recreate-disks web");
+    assert!(error.contains("still there"), "{error}");
+}
+
+#[test]
+fn parameters_that_a_provider_does_not_declare_are_told() {
+    let sandbox = Sandbox::new();
+    let added = sandbox.ok("add -t ext web --disk 0:size=1M,foo=secret");
+    assert!(
+        added.stderr.contains("provider ext declares no parameter foo"),
+        "{added:?}"
+    );
+    assert!(!added.stderr.contains("secret"), "{added:?}");
+    let dir = sandbox.path("volumes");
+    std::fs::create_dir(&dir).unwrap();
+    let other = format!("add -t ext other --disk 0:size=1M,dir={}", dir.display());
+    assert!(!sandbox.ok(&other).stderr.contains("declares no"));
 }

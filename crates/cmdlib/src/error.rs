@@ -11,6 +11,9 @@ use crate::node::NodeError;
 /// What operations return.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What the user can do where it is not known which node this machine is.
+pub const STRANGER_HINT: &str = "if it is one of them, 'gnt-disk cluster modify --this-node NODE' says which ('gnt-disk node list' shows them)";
+
 /// Why an operation was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -204,6 +207,14 @@ pub enum Error {
     /// The node cannot be asked from here.
     #[error("node {node} cannot be reached from this machine ({here})")]
     Unreachable {
+        /// Name of the node.
+        node: String,
+        /// Name of this machine.
+        here: String,
+    },
+    /// It is not known which node this machine is, and there are no keys to ask any of them with.
+    #[error("no node of the cluster is called like this host ({here}), so node {node} cannot be asked")]
+    Stranger {
         /// Name of the node.
         node: String,
         /// Name of this machine.
@@ -498,7 +509,9 @@ impl Error {
             Self::NothingFound { .. } => "'gnt-disk recover' without a name shows what was found".to_owned(),
             Self::NoDetachedDisk { .. } => "'gnt-disk list --detached' shows the detached disks".to_owned(),
             Self::InstanceExists { instance } => {
-                format!("'gnt-disk modify {instance} --disk add:size=…' adds disks to it")
+                format!(
+                    "choose another name; 'gnt-disk modify {instance} --disk add:size=…' adds disks to that one"
+                )
             }
             Self::DiskInOperation { operation, .. } => format!(
                 "wait until it is done; if it was interrupted, 'gnt-disk operation resume {operation}' finishes it and \
@@ -520,11 +533,11 @@ impl Error {
                 "name the volume with adopt=LV, and its group with vg=VG: 'lvs' shows them".to_owned()
             }
             Self::DeviceTaken { .. } => "two instances would write over each other's data".to_owned(),
-            Self::Unreachable { .. } => {
-                "run this command on that node; what is on several nodes can only be \
-                                         activated, deactivated and looked at, on each of them"
-                    .to_owned()
-            }
+            Self::Unreachable { node, .. } => format!(
+                "there are no keys to ask it with: 'gnt-disk node add {node} --readd --ssh root@{node}' makes them and brings \
+                 it its own, and 'gnt-disk serve' answers there"
+            ),
+            Self::Stranger { .. } => STRANGER_HINT.to_owned(),
             Self::StillThere { .. } => {
                 "what is left of it is removed, data included, with --force; of a mirrored disk \
                                         'gnt-disk replace-disks' makes the lost half from the other"

@@ -58,7 +58,8 @@ pub fn init(store: &Store, state: &Path, name: &str, node: &str) -> Result<()> {
         ),
         Change::Node(serde_json::from_value(node.into()).map_err(|e| read("node", e))?),
     ];
-    Ok(store.commit(&changes)?)
+    store.commit(&changes)?;
+    Ok(store.set_this_node(&node_uuid)?)
 }
 
 #[cfg(test)]

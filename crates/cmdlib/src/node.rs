@@ -387,6 +387,15 @@ pub enum NodeError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Either side does not take the other for one of the cluster.
+    #[error("node {node} has not the keys that it should")]
+    Untrusted {
+        /// The node's name.
+        node: String,
+        /// Which certificate was refused, and why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// It was asked and gave no answer, or none that makes sense: what it did is not known.
     #[error("node {node} did not answer {call}")]
     Unanswered {
@@ -433,6 +442,10 @@ impl NodeError {
             )),
             Self::Unanswered { node, .. } => Some(format!(
                 "'journalctl -u gnt-disk' on {node} tells whether the call came there and what became of it"
+            )),
+            Self::Untrusted { node, .. } => Some(format!(
+                "it has keys of another membership, or its clock is wrong: 'gnt-disk node add {node} --readd --ssh root@{node}' \
+                 gives it new ones; then restart 'gnt-disk serve' there"
             )),
             Self::NoSuchCall { .. } | Self::Broken { .. } => None,
         }

@@ -49,7 +49,7 @@ impl Diagnosis {
 }
 
 /// Everything in the search path that is or could be a provider (`backend.DiagnoseExtStorage`): in the order
-/// of the search path, by name within a directory. Hidden entries do not count; a directory of the search
+/// of the search path, by name within a directory. Hidden entries and files do not count; a directory of the search
 /// path need not exist.
 pub fn diagnose(search_path: &SearchPath) -> Vec<Diagnosis> {
     let mut diagnoses: Vec<Diagnosis> = Vec::new();
@@ -80,9 +80,10 @@ fn visible_entries(directory: &Path) -> Result<Vec<String>, Fault> {
     let entries = fs::read_dir(directory).map_err(Fault::Unreadable)?;
     let mut names = Vec::new();
     for entry in entries {
-        let name = entry.map_err(Fault::Unreadable)?.file_name();
+        let entry = entry.map_err(Fault::Unreadable)?;
+        let name = entry.file_name();
         let name = name.to_string_lossy();
-        if !name.starts_with('.') {
+        if !name.starts_with('.') && !entry.path().is_file() {
             names.push(name.into_owned());
         }
     }
@@ -133,7 +134,6 @@ mod tests {
         assert_eq!(
             told,
             [
-                r#"README false [".: is a regular file"] 0"#,
                 r#"broken false ["grow: missing"] 0"#,
                 r#"good false [] 0"#,
                 r#"two words false [".: the name cannot be one of a provider"] 0"#,

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::iter::successors;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::keys::NodeConfig;
@@ -37,6 +38,10 @@ use crate::wire::{
 
 /// How long a node may take to accept a connection: one that is down is noticed soon.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long a node whose daemon is not there may take to have it back, while an operation wants to go on.
+const RESTART: Duration = Duration::from_secs(5);
+/// How soon it is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
 /// Largest answer.
 const MAX_ANSWER: usize = 4 * MAX_JSON + MAX_DATA;
 
@@ -86,6 +91,10 @@ enum Problem {
     },
     #[error("no answer within {} s", .0.as_secs())]
     Late(Duration),
+    #[error(transparent)]
+    Certificate(rustls::Error),
+    #[error("the connection was closed in the middle")]
+    Closed,
     #[error("the connection broke off")]
     Broken(#[source] hyper::Error),
     #[error("the answer broke off")]
@@ -94,6 +103,50 @@ enum Problem {
     Status(StatusCode),
     #[error("its answer makes no sense")]
     Sense(#[source] Box<dyn StdError + Send + Sync>),
+}
+
+impl Problem {
+    fn connect(address: SocketAddr, source: io::Error) -> Self {
+        match (rustls_error(&source), source.kind()) {
+            (Some(refused), _) => Self::Certificate(refused.clone()),
+            (None, io::ErrorKind::UnexpectedEof) => Self::Closed,
+            (None, _) => Self::Connect { address, source },
+        }
+    }
+
+    fn broken(error: hyper::Error) -> Self {
+        Self::of_io(&error).unwrap_or(Self::Broken(error))
+    }
+
+    fn body(error: Box<dyn StdError + Send + Sync>) -> Self {
+        Self::of_io(&*error).unwrap_or(Self::Body(error))
+    }
+
+    /// What is told of TLS in other words than its library's, which are for programmers.
+    fn of_io<'a>(error: &'a (dyn StdError + 'static)) -> Option<Self> {
+        let mut causes = successors(Some(error), |error: &&'a (dyn StdError + 'static)| {
+            (*error).source()
+        });
+        let io = causes.find_map(|error| error.downcast_ref::<io::Error>())?;
+        match (rustls_error(io), io.kind()) {
+            (Some(refused), _) => Some(Self::Certificate(refused.clone())),
+            (None, io::ErrorKind::UnexpectedEof) => Some(Self::Closed),
+            (None, _) => None,
+        }
+    }
+
+    /// Whether the node is up and its daemon is not; nothing was sent yet.
+    fn is_restart(&self) -> bool {
+        use io::ErrorKind::{ConnectionRefused, ConnectionReset};
+        matches!(self, Self::Connect { source, .. } if matches!(source.kind(), ConnectionRefused | ConnectionReset))
+    }
+}
+
+/// What one side finds wrong with the other's certificate.
+fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
+    use rustls::Error::{AlertReceived, InvalidCertificate};
+    let found = error.get_ref()?.downcast_ref()?;
+    matches!(found, InvalidCertificate(_) | AlertReceived(_)).then_some(found)
 }
 
 /// An answer that makes no sense.
@@ -188,14 +241,25 @@ impl Client {
         read: impl FnOnce(Value, &[u8]) -> Result<T, Problem>,
     ) -> NodeResult<T> {
         let procedure = call.procedure();
-        let unanswered = |problem: Problem| NodeError::Unanswered {
-            node: self.peer.name.clone(),
-            call: procedure.name(),
-            source: Box::new(problem),
+        let node = || self.peer.name.clone();
+        let untrusted = |source| NodeError::Untrusted {
+            node: node(),
+            source: Box::new(source),
         };
-        let connection = self.connect().await.map_err(|problem| NodeError::Unreachable {
-            node: self.peer.name.clone(),
-            source: Box::new(problem),
+        let unanswered = |problem| match problem {
+            Problem::Certificate(refused) => untrusted(refused),
+            problem => NodeError::Unanswered {
+                node: node(),
+                call: procedure.name(),
+                source: Box::new(problem),
+            },
+        };
+        let connection = self.connect().await.map_err(|problem| match problem {
+            Problem::Certificate(refused) => untrusted(refused),
+            problem => NodeError::Unreachable {
+                node: node(),
+                source: Box::new(problem),
+            },
         })?;
         let patience = call.patience(self.script);
         let answer = timeout(patience, self.exchange(connection, &call)).await;
@@ -227,7 +291,22 @@ impl Client {
         }
     }
 
+    /// In an operation, a node whose daemon is being restarted is waited for.
     async fn connect(&self) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Problem> {
+        let deadline = Instant::now() + RESTART;
+        loop {
+            match self.connect_once().await {
+                Err(problem)
+                    if self.operation.is_some() && problem.is_restart() && Instant::now() < deadline =>
+                {
+                    sleep(AGAIN).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn connect_once(&self) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Problem> {
         let Peer {
             address, port, uuid, ..
         } = &*self.peer;
@@ -244,7 +323,7 @@ impl Client {
                 .await
         };
         match timeout(CONNECT, connect).await {
-            Ok(connected) => connected.map_err(|source| Problem::Connect { address, source }),
+            Ok(connected) => connected.map_err(|source| Problem::connect(address, source)),
             Err(_) => Err(Problem::Slow { address }),
         }
     }
@@ -259,15 +338,15 @@ impl Client {
             .writev(false)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(Problem::Broken)?;
+            .map_err(Problem::broken)?;
         let answered = async {
-            let answer = sender.send_request(request).await.map_err(Problem::Broken)?;
+            let answer = sender.send_request(request).await.map_err(Problem::broken)?;
             let status = answer.status();
             if status != StatusCode::OK {
                 return Err(Problem::Status(status));
             }
             let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-            Ok(body.map_err(Problem::Body)?.to_bytes())
+            Ok(body.map_err(Problem::body)?.to_bytes())
         };
         tokio::pin!(answered, connection);
         tokio::select! {
@@ -276,7 +355,7 @@ impl Client {
             // What was received before is still to be had.
             ended = &mut connection => match ended {
                 Ok(()) => answered.await,
-                Err(error) => Err(Problem::Broken(error)),
+                Err(error) => Err(Problem::broken(error)),
             },
         }
     }

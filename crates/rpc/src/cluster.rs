@@ -31,6 +31,8 @@ pub enum AnyNode {
 #[derive(Debug, Clone)]
 pub struct Cluster {
     here: LocalNode,
+    /// Whether this machine is one of them.
+    is_member: bool,
     nodes: Arc<BTreeMap<String, Member>>,
 }
 
@@ -78,6 +80,7 @@ impl Cluster {
         let nodes = nodes.iter().map(|node| (node.uuid.clone(), member(node)));
         Self {
             nodes: Arc::new(nodes.collect()),
+            is_member: !uuid.is_empty(),
             here,
         }
     }
@@ -111,10 +114,13 @@ impl Nodes for Cluster {
         match self.nodes.get(uuid) {
             Some(Member::Node(node)) => Ok(node),
             Some(Member::Offline { name }) => Err(Error::NodeOffline { node: name.clone() }),
-            Some(Member::Strange { name }) => Err(Error::Unreachable {
-                node: name.clone(),
-                here: self.here.name().to_owned(),
-            }),
+            Some(Member::Strange { name }) => {
+                let (node, here) = (name.clone(), self.here.name().to_owned());
+                Err(match self.is_member {
+                    true => Error::Unreachable { node, here },
+                    false => Error::Stranger { node, here },
+                })
+            }
             None => Err(Error::NoNode {
                 node: uuid.to_owned(),
             }),
@@ -132,6 +138,7 @@ impl Nodes for Cluster {
         let nodes = nodes.map(|(uuid, member)| (uuid.clone(), part(member)));
         Self {
             nodes: Arc::new(nodes.collect()),
+            is_member: self.is_member,
             here,
         }
     }

@@ -14,7 +14,7 @@ use crate::drbd::{self, PortOwner, Ports};
 use crate::error::{Result, StoreError};
 use crate::holder::{instance_of_disk, user_of_node};
 use crate::put::{nodes_of, put_disk, put_group, put_instance, put_node, put_singleton, release_name};
-use crate::read::{CLUSTER, REVISION, SETTINGS, Stored, singleton, text};
+use crate::read::{CLUSTER, REVISION, SETTINGS, Stored, THIS_NODE, singleton, text};
 use crate::store::{Durability, Store, now};
 
 /// One object put or removed. To put is to insert it or to replace the one with its UUID.
@@ -64,6 +64,13 @@ impl Store {
     /// to make the same changes again changes nothing.
     pub fn commit(&self, changes: &[Change]) -> Result<()> {
         self.write(Durability::Power, |transaction| apply(transaction, changes))
+    }
+
+    /// Records which node (UUID) this machine is. That is no part of the configuration, whose [`Revision`] stays.
+    pub fn set_this_node(&self, uuid: &str) -> Result<()> {
+        self.write(Durability::Power, |transaction| {
+            put_singleton(transaction, THIS_NODE, &uuid)
+        })
     }
 }
 

@@ -347,13 +347,14 @@ impl StoreError {
                 id = operation.operation
             ),
             Self::NotEmpty { .. } => {
-                "say that it is to be replaced, or use another directory with --state".to_owned()
+                "with --replace it is forgotten; or use another directory with --state".to_owned()
             }
             Self::UnderWay(id) => {
                 format!("wait until it is done; if it was interrupted: `gnt-disk operation resume {id}`")
             }
             Self::UnknownOperation(_) | Self::AmbiguousOperation { .. } => {
-                "`gnt-disk operation list` shows those that there are".to_owned()
+                "`gnt-disk operation list` shows those that are not finished, with -a also the others"
+                    .to_owned()
             }
             _ => return None,
         })

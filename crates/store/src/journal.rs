@@ -255,7 +255,8 @@ impl Store {
         self.write(Durability::Process, |transaction| {
             let record = OperationRecord::load(transaction, operation)?;
             if record.state.is_finished() {
-                return Err(wrong_state(operation, record.state, "take it over"));
+                let action = "resume or abort what has ended";
+                return Err(wrong_state(operation, record.state, action));
             }
             if !record.interrupted {
                 return Err(StoreError::StillRunning {

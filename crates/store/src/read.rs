@@ -40,6 +40,8 @@ pub(crate) const CLUSTER: &str = "cluster";
 pub(crate) const SETTINGS: &str = "settings";
 /// Where that part of an imported `config.data` is that we do not know.
 pub(crate) const FILE: &str = "file";
+/// Where the UUID of the node that this machine is is among the singletons.
+pub(crate) const THIS_NODE: &str = "this_node";
 /// Where the revision is among the singletons.
 pub(crate) const REVISION: &str = "revision";
 
@@ -68,6 +70,11 @@ impl Store {
         let state = self.path().parent().unwrap_or(self.path());
         let stored = self.read(|connection| singleton(connection, SETTINGS))?;
         Ok(stored.unwrap_or_else(|| Settings::under(state)))
+    }
+
+    /// UUID of the node that this machine is, as far as that was [recorded](Self::set_this_node). An import may have taken the node away.
+    pub fn this_node(&self) -> Result<Option<String>> {
+        self.read(|connection| singleton(connection, THIS_NODE))
     }
 
     /// The node of that name or UUID.

@@ -213,6 +213,7 @@ fn kept() -> Kept {
     params.insert("disk-custom".to_owned(), "--on-no-data {\"a b\"} #20,é".into());
     Kept {
         cluster: Some("cluster.example.org".to_owned()),
+        snapshot_of: None,
         instance_uuid: Some("98765432-89ab-cdef-0123-456789abcdef".to_owned()),
         primary: Some("node1.example.org".to_owned()),
         detached: true,

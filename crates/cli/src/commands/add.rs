@@ -8,7 +8,7 @@ use gnt_config::{DiskTemplate, FileDriver};
 
 use crate::args::{file_driver_parser, template_parser};
 use crate::commands::activate::wait;
-use crate::commands::changed;
+use crate::commands::{changed, tell_of_undeclared_parameters};
 use crate::context::Context;
 use crate::disk_arg;
 use crate::failure::Failure;
@@ -100,6 +100,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
     let done = context
         .operate(async |engine| add(engine, &request).await)
         .await?;
+    tell_of_undeclared_parameters(context, &request.instance)?;
     let synchronises = args.wait_for_sync && INT_MIRROR.contains(request.template) && !context.is_dry_run();
     let degraded = synchronises && synchronise(context, &request.instance).await?;
     Ok(changed(context, &done, &request.instance)?.with_attention(degraded))

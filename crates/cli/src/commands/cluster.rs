@@ -1,16 +1,18 @@
 //! `cluster`: what holds for the whole cluster.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use gnt_cmdlib::init;
 use gnt_cmdlib::ops::cluster::{ClusterChange, ClusterSettings, modify};
+use gnt_cmdlib::ops::node::{NodeInfo, set_addresses};
 use gnt_config::objects::EXCLUSIVE_STORAGE;
 use gnt_config::params::DiskParams;
 use gnt_config::{DiskTemplate, Object, names, template};
 use gnt_store::Store;
 use serde_json::{Value, json};
 
-use crate::args::{Global, template_parser};
+use crate::args::{Global, template_parser, yes_or_no};
 use crate::context::{Context, DEFAULT_CLUSTER, host_name, state_directory};
 use crate::details::Details;
 use crate::disk_arg;
@@ -27,13 +29,14 @@ pub(crate) enum Command {
 }
 
 const INIT_HELP: &str = "\
-Any other command makes a cluster too, if there is none, with a name and settings that do for one machine. All that is \
+The first 'gnt-disk add' makes a cluster too, if there is none, with a name and settings that do for one machine. All that is \
 written lies below the state directory, unless you choose other directories.
 
 Examples:
   gnt-disk cluster init
   gnt-disk cluster init --name lab --file-storage-dir /srv/instances
   gnt-disk cluster init --vg-name vg0 --enabled-disk-templates plain,ext
+  gnt-disk cluster init --node node1 --primary-ip 192.0.2.1 -s 198.51.100.1
   gnt-disk --state /tmp/try cluster init";
 
 /// Make a cluster of this node in the state directory
@@ -46,6 +49,12 @@ pub(crate) struct InitArgs {
     /// Name of this node; by default what the machine is called
     #[arg(long)]
     node: Option<String>,
+    /// Address of this node, at which others reach it; needed before there are others
+    #[arg(long, value_name = "ADDRESS")]
+    primary_ip: Option<IpAddr>,
+    /// Address over which disks are replicated; by default the same
+    #[arg(short, long, value_name = "ADDRESS", requires = "primary_ip")]
+    secondary_ip: Option<IpAddr>,
     #[command(flatten)]
     settings: SettingsArgs,
 }
@@ -78,6 +87,9 @@ pub(crate) struct ModifyArgs {
     /// Allow file-based disks below this directory no longer
     #[arg(long, value_name = "DIR")]
     remove_file_storage_path: Vec<PathBuf>,
+    /// Which of the nodes this machine is, where it is not the one that its name or 'cluster init' says
+    #[arg(long, value_name = "NODE")]
+    this_node: Option<String>,
 }
 
 /// What can be chosen at the beginning and later.
@@ -107,8 +119,8 @@ struct SettingsArgs {
     /// Directory of sharedfile disks; it must be allowed
     #[arg(long, value_name = "DIR")]
     shared_file_storage_dir: Option<PathBuf>,
-    /// Whether each plain disk has physical disks of its volume group for itself: true or false
-    #[arg(long, value_name = "BOOL")]
+    /// Whether each plain disk has physical disks of its volume group for itself
+    #[arg(long, value_name = "YES|NO", ignore_case = true, value_parser = yes_or_no())]
     exclusive_storage: Option<bool>,
     /// Directory in which the Gluster volume is mounted
     #[arg(long, value_name = "DIR")]
@@ -190,6 +202,9 @@ fn make(global: &Global, args: &InitArgs) -> Result<Answer, Failure> {
     let changes: Vec<_> = allowed.chain(metavg).chain(args.settings.changes()?).collect();
     let prepare = |store: &Store| -> Result<(), Failure> {
         init::init(store, &state, &args.name, &node)?;
+        if let Some(address) = args.primary_ip {
+            set_addresses(store, &node, address, args.secondary_ip)?;
+        }
         modify(store, &changes, false)?;
         Ok(())
     };
@@ -234,19 +249,30 @@ async fn change(context: &Context, args: &ModifyArgs) -> Result<Answer, Failure>
     );
     let removed = args.remove_file_storage_path.iter().cloned();
     changes.extend(removed.map(ClusterChange::RemoveFileStoragePath));
-    if changes.is_empty() {
+    if changes.is_empty() && args.this_node.is_none() {
         return Err(
             Failure::usage("nothing to change was given").with_hint("see gnt-disk cluster modify --help")
         );
     }
+    let this_node = args
+        .this_node
+        .as_ref()
+        .map(|key| NodeInfo::load(&context.store, key));
+    let this_node = this_node.transpose()?.map(|info| info.node);
     let settings = modify(&context.store, &changes, context.is_dry_run())?;
+    if let Some(node) = this_node {
+        match context.is_dry_run() {
+            true => context.note(format!("# take this machine for node {}", node.name)),
+            false => context.store.set_this_node(&node.uuid)?,
+        }
+    }
     changes
         .iter()
         .for_each(|change| context.note(format!("# {change}")));
     match context.noted() {
         Some(noted) => Ok(noted),
         None => {
-            let attention = context.tell_nodes(None).await?;
+            let attention = !changes.is_empty() && context.tell_nodes(None).await?;
             Ok(Answer::new(show(context, &settings)?.0, "").with_attention(attention))
         }
     }

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use gnt_config::ganeti::Config;
 use gnt_config::template::INSTANCE_DEPENDENT_PATH;
 use gnt_config::{LogicalId, Settings};
+use gnt_store::Store;
 use serde_json::json;
 
+use crate::args::Global;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{Answer, say};
@@ -54,9 +56,9 @@ pub(crate) struct ExportArgs {
     file: Option<PathBuf>,
 }
 
-pub(crate) fn import(context: &Context, args: &ImportArgs) -> Result<Answer, Failure> {
+pub(crate) fn import(global: &Global, args: &ImportArgs) -> Result<Answer, Failure> {
     let text = read(&args.file)?;
-    let config = take_in(context, args, &text).map_err(|source| Failure::Import {
+    let (context, config) = take_in(global, args, &text).map_err(|source| Failure::Import {
         file: match args.file == Path::new(STANDARD) {
             true => "standard input".to_owned(),
             false => args.file.display().to_string(),
@@ -75,6 +77,12 @@ pub(crate) fn import(context: &Context, args: &ImportArgs) -> Result<Answer, Fai
                 .collect::<String>()
         ));
     }
+    if config.nodes.len() > 1 {
+        say(
+            "note: other nodes have no keys of gnt-disk yet: 'gnt-disk node add NODE --readd --ssh root@NODE' brings them, then \
+             'gnt-disk serve' answers there",
+        );
+    }
     Ok(context.noted().unwrap_or_else(|| {
         let json = json!({
             "name": config.cluster.cluster_name, "instances": instances, "disks": disks, "nodes": config.nodes.len(),
@@ -83,14 +91,15 @@ pub(crate) fn import(context: &Context, args: &ImportArgs) -> Result<Answer, Fai
     }))
 }
 
-fn take_in(context: &Context, args: &ImportArgs, text: &[u8]) -> Result<Config, Failure> {
+fn take_in(global: &Global, args: &ImportArgs, text: &[u8]) -> Result<(Context, Config), Failure> {
     let config = Config::from_slice(text)?;
-    if context.is_dry_run() {
-        config.validate().map_err(gnt_store::StoreError::from)?;
-    } else {
+    // What cannot be taken in makes no cluster.
+    Store::in_memory()?.import(&config, false)?;
+    let context = Context::open_or_make(global)?;
+    if !context.is_dry_run() {
         context.store.import(&config, args.replace)?;
     }
-    Ok(config)
+    Ok((context, config))
 }
 
 pub(crate) fn export(context: &Context, args: &ExportArgs) -> Result<Answer, Failure> {

@@ -1,7 +1,7 @@
 //! `info`: an instance and its disks, as configured and as they really are.
 
 use gnt_bdev::{Status, SyncStatus};
-use gnt_cmdlib::node::Role;
+use gnt_cmdlib::node::{NodeError, Role};
 use gnt_cmdlib::ops::Subject;
 use gnt_cmdlib::verify::{link_of, not_in_use};
 use gnt_cmdlib::{Node as _, Nodes as _};
@@ -105,35 +105,34 @@ enum Look {
 /// Looks at each disk on its primary node, or on a secondary one if only that can be asked. What keeps one from being seen is told, and
 /// does not keep the others from it. Of the links, those count that lead to their disk.
 async fn look(context: &Context, subject: &Subject) -> Result<Looked, Failure> {
-    let unknown = |why: &str| {
-        subject
-            .disks
-            .iter()
-            .map(|_| Look::Unknown(why.to_owned()))
-            .collect()
+    let unseen = |error: gnt_cmdlib::Error| {
+        let why = gnt_cmdlib::error::chain(&error);
+        warn(match error.hint() {
+            Some(hint) => format!("{why}\n  hint: {hint}"),
+            None => why.clone(),
+        });
+        let unknown = subject.disks.iter().map(|_| Look::Unknown(why.clone()));
+        Looked {
+            disks: unknown.collect(),
+            ..Looked::default()
+        }
     };
     // The primary node is the last.
     let places = match subject.places_within_reach(&context.nodes) {
         Ok(mut places) => places.pop(),
-        Err(error) => {
-            let why = gnt_cmdlib::error::chain(&error);
-            warn(&why);
-            return Ok(Looked {
-                disks: unknown(&why),
-                ..Looked::default()
-            });
-        }
+        Err(error) => return Ok(unseen(error)),
     };
     let Some(places) = places else {
         return Ok(Looked::default());
     };
     let node = context.nodes.node(&places.node)?;
-    let mut links = node.links().await.map_err(gnt_cmdlib::Error::from)?;
+    let targets = places.targets();
+    let asked = async { Ok::<_, NodeError>((node.links().await?, node.find_all(&targets).await?)) };
+    let (mut links, found) = match asked.await {
+        Ok(told) => told,
+        Err(error) => return Ok(unseen(gnt_cmdlib::Error::from(error))),
+    };
     links.retain(|link| link.instance == subject.instance.name);
-    let found = node
-        .find_all(&places.targets())
-        .await
-        .map_err(gnt_cmdlib::Error::from)?;
     let mut found = places.disks.iter().zip(found).peekable();
     let mut disks = Vec::new();
     for disk in &subject.disks {

@@ -30,12 +30,16 @@ pub(crate) mod verify;
 pub(crate) mod wipe;
 
 use gnt_cmdlib::ops::Subject;
+use gnt_config::LogicalDevice;
+use gnt_config::device::DEFAULT_PROVIDER;
+use gnt_config::params::ExtVolumeParams;
+use gnt_extstorage::{Provider, SearchPath};
 use serde_json::{Value, json};
 
 use crate::args::{Command, Global};
 use crate::context::{Context, Done};
 use crate::failure::Failure;
-use crate::output::Answer;
+use crate::output::{Answer, say};
 use crate::view::{self, Links, NodeNames};
 
 /// Does what the command line asks for.
@@ -43,7 +47,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
     let open = || Context::open(global);
     match command {
         Command::Cluster(command) => cluster::run(global, command).await,
-        Command::Add(args) => add::run(&open()?, args).await,
+        Command::Add(args) => add::run(&Context::open_or_make(global)?, args).await,
         Command::Activate(args) => activate::run(&open()?, args).await,
         Command::Deactivate(args) => deactivate::run(&open()?, args).await,
         Command::Info(args) => info::run(&open()?, args).await,
@@ -63,7 +67,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<Answer, Fai
         Command::Failover(args) => failover::run(&open()?, args).await,
         Command::Recover(args) => recover::run(&open()?, args).await,
         Command::Verify(args) => verify::run(&open()?, args).await,
-        Command::Import(args) => config_data::import(&open()?, &args),
+        Command::Import(args) => config_data::import(global, &args),
         Command::Export(args) => config_data::export(&open()?, &args),
         Command::Node(command) => node::run(global, command).await,
         Command::Group(command) => group::run(&open()?, command).await,
@@ -87,6 +91,35 @@ async fn moved(context: &Context, done: &Done, instance: &str) -> Result<Answer,
     Ok(done
         .answer(context, instance, more, text)
         .with_attention(degraded))
+}
+
+/// Tells which parameters of ext disks their providers do not declare. They are passed on all the same, as Ganeti does.
+fn tell_of_undeclared_parameters(context: &Context, instance: &str) -> Result<(), Failure> {
+    if context.is_dry_run() {
+        return Ok(());
+    }
+    let search_path = SearchPath::new(&context.settings.es_search_path);
+    for disk in Subject::load(&context.store, instance)?.disks {
+        let params = match ExtVolumeParams::from_object(&disk.params) {
+            Ok(params) if disk.dev_type == LogicalDevice::Ext => params,
+            _ => continue,
+        };
+        let name = params.provider.as_deref().unwrap_or(DEFAULT_PROVIDER);
+        // Another node may have one that this one has not.
+        let Ok(provider) = Provider::find(name, &search_path) else {
+            continue;
+        };
+        let is_declared = |key: &str| {
+            let mut declared = provider.parameters.iter();
+            declared.any(|declared| declared.name.eq_ignore_ascii_case(key))
+        };
+        for key in params.own.keys().filter(|key| !is_declared(key)) {
+            say(format_args!(
+                "note: {disk}: provider {name} declares no parameter {key}; 'gnt-disk provider info {name}' shows those that it has"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What is answered when an instance's disks were changed: all of them as they are now.

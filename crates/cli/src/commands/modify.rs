@@ -3,7 +3,7 @@
 use gnt_cmdlib::ops::Subject;
 use gnt_cmdlib::ops::modify::modify;
 
-use crate::commands::changed;
+use crate::commands::{changed, tell_of_undeclared_parameters};
 use crate::context::Context;
 use crate::disk_arg;
 use crate::failure::Failure;
@@ -50,5 +50,6 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
     let done = context
         .operate(async |engine| modify(engine, &name, &changes).await)
         .await?;
+    tell_of_undeclared_parameters(context, &name)?;
     changed(context, &done, &name)
 }

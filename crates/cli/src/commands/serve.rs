@@ -78,7 +78,7 @@ fn identity(state: &Path) -> Result<Bundle, Failure> {
     }
     let store = Store::open(state)?;
     let (cluster, nodes) = (store.cluster()?, store.nodes()?);
-    let node = context::this_node(&nodes, &context::host_name()).ok_or_else(nowhere)?;
+    let node = context::this_node(&store, &nodes)?.ok_or_else(nowhere)?;
     let group = store.group(&node.group)?.ok_or_else(nowhere)?;
     let config = NodeConfig::new(node, &group, &cluster, &store.settings()?);
     Ok(Manager::ensure(state, &cluster.cluster_name)?.bundle(config)?)

@@ -18,7 +18,9 @@ Volumes that say that they are another cluster's, on storage that both use, are 
 
 --repair mends what loses nothing by it: it puts disks into use that should be, takes devices from nodes where the \
 instance does not run unless something uses them, removes links that are left over, and tells volumes whose they are. \
-Each is an operation of its own. Then all is looked at again, and what is shown is what is left.";
+Each is an operation of its own. Then all is looked at again, and what is shown is what is left.
+
+With --json it prints an array, the findings; with --repair an object: 'repaired', what was mended, and 'findings', what is left.";
 
 /// Compare the configuration with the storage
 #[derive(Debug, clap::Args)]

@@ -24,36 +24,39 @@ Examples:
 pub(crate) struct Args {
     /// Name or UUID of the instance
     instance: String,
-    /// Index, name or UUID of a disk; once for each
-    #[arg(
-        long = "disk",
-        value_name = "DISK",
-        required_unless_present = "all",
-        allow_hyphen_values = true
-    )]
-    disks: Vec<String>,
-    /// All disks of the instance
-    #[arg(long, conflicts_with = "disks")]
-    all: bool,
+    #[command(flatten)]
+    which: Which,
     #[command(flatten)]
     pace: PaceArgs,
     #[command(flatten)]
     confirm: ConfirmArgs,
 }
 
+/// Which disks.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// Index, name or UUID of a disk; once for each
+    #[arg(long = "disk", value_name = "DISK", allow_hyphen_values = true)]
+    disks: Vec<String>,
+    /// All disks of the instance
+    #[arg(long)]
+    all: bool,
+}
+
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
     let pace = args.pace.pace()?;
     let name = Subject::load(&context.store, &args.instance)?.instance.name;
-    let which = match args.all {
+    let which = match args.which.all {
         true => "all disks".to_owned(),
-        false => format!("disks {}", args.disks.join(", ")),
+        false => format!("disks {}", args.which.disks.join(", ")),
     };
     args.confirm.confirm(
         context,
         &format!("What is on {which} of {name} will be overwritten with zeros"),
     )?;
     let done = context
-        .operate(async |engine| wipe(engine, &name, &args.disks, pace).await)
+        .operate(async |engine| wipe(engine, &name, &args.which.disks, pace).await)
         .await?;
     changed(context, &done, &name)
 }

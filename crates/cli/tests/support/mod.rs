@@ -103,7 +103,7 @@ impl Sandbox {
         fs::create_dir(self.path("volumes")).unwrap();
         let (odd, shipped) = (self.path("odd"), self.state().join("providers"));
         self.ok(&format!(
-            "cluster modify --search-path {}:{}",
+            "cluster init --search-path {}:{}",
             odd.display(),
             shipped.display()
         ));

@@ -5,7 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 use gnt_config::objects::EXCLUSIVE_STORAGE;
 use gnt_config::params;
-use gnt_config::{Cluster, DiskTemplate, Object, Settings, TemplateSet, names};
+use gnt_config::template::INSTANCE_DEPENDENT_PATH;
+use gnt_config::{Cluster, Disk, DiskTemplate, LogicalId, Object, Settings, TemplateSet, names};
 use gnt_store::{Change, Store};
 
 use crate::error::Result;
@@ -85,19 +86,25 @@ pub struct ClusterSettings {
     pub settings: Settings,
     /// The templates that disks have, attached or not.
     pub in_use: TemplateSet,
+    /// The files that disks are.
+    pub files: Vec<PathBuf>,
 }
 
 impl ClusterSettings {
     /// As they are.
     pub fn load(store: &Store) -> Result<Self> {
+        let disks = store.disks()?;
+        let file = |disk: &Disk| match &disk.logical_id {
+            LogicalId::File { path, .. } if INSTANCE_DEPENDENT_PATH.contains(disk.dev_type.template()) => {
+                Some(path.into())
+            }
+            _ => None,
+        };
         Ok(Self {
             cluster: store.cluster()?,
             settings: store.settings()?,
-            in_use: store
-                .disks()?
-                .iter()
-                .map(|disk| disk.dev_type.template())
-                .collect(),
+            in_use: disks.iter().map(|disk| disk.dev_type.template()).collect(),
+            files: disks.iter().filter_map(file).collect(),
         })
     }
 
@@ -191,7 +198,22 @@ impl ClusterSettings {
             );
         };
         paths.remove(position);
-        Ok(())
+        let is_allowed = |below: &Path| paths.iter().any(|path| below.starts_with(path));
+        let is_lost = |below: &Path| below.starts_with(path) && !is_allowed(below);
+        let why = if self.files.iter().any(|file| is_lost(file)) {
+            "there are disks below it"
+        } else if is_lost(Path::new(&self.cluster.file_storage_dir)) {
+            "the directory of file disks is below it"
+        } else if is_lost(Path::new(&self.cluster.shared_file_storage_dir)) {
+            "the directory of sharedfile disks is below it"
+        } else {
+            return Ok(());
+        };
+        unfit(
+            format!("file storage path {} cannot be removed: {why}", path.display()),
+            "'gnt-disk list' shows the disks, 'gnt-disk cluster info' the directories, which --file-storage-dir and \
+             --shared-file-storage-dir set",
+        )
     }
 
     fn set_storage_dir(&mut self, template: DiskTemplate, dir: &Path) -> Result<()> {
@@ -373,9 +395,25 @@ mod tests {
         let mut settings = apply(ClusterChange::AddFileStoragePath("/srv".into())).unwrap();
         settings.apply(&dir("/srv/files")).unwrap();
         assert_eq!(settings.cluster.file_storage_dir, "/srv/files");
-        settings
-            .apply(&ClusterChange::RemoveFileStoragePath("/srv".into()))
+        let remove = ClusterChange::RemoveFileStoragePath("/srv".into());
+        let error = settings.clone().apply(&remove).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("the directory of file disks is below it")
+        );
+        settings.apply(&dir("/state/file-storage/new")).unwrap();
+        settings.files = vec!["/srv/old/disk".into()];
+        let error = settings.clone().apply(&remove).unwrap_err();
+        assert!(error.to_string().contains("there are disks below it"));
+        // It stays below another path.
+        let mut doubly = settings.clone();
+        doubly
+            .apply(&ClusterChange::AddFileStoragePath("/srv/old".into()))
             .unwrap();
+        doubly.apply(&remove).unwrap();
+        settings.files = Vec::new();
+        settings.apply(&remove).unwrap();
         assert!(
             settings
                 .apply(&ClusterChange::RemoveFileStoragePath("/srv".into()))

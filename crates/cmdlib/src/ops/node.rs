@@ -135,6 +135,22 @@ pub fn add(store: &Store, request: &NodeRequest, dry_run: bool) -> Result<Node> 
     Ok(node)
 }
 
+/// Gives the only node of a new cluster its addresses; the second one is the first unless another is given.
+pub fn set_addresses(
+    store: &Store,
+    key: &str,
+    primary_ip: IpAddr,
+    secondary_ip: Option<IpAddr>,
+) -> Result<()> {
+    let changes = NodeChanges {
+        primary_ip: Some(primary_ip),
+        secondary_ip: secondary_ip.or(Some(primary_ip)),
+        ..NodeChanges::default()
+    };
+    let node = changed(store, &find_node(store, key)?, &changes)?;
+    Ok(store.commit(&[Change::Node(node)])?)
+}
+
 /// Takes back a node that was only just added, and on which nothing is.
 pub fn take_back(store: &Store, node: &Node) -> Result<()> {
     Ok(store.commit(&[Change::RemoveNode(node.uuid.clone())])?)

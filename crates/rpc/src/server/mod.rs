@@ -96,7 +96,7 @@ impl ServeError {
         match self {
             Self::Listen { node, source, .. } => match source.kind() {
                 io::ErrorKind::AddrInUse => Some(
-                    "another gnt-disk serve, or Ganeti's noded, is running; choose another with --listen"
+                    "another gnt-disk serve, or Ganeti's noded, is running there: end it; the manager asks for no other port"
                         .to_owned(),
                 ),
                 io::ErrorKind::AddrNotAvailable => Some(match node {

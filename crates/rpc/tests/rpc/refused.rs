@@ -16,7 +16,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 
-use crate::world::{INSTANCE, World};
+use crate::world::{INSTANCE, NODE, World};
 
 /// A client that trusts the cluster, and shows `shown` if anything.
 fn client(world: &World, shown: Option<(&str, &str)>) -> Arc<ClientConfig> {
@@ -64,10 +64,7 @@ async fn refusal(world: &World, tls: Arc<ClientConfig>) -> String {
     };
     let error = world.client_with(tls).version().await.unwrap_err();
     assert!(
-        matches!(
-            error,
-            NodeError::Unanswered { .. } | NodeError::Unreachable { .. }
-        ),
+        matches!(error, NodeError::Untrusted { .. } | NodeError::Unanswered { .. }),
         "{error:?}"
     );
     refused.to_string()
@@ -118,9 +115,11 @@ async fn another_clusters_manager_is_refused_and_refuses() {
         .version()
         .await
         .unwrap_err();
-    assert!(matches!(error, NodeError::Unreachable { .. }), "{error:?}");
+    assert!(matches!(error, NodeError::Untrusted { .. }), "{error:?}");
     assert!(chain(&error).contains("UnknownIssuer"), "{}", chain(&error));
-    assert!(error.hint().unwrap().contains("systemctl status"));
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("gnt-disk node add node2 --readd --ssh"), "{hint}");
+    assert!(!hint.contains("--offline"), "{hint}");
 
     // One that trusts the node is refused by it.
     let kept = fs::read_to_string(world.dir.path().join("other/manager.json")).unwrap();
@@ -154,4 +153,47 @@ async fn a_node_that_is_down_is_told_at_once() {
     assert!(matches!(error, NodeError::Unreachable { .. }), "{error:?}");
     assert!(begun.elapsed() < Duration::from_secs(1));
     assert_eq!(error.to_string(), "node node2 cannot be reached");
+    assert!(error.hint().unwrap().contains("systemctl status"));
+}
+
+#[tokio::test]
+async fn an_operation_waits_for_a_daemon_that_is_restarted() {
+    let mut world = World::new().await;
+    let node = world.client().for_operation("4711");
+    node.version().await.unwrap();
+    world.stop().await;
+    let restart = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.start().await;
+    };
+    let (version, ()) = tokio::join!(node.version(), restart);
+    version.unwrap();
+    world.stop().await;
+    let begun = std::time::Instant::now();
+    let error = node.version().await.unwrap_err();
+    assert!(matches!(error, NodeError::Unreachable { .. }), "{error:?}");
+    assert!(
+        (4..8).contains(&begun.elapsed().as_secs()),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_without_a_word_is_told_in_plain_words() {
+    let world = World::new().await;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = tokio_rustls::TlsAcceptor::from(world.bundle.server().unwrap());
+    // It is killed when it has read something.
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 64]).await;
+    });
+    let keys = world.manager.client().unwrap();
+    let node = gnt_rpc::Client::with_port("node2", NODE, "127.0.0.1", port, keys);
+    let error = node.version().await.unwrap_err();
+    assert!(matches!(error, NodeError::Unanswered { .. }), "{error:?}");
+    assert!(!chain(&error).contains("http"), "{}", chain(&error));
 }

@@ -97,6 +97,17 @@ impl World {
         }
     }
 
+    /// Starts it again where it was.
+    pub(crate) async fn start(&mut self) {
+        let state = self.state();
+        let server = Server::bind(self.address, self.bundle.clone(), &state, Limits::default())
+            .await
+            .unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        self.stop = Some(stop);
+        self.server = Some(tokio::spawn(server.serve(async move { drop(stopped.await) })));
+    }
+
     /// A disk of the instance, as the layout would make it.
     pub(crate) fn disk(&self, device: LogicalDevice, index: u32, size: Mebibytes) -> Disk {
         let name = format!("01234567-89ab-cdef-0123-456789abcde{index}.{device}.disk{index}");

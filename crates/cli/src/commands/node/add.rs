@@ -71,6 +71,10 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Answer, Failur
     let node = match args.readd {
         true => NodeInfo::load(store, &args.node)?.node,
         false => {
+            if store.node(&args.node)?.is_some() {
+                let node = args.node.clone();
+                return Err(gnt_cmdlib::Error::NodeExists { node }.into());
+            }
             let request = request(args)?;
             // Refused before anything is made.
             let node = add(store, &request, true)?;

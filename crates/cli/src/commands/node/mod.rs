@@ -120,7 +120,7 @@ async fn rooms(
     let mut told = |answer| match answer {
         Ok(room) => room,
         // Neither is a surprise.
-        Err(Error::NodeOffline { .. } | Error::Unreachable { .. }) => None,
+        Err(Error::NodeOffline { .. } | Error::Unreachable { .. } | Error::Stranger { .. }) => None,
         Err(error) => {
             warn(gnt_cmdlib::error::chain(&error));
             complete = false;

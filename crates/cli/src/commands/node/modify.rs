@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
-use clap::builder::BoolishValueParser;
 use gnt_cmdlib::ops::node::{NodeChanges, NodeInfo, modify};
 use gnt_config::Object;
 
-use crate::args::parameters;
+use crate::args::{parameters, yes_or_no};
 use crate::commands::node::row;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -31,11 +30,11 @@ Examples:
 pub(crate) struct Args {
     /// Name or UUID of the node
     node: String,
-    /// Whether it is not to be asked for anything: yes or no
-    #[arg(short = 'O', long, value_name = "YES|NO", value_parser = BoolishValueParser::new())]
+    /// Whether it is not to be asked for anything
+    #[arg(short = 'O', long, value_name = "YES|NO", ignore_case = true, value_parser = yes_or_no())]
     offline: Option<bool>,
-    /// Whether it gets no new disks: yes or no
-    #[arg(short = 'D', long, value_name = "YES|NO", value_parser = BoolishValueParser::new())]
+    /// Whether it gets no new disks
+    #[arg(short = 'D', long, value_name = "YES|NO", ignore_case = true, value_parser = yes_or_no())]
     drained: Option<bool>,
     /// Address on which it is asked
     #[arg(long, value_name = "ADDRESS")]
