@@ -54,8 +54,8 @@ impl Context {
     /// Opens the state directory, in which there must be a cluster.
     pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
         let state = state_directory(global)?;
-        Self::ensure_no_mere_node(&state)?;
         if !Self::has_cluster(&state)? {
+            Self::ensure_no_mere_node(&state)?;
             return Err(Failure::no_cluster(state));
         }
         let store = Store::open(&state)?;

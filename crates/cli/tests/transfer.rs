@@ -133,6 +133,7 @@ fn a_conversion_that_is_killed_goes_on_where_it_stopped_or_is_undone() {
 fn a_wipe_that_is_broken_off_goes_on_only_when_it_is_told_to() {
     for deed in ["resume", "abort"] {
         let (sandbox, [data, _]) = with_data("file");
+        let path = file(&sandbox, 0);
         let child = sandbox.start("wipe web --disk 0 --bwlimit 1M");
         let operation = sandbox.wait_for_operation(|operation| operation["step"] == "wipe-disk");
         let id = text(&operation, "id");
@@ -170,15 +171,15 @@ fn a_wipe_that_is_broken_off_goes_on_only_when_it_is_told_to() {
         }
         // At most the piece that was on its way.
         let intact = (stopped + MIB).min(4 * MIB);
-        assert!(fs::read(file(&sandbox, 0)).unwrap()[intact..] == data[intact..]);
+        assert!(fs::read(&path).unwrap()[intact..] == data[intact..]);
         let ended = sandbox.run(&format!("operation {deed} {id}"));
         if deed == "resume" {
             assert_eq!(ended.status, 0, "{ended:?}");
-            assert!(fs::read(file(&sandbox, 0)).unwrap() == vec![0; 4 * MIB]);
+            assert!(fs::read(&path).unwrap() == vec![0; 4 * MIB]);
         } else {
             assert_eq!(ended.status, 3, "{ended:?}");
             assert!(ended.stderr.contains("may be overwritten"), "{ended:?}");
-            assert!(fs::read(file(&sandbox, 0)).unwrap()[intact..] == data[intact..]);
+            assert!(fs::read(&path).unwrap()[intact..] == data[intact..]);
         }
         sandbox.ok("activate web");
         sandbox.ok("remove web");

@@ -412,15 +412,11 @@ fn diagnosis_of_all() {
         .filter(|d| !d.is_usable())
         .map(|d| d.name.as_str())
         .collect();
-    let files = ["README.md", "lib.sh"];
-    let expected = [
-        files[0],
-        files[1],
-        "no-parameters-list",
-        "not-executable",
-        "world-writable",
-    ];
-    assert_eq!(unusable, expected);
+    // Files beside them are none.
+    assert_eq!(
+        unusable,
+        ["no-parameters-list", "not-executable", "world-writable"]
+    );
 }
 
 fn open_to_everybody(path: &Path) {

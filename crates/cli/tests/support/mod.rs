@@ -102,8 +102,12 @@ impl Sandbox {
         copy_providers("fixtures/providers", &self.path("odd")).unwrap();
         fs::create_dir(self.path("volumes")).unwrap();
         let (odd, shipped) = (self.path("odd"), self.state().join("providers"));
+        let verb = match self.state().join("store.db").exists() {
+            true => "modify",
+            false => "init",
+        };
         self.ok(&format!(
-            "cluster init --search-path {}:{}",
+            "cluster {verb} --search-path {}:{}",
             odd.display(),
             shipped.display()
         ));
