@@ -588,6 +588,14 @@ fn kill_everywhere(template: DiskTemplate) {
                         }
                         Ok(report) => assert_eq!(report.warnings, [""; 0]),
                         Err(Error::AbortedLate { .. }) if recovery == Recovery::Abort => {}
+                        // It goes on when it is told to.
+                        Err(Error::Overwriting { .. })
+                            if recovery == Recovery::NextOperation && row.overwritten().is_some() =>
+                        {
+                            let report = Recovery::Resume.run(&place, &record).unwrap();
+                            assert_eq!(report.warnings, [""; 0]);
+                            row.check_written(&place);
+                        }
                         Err(error) => panic!("{}", gnt_cmdlib::error::chain(&error)),
                     }
                     if recovery == Recovery::Resume {

@@ -613,6 +613,11 @@ impl Step {
         }
     }
 
+    /// Whether a disk may not be where the configuration says while it is unknown how far this came.
+    pub(crate) fn displaces(&self) -> bool {
+        matches!(self, Self::RenameDisk { .. } | Self::RenameStorageDir { .. })
+    }
+
     /// What it writes to a disk, and how, if that is what it does. It takes long, and is gone on with where it stopped.
     pub fn transfer(&self) -> Option<&Transfer> {
         match self {

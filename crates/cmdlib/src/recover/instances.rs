@@ -414,7 +414,8 @@ impl Assembly<'_> {
         let (chosen, why, mend) = match told {
             Some(node) if all.len() == 1 => return node,
             Some(node) => {
-                let names: Vec<_> = all.iter().map(|node| self.known.name_of(node)).collect();
+                let mut names: Vec<_> = all.iter().map(|node| self.known.name_of(node)).collect();
+                names.sort_unstable();
                 let mend = "look where it runs, or where it ran last, before it is activated: data elsewhere may be old";
                 let why = format!("it may have run on the nodes {}", names.join(" and "));
                 (node, why, Some(mend.to_owned()))

@@ -258,7 +258,7 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
         };
         match (look(&self.held.nodes, step).await, failed) {
             (Trace::Nothing, _) => Ok(Undone::Entirely(None)),
-            (Trace::Unknown, Some(error)) if self.is_contested(index) => Err(error),
+            (Trace::Unknown, Some(error)) if self.is_contested(index) || step.displaces() => Err(error),
             (Trace::Unknown, Some(error)) => Ok(Undone::Partly(format!(
                 "something may be left: {}",
                 chain(&error)

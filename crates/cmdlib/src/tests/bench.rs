@@ -448,8 +448,11 @@ impl Bench {
         if findings.iter().any(is_untold) {
             findings.retain(is_untold);
             let report = now(repair(&self.engine(&quiet), &findings)).unwrap();
-            assert_eq!(report.warnings, [""; 0]);
+            // Of a mirror some may be gone.
+            let is_gone = |warning: &String| warning.ends_with("is not there");
+            assert!(report.warnings.iter().all(is_gone), "{:?}", report.warnings);
             findings = now(verify(&self.store, &self.cluster)).unwrap();
+            findings.retain(|finding| report.warnings.is_empty() || !is_untold(finding));
         }
         findings.retain(|finding| finding.kind != FindingKind::Offline);
         // A node that does not answer is in trouble that the row wants.
