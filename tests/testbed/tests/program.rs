@@ -305,7 +305,9 @@ fn make_disks(testbed: &Testbed, config: &Value) -> Result<(), Error> {
 fn a_mirrored_disk_is_worked_on_half_by_half() -> Result<(), Error> {
     let testbed = testbed("program-drbd", 2, &["dm-mod", "drbd", "ext4"])?;
     let [n1, n2] = [Node::new(&testbed, 1, "xenvg")?, Node::new(&testbed, 2, "xenvg")?];
-    let config = ganeti_cluster(&testbed);
+    let mut config = ganeti_cluster(&testbed);
+    // So slow that it is seen.
+    config["cluster"]["diskparams"]["drbd"]["resync-rate"] = json!(8 * 1024);
     make_disks(&testbed, &config)?;
     let file = testbed.dir().join("config.data");
     std::fs::write(&file, config.to_string()).unwrap();
