@@ -22,19 +22,24 @@ impl ConfirmArgs {
         if !is_asked(self.yes, context.is_dry_run(), io::stdin().is_terminal()) {
             return Ok(());
         }
-        let mut stderr = io::stderr().lock();
-        let _ = write!(stderr, "{consequence}. Go on? [y/N] ");
-        let _ = stderr.flush();
-        let mut answer = String::new();
-        io::stdin()
-            .lock()
-            .read_line(&mut answer)
-            .map_err(|source| Failure::file("read", "/dev/stdin", source))?;
-        match is_yes(&answer) {
+        match ask(&format!("{consequence}. Go on?"))? {
             true => Ok(()),
             false => Err(Failure::Declined),
         }
     }
+}
+
+/// Whether who sits there says yes.
+pub(crate) fn ask(question: &str) -> Result<bool, Failure> {
+    let mut stderr = io::stderr().lock();
+    let _ = write!(stderr, "{question} [y/N] ");
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(|source| Failure::file("read", "/dev/stdin", source))?;
+    Ok(is_yes(&answer))
 }
 
 /// Scripts are never asked.

@@ -86,18 +86,7 @@ fn a_lost_configuration_is_not_replaced_by_a_new_one() {
         "node add n2 --primary-ip 192.0.2.2 --bundle {}",
         sandbox.path("bundle").display()
     ));
-    for file in fs::read_dir(sandbox.state()).unwrap() {
-        let path = file.unwrap().path();
-        if path
-            .file_name()
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .starts_with("store.db")
-        {
-            fs::remove_file(path).unwrap();
-        }
-    }
+    sandbox.lose_store();
     for arguments in [
         "list",
         "add web --disk 0:size=1M",

@@ -13,18 +13,7 @@ use support::{Run, Sandbox, text};
 
 /// The database goes, as after a disk failure; the volumes stay.
 fn lose_configuration(sandbox: &Sandbox) {
-    for entry in fs::read_dir(sandbox.state()).unwrap() {
-        let path = entry.unwrap().path();
-        if path
-            .file_name()
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .starts_with("store.db")
-        {
-            fs::remove_file(path).unwrap();
-        }
-    }
+    sandbox.lose_store();
     sandbox.ok("cluster init --enabled-disk-templates ext,file,sharedfile");
 }
 

@@ -259,16 +259,13 @@ fn a_node_with_another_address_listens_there_when_it_is_started_again() {
     );
     assert!(kept(&pair).contains(&address(5)));
     let bundle = pair.sandbox.path("again").display().to_string();
-    pair.sandbox
-        .ok(&format!("node add node2 --readd --bundle {bundle}"));
-    assert!(
-        pair.node()
-            .args(["node", "join", &bundle])
-            .output()
-            .unwrap()
-            .status
-            .success()
-    );
+    let readd = |pair: &Pair| {
+        pair.sandbox
+            .ok(&format!("node add node2 --readd --bundle {bundle}"));
+        let joined = pair.node().args(["node", "join", &bundle]).output().unwrap();
+        assert!(joined.status.success());
+    };
+    readd(&pair);
     pair.serve();
     pair.sandbox.ok("cluster modify --es-timeout 101");
     let told = pair.sandbox.run(&format!(
@@ -281,16 +278,7 @@ fn a_node_with_another_address_listens_there_when_it_is_started_again() {
     pair.sandbox
         .run("node modify node2 --offline no --primary-ip 192.0.2.1");
     std::fs::remove_file(pair.sandbox.path("again")).unwrap();
-    pair.sandbox
-        .ok(&format!("node add node2 --readd --bundle {bundle}"));
-    assert!(
-        pair.node()
-            .args(["node", "join", &bundle])
-            .output()
-            .unwrap()
-            .status
-            .success()
-    );
+    readd(&pair);
     let lost = pair.node().arg("serve").output().unwrap();
     let error = String::from_utf8(lost.stderr).unwrap();
     assert!(

@@ -1,11 +1,12 @@
 //! `recover`: rebuild the configuration from what is on the nodes.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
 use gnt_cmdlib::recover::{Loose, Proposal, Recovered, Remark, RemarkKind, Selection, import, propose};
 use gnt_config::Mebibytes;
 use serde_json::{Value, json};
 
+use crate::confirm::ask;
 use crate::context::{Context, Done};
 use crate::failure::Failure;
 use crate::output::{Answer, columns, printable, say};
@@ -93,15 +94,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
 /// Shows what was found, and asks.
 fn asked(shown: &Shown<'_>) -> Result<bool, Failure> {
     say(shown.text());
-    let mut stderr = io::stderr().lock();
-    let _ = write!(stderr, "Record this in the configuration? [y/N] ");
-    let _ = stderr.flush();
-    let mut answer = String::new();
-    io::stdin()
-        .lock()
-        .read_line(&mut answer)
-        .map_err(|source| Failure::file("read", "/dev/stdin", source))?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    ask("Record this in the configuration?")
 }
 
 /// What was found, and which of it is wanted.

@@ -52,6 +52,17 @@ impl Sandbox {
         self.path("state")
     }
 
+    /// The database goes, as after a disk failure.
+    pub(crate) fn lose_store(&self) {
+        for entry in fs::read_dir(self.state()).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.starts_with("store.db") {
+                fs::remove_file(path).unwrap();
+            }
+        }
+    }
+
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gnt-disk"));
         command.env("GNT_DISK_STATE", self.state()).stdin(Stdio::null());

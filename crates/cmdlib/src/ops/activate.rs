@@ -121,6 +121,14 @@ pub(crate) fn shut_down(places: Vec<Places>, was_active: bool) -> Vec<Step> {
     steps.collect()
 }
 
+/// The steps that take disks out of use which were put into it for the operation alone, on all of `places`, the primary node first.
+pub(crate) fn release(places: Vec<Places>) -> impl Iterator<Item = Step> {
+    places.into_iter().rev().map(|at| Step::ShutdownDisks {
+        at,
+        was_active: false,
+    })
+}
+
 impl Subject {
     /// What is to be told of the nodes that are set offline: their half of the disks `is_what`.
     pub(crate) fn offline_halves(&self, is_what: &str) -> Vec<String> {

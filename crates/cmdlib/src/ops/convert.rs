@@ -15,12 +15,12 @@ use crate::error::{Error, Result};
 use crate::ids::Ids;
 use crate::kind::Kind;
 use crate::node::Node;
-use crate::ops::activate::{Secondary, assemble};
+use crate::ops::activate::{Secondary, assemble, release};
 use crate::ops::layout::Layout;
 use crate::ops::remove::{removal, storage_dirs};
 use crate::ops::{Subject, drained, find_node, ids, info_text, name_of};
 use crate::saga::{Engine, Nodes, Report};
-use crate::step::{Label, Pace, Place, Places, Step, Transfer};
+use crate::step::{Label, Pace, Place, Step, Transfer};
 
 /// What an instance's disks are to become.
 #[derive(Debug, Clone)]
@@ -236,7 +236,7 @@ pub(crate) fn copied(old: &Subject, new: &Subject, sizes: &[u64], pace: Pace) ->
             },
         });
     }
-    steps.extend(shut_down(uses.concat()));
+    steps.extend(release(uses.concat()));
     steps.push(for_good(switch(old, new, from.disks.clone())));
     for disk in &from.disks {
         steps.extend(removal(
@@ -295,7 +295,7 @@ fn mirrored(old: &Subject, new: &Subject) -> Result<Vec<Step>> {
     }
     let uses = new.unplaced().places()?;
     steps.extend(assemble(uses.clone(), true, Secondary::Required));
-    steps.extend(shut_down(uses));
+    steps.extend(release(uses));
     steps.push(switch(old, new, Vec::new()));
     Ok(steps)
 }
@@ -337,7 +337,7 @@ fn unmirrored(old: &Subject, ids: &mut impl Ids) -> Result<Vec<Step>> {
             .cloned()
             .map(|at| Step::CheckData { at, mirrored: false }),
     );
-    steps.extend(shut_down(uses));
+    steps.extend(release(uses));
     let info = info_text(&new.instance.name);
     let label = |disk| -> Result<Label> {
         let (at, info) = (new.place(disk)?, info.clone());
@@ -358,13 +358,6 @@ fn unmirrored(old: &Subject, ids: &mut impl Ids) -> Result<Vec<Step>> {
         ));
     }
     Ok(steps)
-}
-
-fn shut_down(uses: Vec<Places>) -> impl Iterator<Item = Step> {
-    uses.into_iter().rev().map(|at| Step::ShutdownDisks {
-        at,
-        was_active: false,
-    })
 }
 
 /// The same change of the configuration when nobody goes back behind it: what comes next removes data.

@@ -7,7 +7,7 @@ use gnt_store::Change;
 use crate::error::{Error, Result};
 use crate::kind::Kind;
 use crate::node::{Node as _, Role};
-use crate::ops::activate::{Secondary, assemble};
+use crate::ops::activate::{Secondary, assemble, release};
 use crate::ops::route::{Mirror, Route};
 use crate::ops::{Subject, name_of};
 use crate::saga::{Engine, Nodes, Report};
@@ -218,9 +218,6 @@ fn compare(subject: &Subject) -> Result<Vec<Step>> {
     let wait = Step::AwaitSync { at: halves.collect() };
     let mut steps = assemble(uses.clone(), true, Secondary::Required);
     steps.push(wait);
-    steps.extend(uses.into_iter().rev().map(|at| Step::ShutdownDisks {
-        at,
-        was_active: false,
-    }));
+    steps.extend(release(uses));
     Ok(steps)
 }
