@@ -463,6 +463,7 @@ impl Row {
             Deed::Convert(template) => {
                 let request = ConvertRequest {
                     template,
+                    primary: None,
                     secondary: None,
                     params: Object::new(),
                     disks: Vec::new(),

@@ -196,7 +196,8 @@ fn what_cannot_be_converted_is_refused() {
         ("-t diskless", 1, "no disks can be converted to diskless"),
         ("-t blockdev", 1, "no disks can be converted to blockdev"),
         ("-t drbd", 1, "drbd"),
-        ("-t ext -n vm", 1, "no secondary node"),
+        ("-t ext -n vm:vm", 1, "no secondary node"),
+        ("-t ext -n nowhere", 1, "nowhere"),
         ("-t ext --disk 7:provider=x", 1, "has no disk 7"),
         ("-t ext --disk provider=x", 2, "no disk is named"),
         (

@@ -2,6 +2,7 @@
 
 use gnt_cmdlib::ops::Subject;
 use gnt_cmdlib::ops::convert::{ConvertRequest, convert};
+use gnt_config::template::NEEDS_SECONDARY;
 use gnt_config::{DiskTemplate, FileDriver};
 
 use crate::args::{PaceArgs, file_driver_parser, template_parser};
@@ -13,7 +14,7 @@ use crate::output::Answer;
 
 const HELP: &str = "\
 New disks are made, the data is copied, the configuration is switched, and only then the old disks are removed. Between \
-plain and drbd nothing is copied: a volume gets or loses its mirror. The disks must not be in use. Sizes may be rounded \
+plain and drbd nothing is copied, if the instance stays on its node: a volume gets or loses its mirror. The disks must not be in use. Sizes may be rounded \
 up by the new storage; disks keep their names and access modes.
 
 If anything fails, the instance is as it was. If the process is killed, 'gnt-disk operation resume' goes on where it \
@@ -31,6 +32,12 @@ Examples:
   gnt-disk convert web1 -t drbd -n node2
       mirrored on node2; logical volumes stay where they are
 
+  gnt-disk convert web1 -t drbd -n node2:node3
+      copied to node2, where the instance is from then on, and mirrored on node3
+
+  gnt-disk convert web1 -t plain -n node2
+      logical volumes on node2
+
   gnt-disk convert web1 -t file --bwlimit 50M --verify
       no more than 50 MiB a second, and compared with what was read";
 
@@ -43,8 +50,8 @@ pub(crate) struct Args {
     /// How the disks are to be stored
     #[arg(short = 't', long, value_name = "TEMPLATE", value_parser = template_parser())]
     disk_template: DiskTemplate,
-    /// Node that drbd disks are mirrored to
-    #[arg(short, long, value_name = "SECONDARY")]
+    /// Node that the instance is on from then on, with its new disks; of drbd disks the one that they are mirrored to, or both
+    #[arg(short, long, value_name = "[PRIMARY:]SECONDARY|PRIMARY")]
     node: Option<String>,
     /// What one of the new disks is to be, such as 0:vg=fast; once for each
     #[arg(long = "disk", value_name = "DISK", allow_hyphen_values = true)]
@@ -64,9 +71,11 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
     let params = args.ext_params.as_deref().map(disk_arg::ext_params);
+    let (primary, secondary) = nodes(args.node.as_deref(), args.disk_template);
     let request = ConvertRequest {
         template: args.disk_template,
-        secondary: args.node,
+        primary,
+        secondary,
         params: params.transpose()?.unwrap_or_default(),
         disks: disk_arg::wishes(&args.disks)?,
         file_driver: args.file_driver,
@@ -78,4 +87,16 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         .operate(async |engine| convert(engine, &name, &request).await)
         .await?;
     changed(context, &done, &name)
+}
+
+/// The primary node and the secondary one that are named.
+fn nodes(named: Option<&str>, template: DiskTemplate) -> (Option<String>, Option<String>) {
+    let Some(named) = named else {
+        return (None, None);
+    };
+    match named.split_once(':') {
+        Some((primary, secondary)) => (Some(primary.to_owned()), Some(secondary.to_owned())),
+        None if NEEDS_SECONDARY.contains(template) => (None, Some(named.to_owned())),
+        None => (Some(named.to_owned()), None),
+    }
 }

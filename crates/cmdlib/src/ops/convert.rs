@@ -7,8 +7,8 @@ use gnt_config::device::DEFAULT_PROVIDER;
 use gnt_config::template::{
     HAVE_ACCESS, HAVE_PROVIDER, LVM, NEEDS_SECONDARY, NOT_CONVERTIBLE_FROM, NOT_CONVERTIBLE_TO,
 };
-use gnt_config::{Disk, DiskTemplate, FileDriver, LogicalId, Mebibytes, Object};
-use gnt_store::Change;
+use gnt_config::{Disk, DiskTemplate, FileDriver, Instance, LogicalId, Mebibytes, Object};
+use gnt_store::{Change, Store};
 use serde_json::json;
 
 use crate::error::{Error, Result};
@@ -27,6 +27,8 @@ use crate::step::{Label, Pace, Place, Step, Transfer};
 pub struct ConvertRequest {
     /// How they are to be stored.
     pub template: DiskTemplate,
+    /// Name or UUID of the node that the instance is on from then on; it stays where it is if there is none.
+    pub primary: Option<String>,
     /// Name or UUID of the secondary node, in templates that have one.
     pub secondary: Option<String>,
     /// What is wished of all of them, as `--disk` gives it: `vg`, `metavg`, `provider` with its parameters, `access`.
@@ -42,8 +44,8 @@ pub struct ConvertRequest {
 }
 
 /// Converts the disks of an instance that does not use them (`gnt-instance modify -t`): new ones are made, the data is copied, the
-/// configuration is switched, and only then the old ones are removed. Between the templates that are logical volumes nothing is copied:
-/// the volume with the data gets, or loses, what mirrors it.
+/// configuration is switched, and only then the old ones are removed. Between the templates that are logical volumes nothing is copied, if
+/// the instance stays on its node: the volume with the data gets, or loses, what mirrors it.
 pub async fn convert<N: Nodes>(
     engine: &Engine<'_, N>,
     instance: &str,
@@ -60,8 +62,14 @@ pub async fn convert<N: Nodes>(
             let secondary = secondary.transpose()?;
             let node = old.reach(begun.nodes, &old.node.uuid)?;
             let sizes = sizes(&old, node).await?;
-            let mut new = old.with_disks(Vec::new());
-            new.learn_addresses(store, [old.node.uuid.as_str()])?;
+            let primary = request.primary.as_deref().map(|node| find_node(store, node));
+            let primary = primary.transpose()?.filter(|node| node.uuid != old.node.uuid);
+            let mut new = match &primary {
+                Some(node) => moved(store, &old, node)?,
+                None => old.with_disks(Vec::new()),
+            };
+            new.learn_addresses(store, [new.node.uuid.clone().as_str()])?;
+            new.reach(begun.nodes, &new.node.uuid)?;
             if let Some(secondary) = secondary
                 .as_ref()
                 .filter(|_| NEEDS_SECONDARY.contains(request.template))
@@ -73,7 +81,8 @@ pub async fn convert<N: Nodes>(
                 new.reach(begun.nodes, &secondary.uuid)?;
             }
             let mut ids = ids(store, begun.id);
-            let without_copying = LVM.contains(from) && LVM.contains(request.template);
+            let is_lvm = LVM.contains(from) && LVM.contains(request.template);
+            let without_copying = is_lvm && primary.is_none();
             if without_copying && NEEDS_SECONDARY.contains(from) {
                 return unmirrored(&old, &mut ids);
             }
@@ -135,6 +144,18 @@ fn check(subject: &Subject, request: &ConvertRequest) -> Result<DiskTemplate> {
         );
     }
     Ok(from)
+}
+
+/// The instance on another node, without its disks.
+fn moved(store: &Store, old: &Subject, target: &gnt_config::Node) -> Result<Subject> {
+    if target.drained {
+        return Err(drained(target));
+    }
+    let instance = Instance {
+        primary_node: Some(target.uuid.clone()),
+        ..old.instance.clone()
+    };
+    Subject::new(store, instance, Vec::new())
 }
 
 /// How many bytes each disk really has: an instance may use all, though its storage gave more than was asked for.

@@ -191,7 +191,7 @@ impl Bench {
         }
         if matches!(
             self.deed,
-            Deed::Convert(_) | Deed::Move | Deed::Wipe | Deed::Image | Deed::Restore
+            Deed::Convert(..) | Deed::Move | Deed::Wipe | Deed::Image | Deed::Restore
         ) {
             assert_eq!(self.numbers(0), expected);
             assert_eq!(self.numbers(BEHIND), expected);
@@ -494,12 +494,12 @@ impl Bench {
         };
         let (written, now) = (data(&before.world), data(&self.picture().world));
         let is_copy =
-            |data: u64| matches!(self.deed, Deed::Convert(_)) && written.values().any(|w| *w == data);
+            |data: u64| matches!(self.deed, Deed::Convert(..)) && written.values().any(|w| *w == data);
         let is_adopted = |data: u64| {
             let was = written.iter().find(|(_, written)| **written == data);
             was.is_some_and(|(volume, _)| !now.contains_key(volume))
         };
-        let copies = matches!(self.deed, Deed::Convert(_) | Deed::Move);
+        let copies = matches!(self.deed, Deed::Convert(..) | Deed::Move);
         if copies {
             assert_eq!(self.numbers(0), self.written);
         }

@@ -7,14 +7,15 @@ use gnt_config::DiskTemplate;
 use super::bench::{Bench, NODES, now, quiet};
 use super::rows::{Deed, INSTANCE, Row, conversion};
 use crate::ops::activate::{activate, deactivate};
-use crate::ops::convert::convert;
+use crate::ops::convert::{ConvertRequest, convert};
 use crate::ops::failover::{FailoverRequest, failover};
+use crate::ops::node::{self, NodeChanges};
 
 fn bench(template: DiskTemplate) -> Bench {
     Bench::new(&Row {
         template,
         active: false,
-        deed: Deed::Convert(DiskTemplate::Drbd),
+        deed: Deed::Convert(DiskTemplate::Drbd, None),
         troubles: &[],
     })
 }
@@ -23,6 +24,20 @@ fn convert_to(bench: &Bench, template: DiskTemplate) -> crate::error::Result<cra
     let mut request = conversion(template);
     request.secondary = (template == DiskTemplate::Drbd).then(|| NODES[1].to_owned());
     now(convert(&bench.engine(&quiet), INSTANCE, &request))
+}
+
+fn convert_on(bench: &Bench, template: DiskTemplate, primary: &str, secondary: Option<&str>) {
+    let request = ConvertRequest {
+        primary: Some(primary.to_owned()),
+        secondary: secondary.map(str::to_owned),
+        ..conversion(template)
+    };
+    now(convert(&bench.engine(&quiet), INSTANCE, &request)).unwrap();
+    let found = bench.store.instance(INSTANCE).unwrap().unwrap();
+    assert_eq!(found.primary_node, Some(bench.uuid(primary)));
+    bench.assert_written();
+    bench.assert_consistent();
+    bench.assert_free();
 }
 
 /// Lets mirrors be complete.
@@ -87,4 +102,35 @@ fn the_data_goes_with_a_new_mirror() {
         bench.assert_written();
         bench.assert_free();
     }
+}
+
+/// Logical volumes too are copied then.
+#[test]
+fn an_instance_can_go_to_another_node_with_its_new_disks() {
+    let bench = bench(DiskTemplate::Plain);
+    convert_on(&bench, DiskTemplate::File, NODES[1], None);
+    convert_on(&bench, DiskTemplate::Rbd, NODES[2], None);
+    convert_on(&bench, DiskTemplate::Plain, NODES[0], None);
+    convert_on(&bench, DiskTemplate::Drbd, NODES[1], Some(NODES[2]));
+    synchronise(&bench);
+    // Where its mirror is.
+    convert_on(&bench, DiskTemplate::Plain, NODES[2], None);
+    convert_on(&bench, DiskTemplate::Ext, NODES[2], None);
+}
+
+#[test]
+fn a_drained_node_gets_no_converted_instance() {
+    let bench = bench(DiskTemplate::Plain);
+    let drained = NodeChanges {
+        drained: Some(true),
+        ..NodeChanges::default()
+    };
+    now(node::modify(&bench.engine(&quiet), NODES[1], &drained)).unwrap();
+    let request = ConvertRequest {
+        primary: Some(NODES[1].to_owned()),
+        ..conversion(DiskTemplate::File)
+    };
+    let error = now(convert(&bench.engine(&quiet), INSTANCE, &request)).unwrap_err();
+    assert!(error.to_string().contains("is drained"), "{error}");
+    bench.assert_consistent();
 }

@@ -80,7 +80,7 @@ impl Recovery {
     ) {
         bench.assert_free();
         // What was being removed may have lost its data, unless it was copied first.
-        let copies = matches!(row.deed, Deed::Convert(_) | Deed::Move | Deed::Replace(..));
+        let copies = matches!(row.deed, Deed::Convert(..) | Deed::Move | Deed::Replace(..));
         let told = match result {
             Ok(report) => report.warnings.join("; "),
             Err(error) => crate::error::chain(error),
@@ -257,7 +257,7 @@ fn only_what_overwrites_data_waits_to_be_told_to_go_on() {
     let mut asked = BTreeSet::new();
     for row in distinct_rows() {
         let overwrites = matches!(row.deed, Deed::Wipe | Deed::Image | Deed::Restore);
-        if !overwrites && !matches!(row.deed, Deed::Convert(_) | Deed::Move | Deed::Remove) {
+        if !overwrites && !matches!(row.deed, Deed::Convert(..) | Deed::Move | Deed::Remove) {
             continue;
         }
         for number in 0..events(&row) {

@@ -75,6 +75,8 @@ enum Action {
     Convert {
         instance: String,
         template: DiskTemplate,
+        /// The node that it is on then, if not where it is.
+        primary: Option<&'static str>,
         secondary: &'static str,
     },
     Move(String, &'static str),
@@ -241,6 +243,7 @@ impl Machine {
                 Action::Convert {
                     instance: name,
                     template,
+                    primary: Some(node).filter(|node| random.below(3) == 0 && *node != other),
                     secondary: other,
                 }
             }
@@ -766,10 +769,12 @@ async fn operation(bench: &Bench, engine: &Engine<'_, SimCluster>, action: &Acti
         Action::Convert {
             instance,
             template,
+            primary,
             secondary,
         } => {
             let request = ConvertRequest {
                 template: *template,
+                primary: primary.map(str::to_owned),
                 secondary: Some((*secondary).to_owned()).filter(|_| NEEDS_SECONDARY.contains(*template)),
                 params: Object::new(),
                 disks: Vec::new(),

@@ -93,7 +93,8 @@ pub(super) enum Deed {
     Cleanup,
     /// To the second node.
     Failover,
-    Convert(DiskTemplate),
+    /// To a template, and to another node if one is named.
+    Convert(DiskTemplate, Option<&'static str>),
     /// To the second node.
     Move,
     Wipe,
@@ -136,7 +137,7 @@ impl Deed {
             Self::Abort => Kind::MigrateAbort,
             Self::Cleanup => Kind::MigrateCleanup,
             Self::Failover => Kind::Failover,
-            Self::Convert(_) => Kind::Convert,
+            Self::Convert(..) => Kind::Convert,
             Self::Move => Kind::Move,
             Self::Wipe => Kind::Wipe,
             Self::Image => Kind::Image,
@@ -171,6 +172,11 @@ pub(super) fn rows() -> Vec<Row> {
         deeds.extend([(false, Deed::Wipe), (false, Deed::Image)]);
         let convertible = conversions().into_iter().filter(|row| row.template == template);
         deeds.extend(convertible.take(1).map(|row| (false, row.deed)));
+        let other = match template == DiskTemplate::File {
+            true => DiskTemplate::Ext,
+            false => DiskTemplate::File,
+        };
+        deeds.push((false, Deed::Convert(other, Some(NODES[1]))));
         if COPYABLE.contains(template) {
             deeds.push((false, Deed::Move));
         }
@@ -249,7 +255,7 @@ pub(super) fn rows() -> Vec<Row> {
 impl Row {
     /// Whether the operation has very many steps: on two nodes, or with data to copy.
     pub(super) fn is_long(&self) -> bool {
-        NEEDS_SECONDARY.contains(self.template) || matches!(self.deed, Deed::Convert(_) | Deed::Move)
+        NEEDS_SECONDARY.contains(self.template) || matches!(self.deed, Deed::Convert(..) | Deed::Move)
     }
 }
 
@@ -265,7 +271,7 @@ pub(super) fn conversions() -> Vec<Row> {
     let row = |(template, to)| Row {
         template,
         active: false,
-        deed: Deed::Convert(to),
+        deed: Deed::Convert(to, None),
         troubles: &[],
     };
     pairs.filter(|(from, to)| fit(from, to)).map(row).collect()
@@ -278,7 +284,7 @@ pub(super) fn distinct_rows() -> impl Iterator<Item = Row> {
         (_, Deed::Adopt) => true,
         (DiskTemplate::Plain, Deed::Move) => true,
         // A directory goes, and one comes.
-        (DiskTemplate::SharedFile, Deed::Convert(DiskTemplate::File)) => true,
+        (DiskTemplate::SharedFile, Deed::Convert(DiskTemplate::File, _)) => true,
         (DiskTemplate::Drbd, Deed::Remove | Deed::Modify(_)) => row.active,
         (DiskTemplate::Drbd, Deed::Grow(_)) => !row.active,
         (DiskTemplate::Drbd, Deed::Replace(what, early_release)) => {
@@ -366,7 +372,13 @@ impl Row {
             }
             Deed::Restore => restore(engine, INSTANCE, "1", SNAPSHOT, Pace::default()).await,
             Deed::RemoveSnapshot => remove_snapshot(engine, INSTANCE, SNAPSHOT).await,
-            Deed::Convert(to) => convert(engine, INSTANCE, &conversion(*to)).await,
+            Deed::Convert(to, node) => {
+                let request = ConvertRequest {
+                    primary: node.map(str::to_owned),
+                    ..conversion(*to)
+                };
+                convert(engine, INSTANCE, &request).await
+            }
             Deed::Move => relocate(engine, INSTANCE, NODES[1], Pace::default()).await,
             Deed::Wipe => {
                 wipe(
@@ -466,6 +478,7 @@ pub(super) fn conversion(to: DiskTemplate) -> ConvertRequest {
     };
     ConvertRequest {
         template: to,
+        primary: None,
         secondary: None,
         params: params.as_object().cloned().unwrap_or_default(),
         disks: Vec::new(),
