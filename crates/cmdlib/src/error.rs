@@ -336,6 +336,18 @@ pub enum Error {
         /// Name of the node.
         node: String,
     },
+    /// A node that is marked offline still takes part.
+    #[error("node {node} is marked offline, but is not off: {disk} of instance {instance} is connected to it from node {from}")]
+    NotOff {
+        /// Name of the node.
+        node: String,
+        /// The disk.
+        disk: String,
+        /// The instance.
+        instance: String,
+        /// Name of the node that was asked.
+        from: String,
+    },
     /// What is to be made does not fit.
     #[error("node {node} has {free} free in {group}, and {needed} are needed")]
     NoRoom {
@@ -549,6 +561,9 @@ impl Error {
             Self::NodeOffline { node } => {
                 format!("it is not asked for anything until 'gnt-disk node modify {node} --offline no'")
             }
+            Self::NotOff { node, .. } => format!(
+                "switch it off and try again; if it works, 'gnt-disk node modify {node} --offline no' lets it take part"
+            ),
             Self::NodeExists { .. } => "--readd gives it new keys".to_owned(),
             Self::NodeParams(error) => error.hint(),
             Self::NoNode { .. } => "'gnt-disk node list' shows the nodes".to_owned(),

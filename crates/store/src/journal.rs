@@ -26,7 +26,7 @@ use crate::owner::Owner;
 use crate::read::to_json;
 use crate::store::{Durability, Store, now};
 
-/// How many finished operations are kept.
+/// How many finished operations are kept, besides those that began a migration which has no end yet.
 pub const HISTORY: usize = 100;
 
 impl Store {
@@ -420,10 +420,13 @@ fn close(transaction: &Transaction<'_>, operation: &str, outcome: &Outcome) -> R
     ] {
         transaction.prepare_cached(release)?.execute([operation])?;
     }
+    // As long as an instance is being migrated, the operation that began it tells who does it.
     transaction
         .prepare_cached(
             "DELETE FROM operation WHERE seq IN (SELECT seq FROM operation WHERE finished IS NOT NULL
-             ORDER BY finished DESC, seq DESC LIMIT -1 OFFSET ?1)",
+             ORDER BY finished DESC, seq DESC LIMIT -1 OFFSET ?1)
+             AND NOT EXISTS (SELECT 1 FROM instance WHERE name = operation.instance
+             AND data ->> '$.\"gnt-disk:migration\".operation' = operation.id)",
         )?
         .execute([HISTORY as i64])?;
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gnt_bdev::{Operation, Target};
+use gnt_bdev::Operation;
 use gnt_config::device::DEFAULT_PROVIDER;
 use gnt_config::template::{
     HAVE_ACCESS, HAVE_PROVIDER, LVM, NEEDS_SECONDARY, NOT_CONVERTIBLE_FROM, NOT_CONVERTIBLE_TO,
@@ -18,6 +18,7 @@ use crate::node::Node;
 use crate::ops::activate::{Secondary, assemble, release};
 use crate::ops::layout::Layout;
 use crate::ops::remove::{removal, storage_dirs};
+use crate::ops::sizes::{data_of, sizes};
 use crate::ops::{Subject, drained, find_node, ids, info_text, name_of};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::{Label, Pace, Place, Step, Transfer};
@@ -156,28 +157,6 @@ fn moved(store: &Store, old: &Subject, target: &gnt_config::Node) -> Result<Subj
         ..old.instance.clone()
     };
     Subject::new(store, instance, Vec::new())
-}
-
-/// How many bytes each disk really has: an instance may use all, though its storage gave more than was asked for.
-pub(crate) async fn sizes(old: &Subject, node: &impl Node) -> Result<Vec<u64>> {
-    let places = old.disks.iter().map(|disk| old.place(data_of(disk)));
-    let places: Vec<Place> = places.collect::<Result<_>>()?;
-    let targets: Vec<Target<'_>> = places.iter().map(Place::target).collect();
-    let found = node.find_all(&targets).await?;
-    let mut sizes = Vec::new();
-    for (disk, found) in old.disks.iter().zip(found) {
-        let status = found?.ok_or_else(|| Error::Gone {
-            disk: disk.to_string(),
-            instance: old.instance.name.clone(),
-        })?;
-        sizes.push(status.device.bytes.unwrap_or_else(|| disk.size.bytes()));
-    }
-    Ok(sizes)
-}
-
-/// The device with a disk's data: the disk itself, or the first below a mirror.
-fn data_of(disk: &Disk) -> &Disk {
-    disk.children.first().unwrap_or(disk)
 }
 
 /// The wishes for the new disks (`ComputeDisksInfo`): as the old ones, and at least as large.

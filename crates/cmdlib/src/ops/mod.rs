@@ -23,6 +23,7 @@ pub mod rename;
 pub mod replace_disks;
 mod room;
 mod route;
+mod sizes;
 pub mod snapshot;
 pub mod sync;
 pub mod wipe;

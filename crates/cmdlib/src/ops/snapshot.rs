@@ -11,9 +11,10 @@ use crate::kind::Kind;
 use crate::node::Node;
 use crate::ops::modify::{find_detached, uuid_of_detached};
 use crate::ops::remove::removal;
+use crate::ops::sizes::{data_of, sizes};
 use crate::ops::{Subject, ids, name_of};
 use crate::saga::{Engine, Nodes, Report};
-use crate::step::{Pace, Step, Transfer};
+use crate::step::{Pace, Place, Step, Transfer};
 
 /// A wish for a snapshot of one disk.
 #[derive(Debug, Clone)]
@@ -75,7 +76,8 @@ pub async fn snapshot<N: Nodes>(
 }
 
 /// Makes a disk, named by index, name or UUID, of an instance that does not use it what a snapshot of it is; the snapshot stays. It is the
-/// detached disk with that name or UUID. Only what differs is written. If the disk has grown since, what is behind the snapshot's end stays.
+/// detached disk with that name or UUID. If its disk is no more, another of the instance may become what it is. Only what differs is written.
+/// If the disk has grown since, what is behind the snapshot's end stays.
 pub async fn restore<N: Nodes>(
     engine: &Engine<'_, N>,
     instance: &str,
@@ -92,28 +94,32 @@ pub async fn restore<N: Nodes>(
             subject.ensure_inactive()?;
             let index = subject.index_of(disk)?;
             let snapshot = snapshot_for(engine.store, &subject, &found)?;
+            ensure_of(&snapshot, &subject, index)?;
             let subject = subject.alone(index);
             subject.ensure_in_reach(begun.nodes, &subject.disks)?;
+            let node = subject.reach(begun.nodes, &subject.node.uuid)?;
+            let sizes = sizes(&subject, node).await?;
             let mut steps = Vec::new();
-            for disk in &subject.disks {
-                if snapshot.size > disk.size {
-                    return Err(Error::TooSmall {
-                        disk: disk.to_string(),
-                        instance: instance.clone(),
-                        has: disk.size,
-                        what: snapshot.to_string(),
-                        needs: snapshot.size.bytes(),
-                    });
-                }
+            for (disk, size) in subject.disks.iter().zip(sizes) {
                 let Some(from) = subject.homes(&snapshot)?.pop() else {
                     continue;
                 };
-                subject.reach(begun.nodes, &from.node)?;
+                let source = subject.reach(begun.nodes, &from.node)?;
+                let bytes = seen_of(&snapshot, &from, source, disk, size).await?;
+                if bytes > size {
+                    return Err(Error::TooSmall {
+                        disk: disk.to_string(),
+                        instance: instance.clone(),
+                        has: Mebibytes::from_bytes(size),
+                        what: snapshot.to_string(),
+                        needs: bytes,
+                    });
+                }
                 let to = subject.place(disk)?;
                 let mut uses = subject.places()?;
                 uses.push(from.clone().alone());
                 let transfer = Transfer {
-                    bytes: snapshot.size.bytes(),
+                    bytes,
                     fresh: false,
                     uses,
                     pace,
@@ -124,6 +130,34 @@ pub async fn restore<N: Nodes>(
             Ok(steps)
         })
         .await
+}
+
+/// How many bytes of a snapshot are what an instance saw of `disk`, of which it sees `size` now: as many as the storage made of it, but below
+/// a mirror there is more than the mirror shows.
+async fn seen_of(snapshot: &Disk, from: &Place, node: &impl Node, disk: &Disk, size: u64) -> Result<u64> {
+    let found = node.find(&from.disk, &from.instance).await?;
+    let status = found.ok_or_else(|| Error::Gone {
+        disk: snapshot.to_string(),
+        instance: from.instance.clone(),
+    })?;
+    let configured = snapshot.size.bytes();
+    let real = status.device.bytes.unwrap_or(configured);
+    Ok(match disk.children.is_empty() {
+        true => real,
+        false => real.min(size).max(configured),
+    })
+}
+
+/// Only a snapshot of the disk itself shows what was on it.
+fn ensure_of(snapshot: &Disk, subject: &Subject, index: usize) -> Result<()> {
+    let is_source = |disk: &&Disk| Some(&disk.uuid) == snapshot.snapshot_of.as_ref();
+    match subject.disks.iter().find(is_source) {
+        Some(source) if source.uuid != subject.disks[index].uuid => Err(Error::Unfit {
+            what: format!("{snapshot} is a snapshot of {source}, not of {}", subject.disks[index]),
+            hint: "restore the disk that it is of",
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Removes a snapshot: the detached disk with that name or UUID, and its data.
@@ -182,7 +216,7 @@ fn snapshot_source(disk: &Disk) -> Result<&Disk> {
             hint: "copy the data while the disk is not in use",
         });
     }
-    Ok(disk.children.first().unwrap_or(disk))
+    Ok(data_of(disk))
 }
 
 fn snapshot_of(disk: &Disk, request: &SnapshotRequest, uuid: String) -> Result<Disk> {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::error::Result;
 use crate::kind::Kind;
 use crate::ops::activate::{Secondary, assemble};
+use crate::ops::sizes::sizes;
 use crate::ops::{Subject, name_of};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::{Pace, Step, Transfer};
@@ -32,9 +33,11 @@ pub async fn wipe<N: Nodes>(
             for index in chosen {
                 let subject = subject.alone(index);
                 subject.ensure_in_reach(begun.nodes, &subject.disks)?;
-                for disk in &subject.disks {
+                let node = subject.reach(begun.nodes, &subject.node.uuid)?;
+                let sizes = sizes(&subject, node).await?;
+                for (disk, bytes) in subject.disks.iter().zip(sizes) {
                     let transfer = Transfer {
-                        bytes: disk.size.bytes(),
+                        bytes,
                         fresh: false,
                         uses: subject.places()?,
                         pace,

@@ -254,8 +254,9 @@ impl View<'_> {
         }
         self.check_directory(&disk.logical_id)?;
         let key = self.key(disk);
+        let size = whole_extents(disk.dev_type, disk.size);
         match self.world.volumes.get(&key) {
-            Some(there) if there.size == disk.size => {}
+            Some(there) if there.size == size => {}
             Some(there) if there.size != Mebibytes(0) => return Err(exists(&disk.logical_id)),
             _ => {
                 self.check_room(disk)?;
@@ -265,7 +266,7 @@ impl View<'_> {
         let empty = || Volume::new(self.node, disk.dev_type, &disk.logical_id, Mebibytes(0));
         let volume = self.world.volumes.entry(key).or_insert_with(empty);
         if extent == Extent::Whole {
-            volume.size = disk.size;
+            volume.size = size;
             volume.owner = Owner::of(&Target::new(disk, instance), Some(info));
         }
         Ok(())
@@ -279,7 +280,7 @@ impl View<'_> {
         else {
             return Ok(());
         };
-        match self.world.used(self.node) + disk.size <= room {
+        match self.world.used(self.node) + whole_extents(disk.dev_type, disk.size) <= room {
             true => Ok(()),
             false => Err(io_error(
                 &disk.logical_id.volume(),
@@ -463,7 +464,7 @@ impl View<'_> {
                 self.check_room(&more)?;
                 if !dry_run {
                     self.volume(disk)?.size = match extent {
-                        Extent::Whole => to,
+                        Extent::Whole => whole_extents(disk.dev_type, to),
                         _ => Mebibytes(size.0.midpoint(to.0)),
                     };
                 }
@@ -504,8 +505,11 @@ impl View<'_> {
             Extent::Whole => size,
             _ => Mebibytes(0),
         };
+        let source = self.volume(disk)?;
         let copy = Volume {
-            data: self.volume(disk)?.data.clone(),
+            // What is asked for is room for changes.
+            size: if size == Mebibytes(0) { size } else { source.size },
+            data: source.data.clone(),
             ..Volume::new(self.node, disk.dev_type, &id, size)
         };
         self.world.volumes.insert(key, copy);
@@ -526,6 +530,20 @@ impl View<'_> {
             return Err(not_found(&disk.logical_id));
         }
         Ok(&self.volume(disk)?.data)
+    }
+
+    /// Nothing is behind the end of a disk.
+    fn check_range(&mut self, disk: &Disk, offset: u64, length: u64) -> NodeResult<()> {
+        let Some(bytes) = self.find(disk).and_then(|device| device.bytes) else {
+            return Ok(());
+        };
+        match offset + length <= bytes {
+            true => Ok(()),
+            false => Err(io_error(
+                &disk.logical_id.volume(),
+                io::ErrorKind::UnexpectedEof.into(),
+            )),
+        }
     }
 
     fn image(&mut self, path: &str) -> NodeResult<&(Bytes, u64)> {
@@ -838,13 +856,19 @@ impl Node for SimNode {
     }
 
     async fn read(&self, disk: &Disk, _instance: &str, offset: u64, length: u64) -> NodeResult<Vec<Piece>> {
-        self.on_disk("read", disk, |view, _| Ok(view.data(disk)?.read(offset, length)))
-            .await
+        self.on_disk("read", disk, |view, _| {
+            view.check_range(disk, offset, length)?;
+            Ok(view.data(disk)?.read(offset, length))
+        })
+        .await
     }
 
     /// Half of it is the first half of the pieces.
     async fn write(&self, disk: &Disk, _instance: &str, pieces: &[Piece]) -> NodeResult<()> {
         self.on_disk("write", disk, |view, extent| {
+            for piece in pieces {
+                view.check_range(disk, piece.offset, piece.length())?;
+            }
             let pieces = &pieces[..half(pieces.len(), extent)];
             view.write(disk, |data| pieces.iter().for_each(|piece| data.put(piece)))
         })
@@ -853,6 +877,8 @@ impl Node for SimNode {
 
     async fn copy(&self, from: &Target<'_>, to: &Target<'_>, offset: u64, length: u64) -> NodeResult<()> {
         self.call(format!("copy {} to {}", from.disk, to.disk), |view, extent| {
+            view.check_range(from.disk, offset, length)?;
+            view.check_range(to.disk, offset, length)?;
             let pieces = view.data(from.disk)?.read(offset, length);
             let pieces = &pieces[..half(pieces.len(), extent)];
             view.write(to.disk, |data| pieces.iter().for_each(|piece| data.put(piece)))
@@ -862,6 +888,7 @@ impl Node for SimNode {
 
     async fn wipe(&self, disk: &Disk, _instance: &str, offset: u64, length: u64) -> NodeResult<()> {
         self.on_disk("wipe", disk, |view, extent| {
+            view.check_range(disk, offset, length)?;
             let length = match extent {
                 Extent::Whole => length,
                 _ => length / 2,
@@ -873,6 +900,7 @@ impl Node for SimNode {
 
     async fn checksum(&self, disk: &Disk, _instance: &str, offset: u64, length: u64) -> NodeResult<[u8; 32]> {
         self.on_disk("checksum", disk, |view, _| {
+            view.check_range(disk, offset, length)?;
             Ok(view.data(disk)?.checksum(offset, length))
         })
         .await
@@ -1123,6 +1151,15 @@ fn is_mirror(disk: &Disk) -> bool {
 /// Whether there is a device only between assemble and shutdown.
 fn attachable(device: LogicalDevice) -> bool {
     BLOCK.difference(MUST_ADOPT).contains(device.template())
+}
+
+/// As large as LVM makes it.
+fn whole_extents(device: LogicalDevice, size: Mebibytes) -> Mebibytes {
+    const EXTENT: u64 = 4;
+    match device {
+        LogicalDevice::Plain => Mebibytes(size.0.next_multiple_of(EXTENT)),
+        _ => size,
+    }
 }
 
 fn half(count: usize, extent: Extent) -> usize {

@@ -10,6 +10,7 @@ mod machine;
 mod names;
 mod offline;
 mod replacements;
+mod rounded;
 mod rows;
 mod scale;
 mod twice;

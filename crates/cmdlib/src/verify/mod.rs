@@ -347,12 +347,12 @@ pub fn half_migrated(store: &Store, instance: &config::Instance) -> Result<Optio
     let Some(migration) = &instance.migration else {
         return Ok(None);
     };
-    let is_at_it = |record: &OperationRecord| {
-        let began = Some(&record.id) == migration.operation.as_ref();
-        let ends = record.instance == instance.name && !record.state.is_finished();
-        (began || ends) && !record.interrupted && record.owner.is_alive()
-    };
-    if store.operations(Filter::All)?.iter().any(is_at_it) {
+    let began = migration.operation.as_deref().map(|id| store.operation(id));
+    let mut at_it: Vec<_> = began.and_then(std::result::Result::ok).into_iter().collect();
+    let unfinished = store.operations(Filter::Unfinished)?.into_iter();
+    at_it.extend(unfinished.filter(|record| record.instance == instance.name));
+    let is_alive = |record: &OperationRecord| !record.interrupted && record.owner.is_alive();
+    if at_it.iter().any(is_alive) {
         return Ok(None);
     }
     let [source, target] = [&migration.source, &migration.target].map(|node| find_node(store, node));

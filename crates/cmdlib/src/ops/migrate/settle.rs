@@ -1,18 +1,27 @@
 //! Ending a migration: the instance's disks are usable on the node where it runs, and only there. One plan does it from whatever
 //! state its phases, or crashes in them, left.
 
+use std::time::Duration;
+
+use gnt_bdev::SyncStatus;
 use gnt_config::template::SHUT_DOWN_AFTER_MIGRATION;
 use gnt_config::{Instance, Migration, Node};
 use gnt_store::{Change, Filter};
 
 use crate::error::{Error, Result};
 use crate::kind::Kind;
-use crate::node::Role;
+use crate::node::{Node as _, Role};
 use crate::ops::migrate::half_way;
 use crate::ops::route::{Mirror, Route};
 use crate::ops::{Subject, find_node, name_of};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::{Places, Step};
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After how many looks a peer that has no power is known to be gone: DRBD asks after 10 s of silence, and waits 6 s for the answer
+/// (`ping-int` and `timeout` in `man drbd.conf`).
+const CONNECTION_LOST: u32 = 30;
 
 /// Where a migration ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +103,12 @@ pub(super) async fn settle<N: Nodes>(
             begun.nodes.node(&winner.uuid)?;
             let loser = route.other(&winner.uuid);
             match loser.offline {
-                true => warnings.extend(without(&subject, loser)),
+                true => {
+                    if route.mirror == Mirror::Internal {
+                        ensure_alone(begun.nodes, &subject, &winner, loser).await?;
+                    }
+                    warnings.extend(without(&subject, loser));
+                }
                 false => begun.nodes.node(&loser.uuid).map(drop)?,
             }
             steps(&subject, route.mirror, &winner, loser, migration)
@@ -171,6 +185,34 @@ fn check_winner(winner: &Node, route: &Route, instance: &str) -> Result<()> {
         return Ok(());
     };
     Err(Error::Unfit { what, hint })
+}
+
+/// A node that mirrors are connected to is not off, whatever it is marked as, and both may write. It takes a moment until they notice that
+/// it is.
+async fn ensure_alone<N: Nodes>(nodes: &N, subject: &Subject, winner: &Node, loser: &Node) -> Result<()> {
+    let at = subject.places_on(&winner.uuid, Role::Secondary)?;
+    let node = nodes.node(&winner.uuid)?;
+    for patience in (0..CONNECTION_LOST).rev() {
+        let mut connected = None;
+        for (disk, found) in at.disks.iter().zip(node.find_all(&at.targets()).await?) {
+            let sync = found?.map(|status| status.sync);
+            let is_connected = |sync: &SyncStatus| !sync.is_degraded || sync.sync_percent.is_some();
+            connected = connected.or(sync.filter(is_connected).map(|_| disk));
+        }
+        match connected {
+            None => break,
+            Some(disk) if patience == 0 => {
+                return Err(Error::NotOff {
+                    node: loser.name.clone(),
+                    disk: disk.to_string(),
+                    instance: subject.instance.name.clone(),
+                    from: winner.name.clone(),
+                });
+            }
+            Some(_) => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+    Ok(())
 }
 
 /// What is told of a node that is not asked.
