@@ -29,6 +29,14 @@ impl ConfirmArgs {
     }
 }
 
+/// What may come of taking disks over from a node that is marked offline, if `what` is so there.
+pub(crate) fn dead_node(node: &str, what: &str) -> String {
+    format!(
+        "Node {node} is marked offline, and not asked: if it is on, and {what} there, two nodes will write to the same disks and \
+         destroy them"
+    )
+}
+
 /// Whether who sits there says yes.
 pub(crate) fn ask(question: &str) -> Result<bool, Failure> {
     let mut stderr = io::stderr().lock();

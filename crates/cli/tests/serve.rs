@@ -162,6 +162,8 @@ fn a_node_gets_no_cluster_of_its_own() {
     pair.stop();
 }
 
+const SECRET: &str = "0123456789abcdef0123456789abcdef01234567";
+
 #[test]
 fn a_node_is_told_what_a_change_makes_of_it_also_when_that_is_warned_of() {
     let mut pair = Pair::new(9);
@@ -177,7 +179,7 @@ fn a_node_is_told_what_a_change_makes_of_it_also_when_that_is_warned_of() {
         .unwrap();
     let volume = |name: &str| json!({"uuid": name, "dev_type": "plain", "logical_id": ["xenvg", name], "size": 64, "params": {}, "children": [], "serial_no": 1});
     config["disks"]["mirror"] = json!({
-        "uuid": "mirror", "dev_type": "drbd", "logical_id": [here, there, 11000, 0, 0, "secret"], "size": 64, "params": {},
+        "uuid": "mirror", "dev_type": "drbd", "logical_id": [here, there, 11000, 0, 0, SECRET], "size": 64, "params": {},
         "children": [volume("data"), volume("meta")], "serial_no": 1, "iv_name": "disk/0",
     });
     let web = config["instances"]
@@ -202,6 +204,16 @@ fn a_node_is_told_what_a_change_makes_of_it_also_when_that_is_warned_of() {
     let kept = std::fs::read_to_string(sandbox.path("node2/node.json")).unwrap();
     let kept: Value = serde_json::from_str(&kept).unwrap();
     assert_eq!(kept["exclusive_storage"], json!(true));
+
+    // Nothing here has such a mirror, and the node is told of it as a whole.
+    let failed = sandbox.run("--verbose activate web");
+    assert_ne!(failed.status, 0, "{failed:?}");
+    let log = pair.log();
+    let calls = || log.lines().filter(|line| line.contains("web") && line.contains("mirror"));
+    assert!(calls().count() > 0, "{log}");
+    for told in [&log, &failed.stdout, &failed.stderr] {
+        assert!(!told.contains(SECRET), "{told}");
+    }
     pair.stop();
 }
 

@@ -337,7 +337,9 @@ pub enum Error {
         node: String,
     },
     /// A node that is marked offline still takes part.
-    #[error("node {node} is marked offline, but is not off: {disk} of instance {instance} is connected to it from node {from}")]
+    #[error(
+        "node {node} is marked offline, but is not off: {disk} of instance {instance} is connected to it from node {from}"
+    )]
     NotOff {
         /// Name of the node.
         node: String,

@@ -13,6 +13,7 @@ use gnt_store::Store;
 use serde_json::json;
 
 use crate::args::Global;
+use crate::confirm::ConfirmArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{Answer, say};
@@ -38,6 +39,8 @@ pub(crate) struct ImportArgs {
     /// Forget the instances and disks that there are
     #[arg(long)]
     replace: bool,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
 }
 
 const EXPORT_HELP: &str = "\
@@ -96,6 +99,12 @@ fn take_in(global: &Global, args: &ImportArgs, text: &[u8]) -> Result<(Context, 
     // What cannot be taken in makes no cluster.
     Store::in_memory()?.import(&config, false)?;
     let context = Context::open_or_make(global)?;
+    if args.replace {
+        args.confirm.confirm(
+            &context,
+            "The instances and disks that there are will be forgotten",
+        )?;
+    }
     if !context.is_dry_run() {
         context.store.import(&config, args.replace)?;
     }

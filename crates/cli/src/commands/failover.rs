@@ -4,7 +4,7 @@ use gnt_cmdlib::ops::Subject;
 use gnt_cmdlib::ops::failover::{FailoverRequest, failover};
 
 use crate::commands::moved;
-use crate::confirm::ConfirmArgs;
+use crate::confirm::{ConfirmArgs, dead_node};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Answer;
@@ -47,14 +47,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
     let subject = Subject::load(&context.store, &args.instance)?;
     let (name, node) = (&subject.instance.name, &subject.node);
     if node.offline {
-        args.confirm.confirm(
-            context,
-            &format!(
-                "Node {} is marked offline, and not asked: if it is on, and {name} still runs there, two nodes will write \
-                 to its disks and destroy them",
-                node.name
-            ),
-        )?;
+        args.confirm
+            .confirm(context, &dead_node(&node.name, &format!("{name} still runs")))?;
     } else if args.ignore_consistency {
         args.confirm
             .confirm(context, &format!("What {name} wrote last may be lost"))?;

@@ -1,9 +1,10 @@
 //! `modify`: change an instance's disks.
 
 use gnt_cmdlib::ops::Subject;
-use gnt_cmdlib::ops::modify::modify;
+use gnt_cmdlib::ops::modify::{DiskChange, modify};
 
 use crate::commands::{changed, tell_of_undeclared_parameters};
+use crate::confirm::ConfirmArgs;
 use crate::context::Context;
 use crate::disk_arg;
 use crate::failure::Failure;
@@ -42,11 +43,25 @@ pub(crate) struct Args {
         allow_hyphen_values = true
     )]
     disks: Vec<String>,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
     let changes = disk_arg::changes(&args.disks)?;
     let name = Subject::load(&context.store, &args.instance)?.instance.name;
+    let removed = changes.iter().filter_map(|change| match change {
+        DiskChange::Remove { disk } => Some(disk.as_str()),
+        _ => None,
+    });
+    let removed: Vec<_> = removed.collect();
+    if !removed.is_empty() {
+        let consequence = format!(
+            "Disk {} of {name} and what is on it will be gone",
+            removed.join(", ")
+        );
+        args.confirm.confirm(context, &consequence)?;
+    }
     let done = context
         .operate(async |engine| modify(engine, &name, &changes).await)
         .await?;

@@ -153,7 +153,10 @@ fn ensure_of(snapshot: &Disk, subject: &Subject, index: usize) -> Result<()> {
     let is_source = |disk: &&Disk| Some(&disk.uuid) == snapshot.snapshot_of.as_ref();
     match subject.disks.iter().find(is_source) {
         Some(source) if source.uuid != subject.disks[index].uuid => Err(Error::Unfit {
-            what: format!("{snapshot} is a snapshot of {source}, not of {}", subject.disks[index]),
+            what: format!(
+                "{snapshot} is a snapshot of {source}, not of {}",
+                subject.disks[index]
+            ),
             hint: "restore the disk that it is of",
         }),
         _ => Ok(()),

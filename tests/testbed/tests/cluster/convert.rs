@@ -40,40 +40,52 @@ fn a_conversion_that_is_killed_is_gone_on_with() -> Done {
         let command = format!("convert web -t {template} {options} --bwlimit 4M");
         // Volumes get and lose their mirror without a copy.
         let copies = [from, template] != ["plain", "drbd"] && [from, template] != ["drbd", "plain"];
-        if copies {
-            killed(n1, &command)?;
-            let listed = cluster.json("operation list")?;
-            assert_eq!(listed[0]["interrupted"], true, "{from} to {template}: {listed}");
-            cluster.disk("operation resume --all")?;
-        } else {
-            cluster.disk(&command)?;
-        }
+        killed(n1, &command, if copies { "copy-disk" } else { "convert" })?;
+        let listed = cluster.json("operation list")?;
+        assert_eq!(listed[0]["interrupted"], true, "{from} to {template}: {listed}");
+        cluster.disk("operation resume --all")?;
         let listed = cluster.json("list web")?;
         assert_eq!(listed[0]["disk_template"], template, "from {from}");
         cluster.ends_well("activate web")?;
-        assert_eq!(cluster.node(number).checksum("web", 0, 48)?, sum, "{from} to {template}");
+        assert_eq!(
+            cluster.node(number).checksum("web", 0, 48)?,
+            sum,
+            "{from} to {template}"
+        );
         cluster.disk("deactivate web")?;
         cluster.is_as_configured()?;
         from = template;
     }
 
     // Given up, nothing of it stays.
-    killed(n1, "convert web -t ext -e provider=san --bwlimit 4M")?;
-    cluster.disk("operation abort --all")?;
-    cluster.disk("activate web")?;
-    assert_eq!(n2.checksum("web", 0, 48)?, sum);
-    cluster.disk("deactivate web")?;
+    for (command, until) in [
+        (
+            "convert web -t ext -e provider=san -n n3 --bwlimit 4M",
+            "copy-disk",
+        ),
+        ("convert web -t drbd -n n3", "convert"),
+    ] {
+        killed(n1, command, until)?;
+        cluster.disk("operation abort --all")?;
+        let listed = cluster.json("list web")?;
+        assert_eq!(listed[0]["disk_template"], "plain", "{command}");
+        cluster.disk("activate web")?;
+        assert_eq!(n2.checksum("web", 0, 48)?, sum, "{command}");
+        cluster.disk("deactivate web")?;
+        cluster.is_as_configured()?;
+    }
     cluster.disk("remove web")?;
     cluster.is_as_configured()?;
     cluster.is_clean()
 }
 
-/// Starts a command and kills it as soon as it has copied something.
-fn killed(manager: Node<'_>, command: &str) -> Done {
+/// Starts a command and kills it soon after its operation is listed with `what`.
+fn killed(manager: Node<'_>, command: &str, what: &str) -> Done {
+    let more = if what == "copy-disk" { 1.0 } else { 0.2 };
     manager.ok(&format!(
         "gnt-disk {command} >/dev/null 2>&1 & process=$!
-         until gnt-disk --json operation list | grep -q copy-disk; do kill -0 $process || exit 1; done
-         sleep 1; kill -9 $process; wait $process 2>/dev/null; true"
+         until gnt-disk --json operation list | grep -q {what}; do kill -0 $process || exit 1; done
+         sleep {more}; kill -9 $process; wait $process 2>/dev/null; true"
     ))?;
     Ok(())
 }

@@ -18,6 +18,8 @@ enum Phase {
     Prepare,
     Transfer,
     Finish,
+    Abort,
+    Cleanup,
 }
 
 /// Who loses it.
@@ -47,7 +49,13 @@ fn power_is_lost_in_each_phase_of_a_migration() -> Done {
     let web = cluster.machine("web", &pair)?;
     web.start(pair[0])?;
     for victim in [Victim::Source, Victim::Target, Victim::Manager] {
-        for phase in [Phase::Prepare, Phase::Transfer, Phase::Finish] {
+        for phase in [
+            Phase::Prepare,
+            Phase::Transfer,
+            Phase::Finish,
+            Phase::Abort,
+            Phase::Cleanup,
+        ] {
             let listed = cluster.json("list web")?;
             let source = cluster.named(listed[0]["pnode"].as_str().unwrap());
             let target = pair
@@ -114,11 +122,19 @@ impl<'a> Case<'a> {
             return cut_during("migrate web --prepare");
         }
         self.cluster.disk("migrate web --prepare")?;
-        if phase == Phase::Transfer {
-            return victim.power_cut();
+        match phase {
+            Phase::Prepare | Phase::Transfer => victim.power_cut(),
+            // The machine stayed where it was.
+            Phase::Abort => cut_during("migrate web --abort"),
+            Phase::Finish => {
+                machine.hand_over(self.source.name(), self.target.name())?;
+                cut_during("migrate web --finish")
+            }
+            Phase::Cleanup => {
+                machine.hand_over(self.source.name(), self.target.name())?;
+                cut_during(&format!("migrate web --cleanup --runs-on {}", self.target.name()))
+            }
         }
-        machine.hand_over(self.source.name(), self.target.name())?;
-        cut_during("migrate web --finish")
     }
 
     /// What an administrator does then.
@@ -126,8 +142,8 @@ impl<'a> Case<'a> {
         let (cluster, machine) = (self.cluster, &self.web.machine);
         let dead = self.victim(victim);
         let runs_on = match phase {
-            Phase::Prepare | Phase::Transfer => self.source,
-            Phase::Finish => self.target,
+            Phase::Prepare | Phase::Transfer | Phase::Abort => self.source,
+            Phase::Finish | Phase::Cleanup => self.target,
         };
         if victim == Victim::Manager {
             dead.boot()?;

@@ -1,6 +1,7 @@
 //! A configuration that is lost, and rebuilt from what the nodes have.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use gnt_config::Mebibytes;
 use gnt_testbed::Error;
@@ -9,23 +10,34 @@ use serde_json::Value;
 use crate::harness::{Cluster, Done, STATE};
 
 /// Instances: name, how each is added, and its node.
-const INSTANCES: [(&str, &str); 5] = [
+const INSTANCES: [(&str, &str); 7] = [
     (
         "plain1",
         "-t plain -n n2 --disk 0:size=32M,name=root --disk 1:size=16M,mode=ro",
     ),
     ("drbd1", "-t drbd -n n2:n3 --disk 0:size=32M"),
     ("file1", "-t file -n n3 --disk 0:size=16M"),
+    ("shared1", "-t sharedfile -n n2 --disk 0:size=16M"),
+    ("gluster1", "-t gluster -n n2 --disk 0:size=16M"),
     ("rbd1", "-t rbd -n n3 --disk 0:size=16M"),
     ("ext1", "-t ext -n n2 --disk 0:size=16M,provider=san"),
 ];
 
 #[test]
+#[ignore = "takes minutes: make test-cluster"]
 fn a_lost_configuration_is_rebuilt() -> Done {
-    let cluster = Cluster::start("cluster-recover", 3, "plain,drbd,file,rbd,ext", |plan| {
-        plan.modules(["rbd"]).shared_disk("SAN", Mebibytes(1024))
+    let cluster = Cluster::start("cluster-recover", 3, "plain", |plan| {
+        plan.modules(["rbd", "fuse"]).shared_disk("SAN", Mebibytes(1024))
     })?;
     let _ceph = cluster.testbed.ceph()?;
+    let _gluster = cluster.testbed.gluster()?;
+    let files = cluster.shared("files");
+    fs::create_dir(cluster.testbed.dir().join("shared/files")).unwrap();
+    let settings = format!(
+        "--enabled-disk-templates plain,drbd,file,sharedfile,rbd,gluster,ext --add-file-storage-path {files} \
+         --shared-file-storage-dir {files} -D gluster:host=192.168.77.254"
+    );
+    cluster.disk(&format!("cluster modify {settings}"))?;
     for (name, add) in INSTANCES {
         cluster.disk(&format!("add {name} {add}"))?;
         cluster.disk(&format!("activate {name}"))?;
@@ -34,13 +46,14 @@ fn a_lost_configuration_is_rebuilt() -> Done {
     let before = pictures(&cluster)?;
     let sums = sums(&cluster, true)?;
     // One of each kind of mirror stays in use.
-    for name in ["plain1", "file1", "rbd1", "ext1"] {
+    for name in ["plain1", "file1", "shared1", "gluster1", "rbd1", "ext1"] {
         cluster.disk(&format!("deactivate {name}"))?;
     }
 
     let manager = cluster.manager();
     manager.ok(&format!("mkdir /root/lost && mv {STATE}/store.db* /root/lost/"))?;
-    cluster.configure("plain,drbd,file,rbd,ext")?;
+    cluster.configure("plain")?;
+    cluster.disk(&format!("cluster modify {settings}"))?;
     assert_eq!(cluster.json("list")?, Value::Array(Vec::new()));
     let shown = cluster.ends_well("recover")?;
     assert_eq!(cluster.json("list")?, Value::Array(Vec::new()), "{shown}");

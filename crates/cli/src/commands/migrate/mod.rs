@@ -9,6 +9,7 @@ use gnt_cmdlib::ops::migrate::{abort, cleanup, finish, locate_and_cleanup, migra
 use serde_json::json;
 
 use crate::commands::{activate, moved};
+use crate::confirm::{ConfirmArgs, dead_node};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{Answer, say};
@@ -63,6 +64,8 @@ pub(crate) struct Args {
     /// Name or UUID of the node that the instance runs on now
     #[arg(long, value_name = "NODE", conflicts_with_all = ["locate", "transfer", "prepare", "finish", "abort"])]
     runs_on: Option<String>,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
 }
 
 /// The whole migration, or a phase of it.
@@ -120,6 +123,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         _ if *is_abort => context.operate(async |engine| abort(engine, name).await).await?,
         Some(node) => {
             let node = node.as_str();
+            confirm_cleanup(context, &subject, node, &args.confirm)?;
             context
                 .operate(async |engine| cleanup(engine, name, node).await)
                 .await?
@@ -143,4 +147,26 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         ));
     }
     Ok(moved(context, &done, name).await?.with_attention(ended))
+}
+
+/// The other node is not asked to give the disks up if it is marked offline.
+fn confirm_cleanup(
+    context: &Context,
+    subject: &Subject,
+    runs_on: &str,
+    confirm: &ConfirmArgs,
+) -> Result<(), Failure> {
+    let Some(migration) = &subject.instance.migration else {
+        return Ok(());
+    };
+    for node in [&migration.source, &migration.target] {
+        let Some(node) = context.store.node(node)? else {
+            continue;
+        };
+        if node.offline && node.name != runs_on && node.uuid != runs_on {
+            let name = &subject.instance.name;
+            confirm.confirm(context, &dead_node(&node.name, &format!("{name} still runs")))?;
+        }
+    }
+    Ok(())
 }

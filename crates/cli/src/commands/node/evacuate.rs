@@ -9,6 +9,7 @@ use gnt_cmdlib::ops::node::{NodeChanges, NodeInfo, modify};
 use serde_json::json;
 
 use crate::commands::migrate::transfer::CommandTransfer;
+use crate::confirm::{ConfirmArgs, dead_node};
 use crate::context::{Context, warn};
 use crate::failure::Failure;
 use crate::output::{Answer, say};
@@ -87,13 +88,17 @@ struct What {
     /// Fail over also to data that may be out of date
     #[arg(long)]
     ignore_consistency: bool,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
 }
 
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Answer, Failure> {
+    args.what.confirm(context, !args.secondary_only)?;
     take_away(context, &args.what, !args.secondary_only, !args.primary_only).await
 }
 
 pub(super) async fn drain(context: &Context, args: &DrainArgs) -> Result<Answer, Failure> {
+    args.what.confirm(context, true)?;
     let uuid = NodeInfo::load(&context.store, &args.what.node)?.node.uuid;
     let changes = NodeChanges {
         drained: Some(true),
@@ -103,6 +108,21 @@ pub(super) async fn drain(context: &Context, args: &DrainArgs) -> Result<Answer,
         .operate(async |engine| modify(engine, &uuid, &changes).await)
         .await?;
     take_away(context, &args.what, true, true).await
+}
+
+impl What {
+    /// Asks what a failover of each instance would ask.
+    fn confirm(&self, context: &Context, primary: bool) -> Result<(), Failure> {
+        let node = NodeInfo::load(&context.store, &self.node)?.node;
+        if primary && node.offline {
+            let consequence = dead_node(&node.name, "instances still run");
+            self.confirm.confirm(context, &consequence)?;
+        } else if primary && self.ignore_consistency {
+            self.confirm
+                .confirm(context, "What the instances wrote last may be lost")?;
+        }
+        Ok(())
+    }
 }
 
 async fn take_away(
