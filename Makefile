@@ -20,10 +20,11 @@ test-crates: test-packages
 	time $(CARGO) test -q --workspace --no-run
 	time $(CARGO) test --workspace --no-fail-fast
 
-# Clusters of guests that take longer than CI allows.
+# What takes longer than CI allows: clusters of guests, and a large simulated one.
 test-cluster: test-packages
 	time $(CARGO) build -q -p gnt-cli -p gnt-testbed
 	time $(CARGO) test -p gnt-testbed --test cluster -- --ignored --test-threads 1
+	time $(MAKE) scale
 
 test-providers: packages
 	sh providers/test.sh
