@@ -209,7 +209,10 @@ fn a_node_is_told_what_a_change_makes_of_it_also_when_that_is_warned_of() {
     let failed = sandbox.run("--verbose activate web");
     assert_ne!(failed.status, 0, "{failed:?}");
     let log = pair.log();
-    let calls = || log.lines().filter(|line| line.contains("web") && line.contains("mirror"));
+    let calls = || {
+        log.lines()
+            .filter(|line| line.contains("web") && line.contains("mirror"))
+    };
     assert!(calls().count() > 0, "{log}");
     for told in [&log, &failed.stdout, &failed.stderr] {
         assert!(!told.contains(SECRET), "{told}");

@@ -50,7 +50,9 @@ impl Data {
             true => OFlags::RDWR | OFlags::EXCL,
             false => OFlags::RDONLY,
         };
-        let opened = sys::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty());
+        // A pipe would be waited for, for ever.
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let opened = sys::openat(CWD, path, flags, Mode::empty());
         let fd = opened.map_err(|error| match error {
             Errno::BUSY => TransferError::Busy {
                 path: path.to_owned(),

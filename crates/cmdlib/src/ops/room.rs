@@ -29,7 +29,7 @@ pub(crate) async fn check_room<N: Nodes>(nodes: &N, new: &[Place]) -> Result<()>
             let space = match node.space(volume.dev_type, &volume.params).await {
                 Ok(space) => space,
                 // It is found out when the first volume does not fit.
-                Err(error) if is_unknown(&error) => return Ok(()),
+                Err(error) if is_unknown(&error) => continue,
                 Err(error) => return Err(error.into()),
             };
             let free = space
