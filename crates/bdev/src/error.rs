@@ -81,6 +81,17 @@ pub enum Error {
         #[source]
         cause: Box<Cause>,
     },
+    /// A unit of storage.
+    #[error("cannot {doing} on node {node}")]
+    Storage {
+        /// What was being done, to which unit.
+        doing: String,
+        /// The node's name.
+        node: String,
+        /// Why.
+        #[source]
+        cause: Box<Cause>,
+    },
     /// A disk's bytes.
     #[error("cannot {doing} {disk} on node {node}")]
     Transfer {
@@ -377,9 +388,10 @@ impl Error {
     /// What kind of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Failed { cause, .. } | Self::Volumes { cause, .. } | Self::Space { cause, .. } => {
-                cause.kind()
-            }
+            Self::Failed { cause, .. }
+            | Self::Volumes { cause, .. }
+            | Self::Space { cause, .. }
+            | Self::Storage { cause, .. } => cause.kind(),
             Self::Transfer { cause, .. } | Self::Image { cause, .. } => cause.kind(),
             Self::FileStorage(error) => error.kind(),
             Self::Link(error) => error.kind(),
@@ -415,9 +427,10 @@ impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Failed { cause, .. } | Self::Volumes { cause, .. } | Self::Space { cause, .. } => {
-                cause.hint()
-            }
+            Self::Failed { cause, .. }
+            | Self::Volumes { cause, .. }
+            | Self::Space { cause, .. }
+            | Self::Storage { cause, .. } => cause.hint(),
             Self::Transfer { cause, .. } | Self::Image { cause, .. } => cause.hint(),
             Self::FileStorage(error) => error.hint(),
             Self::Device(error) => error.hint(),

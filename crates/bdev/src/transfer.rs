@@ -12,6 +12,7 @@ mod tests;
 
 use std::path::Path;
 
+use gnt_config::template;
 use sha2::{Digest, Sha256};
 
 pub use self::error::{Doing, TransferError};
@@ -21,7 +22,7 @@ use crate::dev_map::driver;
 use crate::driver::Target;
 use crate::error::Error;
 use crate::host::Host;
-use crate::tree::with_children;
+use crate::tree::{self, Activation, with_children};
 
 /// Most bytes that [`read`] returns at once.
 pub const MAX_READ: u64 = 64 << 20;
@@ -61,7 +62,9 @@ pub fn read(host: &Host, target: &Target<'_>, offset: u64, length: u64) -> Resul
 
 /// What is in `length` bytes of a block device or file that is no disk; as [`read`].
 pub fn read_image(host: &Host, path: &Path, offset: u64, length: u64) -> Result<Vec<Piece>, Error> {
-    on_image(host, path, |data| pieces(data, offset, length))
+    on_image(host, path, |data| {
+        pieces(data, offset, length).map_err(|error| image_failed(host, path, error))
+    })
 }
 
 /// The size in bytes of a block device or file that is no disk.
@@ -92,7 +95,7 @@ pub fn write(host: &Host, target: &Target<'_>, pieces: &[Piece]) -> Result<(), E
     })
 }
 
-/// Copies a range from one assembled disk to the same place in another (`BlockdevConvert`). It is on the disk when this returns.
+/// Copies a range from one assembled disk to the same place in another. It is on the disk when this returns.
 pub fn copy(host: &Host, from: &Target<'_>, to: &Target<'_>, offset: u64, length: u64) -> Result<(), Error> {
     let what = || {
         format!(
@@ -105,24 +108,84 @@ pub fn copy(host: &Host, from: &Target<'_>, to: &Target<'_>, offset: u64, length
     }
     let mut source = open(host, from, Doing::Read)?;
     let mut written = open(host, to, Doing::Write)?;
-    let checked = written.check(offset, length);
-    checked.map_err(|error| to.transfer_failed(Doing::Write, host, error))?;
-    // Which of both failed is told by which of them has the error.
-    let mut failed = None;
+    pour(&mut source, &mut written, offset, length).map_err(|(doing, error)| match doing {
+        Doing::Read => from.transfer_failed(doing, host, error),
+        _ => to.transfer_failed(doing, host, error),
+    })
+}
+
+/// Copies all of a disk to another, where neither has to be in use (`BlockdevConvert`): Ganeti's nodes leave volumes active when they shut
+/// disks down, so its master takes both for usable. What is not is put into use, without a link, and taken out of it afterwards. A mirror
+/// is not, as that would need its other half.
+pub fn convert(host: &Host, from: &Target<'_>, to: &Target<'_>) -> Result<(), Error> {
+    let mut put_into_use = Vec::new();
+    let copied = [from, to]
+        .into_iter()
+        .try_for_each(|target| {
+            let in_use = tree::find(host, target)?.is_some_and(|status| status.device.path.is_some());
+            if !in_use && !template::INT_MIRROR.contains(target.disk.dev_type.template()) {
+                let unlinked = Target::new(target.disk, "");
+                put_into_use.push(unlinked);
+                tree::assemble(host, &unlinked, Activation::primary(""))?;
+            }
+            Ok(())
+        })
+        .and_then(|()| copy(host, from, to, 0, from.disk.size.bytes()));
+    let released = put_into_use
+        .iter()
+        .rev()
+        .map(|target| tree::shutdown(host, target).map(drop));
+    let failed = std::iter::once(copied).chain(released).filter_map(Result::err);
+    Error::all(failed.collect())
+}
+
+/// Writes a block device or file that is no disk, and has at most `most` bytes, to the beginning of an assembled disk that has as many
+/// (`BlockdevImage`). What is behind it stays. It is on the disk when this returns.
+pub fn write_image(host: &Host, path: &Path, to: &Target<'_>, most: u64) -> Result<(), Error> {
+    if host
+        .changes
+        .only_noted(|| format!("write the image {} to {}", path.display(), to.disk))
+    {
+        return Ok(());
+    }
+    let refused = |error| to.transfer_failed(Doing::Write, host, error);
+    on_image(host, path, |image| {
+        let mut written = open(host, to, Doing::Write)?;
+        written.check(0, most).map_err(refused)?;
+        if image.bytes > most {
+            return Err(refused(TransferError::LargeImage {
+                path: path.to_owned(),
+                bytes: image.bytes,
+                most,
+            }));
+        }
+        let bytes = image.bytes;
+        pour(image, &mut written, 0, bytes).map_err(|(doing, error)| match doing {
+            Doing::Read => image_failed(host, path, error),
+            _ => refused(error),
+        })
+    })
+}
+
+/// Copies a range to the same place. Which side failed is told with the error.
+fn pour(
+    source: &mut Data,
+    written: &mut Data,
+    offset: u64,
+    length: u64,
+) -> Result<(), (Doing, TransferError)> {
+    let of_written = |error| (Doing::Write, error);
+    written.check(offset, length).map_err(of_written)?;
+    let mut failed = Doing::Read;
     let copied = source.scan(offset, length, |at, found| {
         let result = match found {
             Found::Zeros(length) => written.zero(at, length),
             Found::Data(bytes) => written.write_at(at, bytes),
         };
-        result.inspect_err(|_| failed = Some(Doing::Write))
+        result.inspect_err(|_| failed = Doing::Write)
     });
-    match (copied, failed) {
-        (Err(error), Some(doing)) => Err(to.transfer_failed(doing, host, error)),
-        (Err(error), None) => Err(from.transfer_failed(Doing::Read, host, error)),
-        (Ok(()), _) => written
-            .flush()
-            .map_err(|error| to.transfer_failed(Doing::Write, host, error)),
-    }
+    copied.map_err(|error| (failed, error))?;
+    written.flush().map_err(of_written)
 }
 
 /// Writes zeros over a range of an assembled disk (`BlockdevWipe`): what was there is overwritten, not only given back, and a file has
@@ -198,15 +261,18 @@ fn on_data<T>(
 fn on_image<T>(
     host: &Host,
     path: &Path,
-    work: impl FnOnce(&mut Data) -> Result<T, TransferError>,
+    work: impl FnOnce(&mut Data) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let opened = Data::open(path, false);
-    let done = opened.and_then(|mut data| work(&mut data));
-    done.map_err(|error| Error::Image {
+    let mut image = Data::open(path, false).map_err(|error| image_failed(host, path, error))?;
+    work(&mut image)
+}
+
+fn image_failed(host: &Host, path: &Path, cause: TransferError) -> Error {
+    Error::Image {
         path: path.to_owned(),
         node: host.name.clone(),
-        cause: Box::new(error),
-    })
+        cause: Box::new(cause),
+    }
 }
 
 /// Opens an assembled disk: its file, within the directories where files may be, or its device.

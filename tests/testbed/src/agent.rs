@@ -110,6 +110,11 @@ fn storage(node: &NodeForm, call: &Call) -> Answer {
         } => Ok(on_disks(&host, disks, instance, action)),
         Call::Volumes { device, params } => tree::volumes(&host, *device, params)
             .map(|found| json(found.into_iter().map(volume).collect::<Vec<_>>())),
+        Call::Units { kind } => gnt_bdev::storage::storage_units(&host, *kind, &[], None, false).map(json),
+        Call::SetAllocatable { pv, allocatable } => {
+            gnt_bdev::storage::set_allocatable(&host, pv, *allocatable).map(json)
+        }
+        Call::RemoveMissing { vg } => gnt_bdev::storage::remove_missing(&host, vg).map(json),
     };
     Answer {
         result: result.map_err(|error| Refused::new(&node.name, &error)),
@@ -145,6 +150,11 @@ fn on_disk(host: &Host, disk: &Disk, instance: &str, action: &Action) -> Result<
             let copied = disk.children.first().unwrap_or(disk);
             json(Disk::new(copied.dev_type, id, *size))
         }
+        Action::ConvertTo { disk } => json(gnt_bdev::transfer::convert(
+            host,
+            &target,
+            &Target::new(disk, instance),
+        )?),
         Action::ActualSize => json(tree::actual_size(host, &target)?),
         Action::AddChildren => with_children(&|target| Ok(json(driver()?.add_children(host, target)?)))?,
         Action::RemoveChildren => {

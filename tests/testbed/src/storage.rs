@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use gnt_bdev::{Activation, Change, FoundVolume, Layer, Operation, Status, SyncProgress};
+use gnt_bdev::{
+    Activation, Change, FoundVolume, Layer, Operation, Status, StorageUnit, SyncProgress, UnitType,
+};
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object, Settings};
 use serde::de::DeserializeOwned;
 
@@ -328,6 +330,40 @@ impl<'a> Storage<'a> {
     pub fn needs_activation(&self, disk: &Disk) -> Result<bool, Error> {
         let named: Vec<String> = self.on_disk(disk, Action::NeedsActivation)?;
         Ok(!named.is_empty())
+    }
+
+    /// [`gnt_bdev::transfer::convert`].
+    ///
+    /// # Errors
+    /// See [`Error::refused`].
+    pub fn convert(&self, from: &Disk, to: &Disk) -> Result<(), Error> {
+        let disk = Box::new(to.clone());
+        self.on_disk(from, Action::ConvertTo { disk })
+    }
+
+    /// [`gnt_bdev::storage::storage_units`] of LVM.
+    ///
+    /// # Errors
+    /// See [`Error::refused`].
+    pub fn units(&self, kind: UnitType) -> Result<Vec<StorageUnit>, Error> {
+        self.call(Call::Units { kind })
+    }
+
+    /// [`gnt_bdev::storage::set_allocatable`].
+    ///
+    /// # Errors
+    /// See [`Error::refused`].
+    pub fn set_allocatable(&self, pv: &str, allocatable: bool) -> Result<Change, Error> {
+        let pv = pv.to_owned();
+        self.call(Call::SetAllocatable { pv, allocatable })
+    }
+
+    /// [`gnt_bdev::storage::remove_missing`].
+    ///
+    /// # Errors
+    /// See [`Error::refused`].
+    pub fn remove_missing(&self, vg: &str) -> Result<Change, Error> {
+        self.call(Call::RemoveMissing { vg: vg.to_owned() })
     }
 
     fn on_disk<T: DeserializeOwned>(&self, disk: &Disk, action: Action) -> Result<T, Error> {

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use gnt_bdev::{Activation, Operation};
+use gnt_bdev::{Activation, Operation, UnitType};
 use gnt_config::{Disk, LogicalDevice, Mebibytes, Object, Settings};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,12 @@ pub(crate) enum Call {
     },
     /// What volumes there are.
     Volumes { device: LogicalDevice, params: Object },
+    /// What units of storage there are.
+    Units { kind: UnitType },
+    /// Whether new volumes may be put on a physical volume.
+    SetAllocatable { pv: String, allocatable: bool },
+    /// Gives up what a volume group has lost.
+    RemoveMissing { vg: String },
 }
 
 impl fmt::Display for Call {
@@ -74,6 +80,9 @@ impl fmt::Display for Call {
             Self::Disk { disk, action, .. } => write!(f, "{action:?} {disk}"),
             Self::Disks { disks, action, .. } => write!(f, "{action:?} {} disks", disks.len()),
             Self::Volumes { device, .. } => write!(f, "volumes of {device} disks"),
+            Self::Units { kind } => write!(f, "units of {kind} storage"),
+            Self::SetAllocatable { pv, allocatable } => write!(f, "make {pv} allocatable: {allocatable}"),
+            Self::RemoveMissing { vg } => write!(f, "give up what {vg} has lost"),
         }
     }
 }
@@ -112,6 +121,9 @@ pub(crate) enum Action {
     Snapshot {
         name: String,
         size: Mebibytes,
+    },
+    ConvertTo {
+        disk: Box<Disk>,
     },
     ActualSize,
     AddChildren,

@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use gnt_bdev::{Activation, Change, ErrorKind, Layer, LocalDiskStatus, Operation, Status};
+use gnt_bdev::{
+    Activation, Change, ErrorKind, Layer, LocalDiskStatus, Operation, Status, StorageUnit, UnitType,
+};
 use gnt_config::{AccessMode, Disk, Kept, LogicalDevice, LogicalId, Mebibytes, Mirror, Object, Part};
 use gnt_testbed::{Error, Guest, Program, Storage, Testbed};
 
@@ -744,4 +746,76 @@ fn measure(storage: &Storage<'_>, work: impl FnOnce() -> Result) -> Result<(Dura
     let started = Instant::now();
     work()?;
     Ok((started.elapsed(), storage.programs()))
+}
+
+/// Name, size, free and allocatable of each unit.
+fn rows(units: Vec<StorageUnit>) -> Vec<(String, u64, u64, bool)> {
+    let row = |unit: StorageUnit| (unit.name, unit.size.0, unit.free.0, unit.allocatable);
+    units.into_iter().map(row).collect()
+}
+
+#[test]
+fn storage_is_listed_changed_and_made_consistent() -> Result {
+    let testbed = plan("plain-storage", 3)?;
+    let n1 = testbed.guest(1);
+    n1.ok("pvcreate -qqy /dev/ubd{a,b,c} && vgcreate -qq xenvg /dev/ubd{a,b} && pvchange -qq -xn /dev/ubdb")?;
+    let storage = n1.storage();
+    let row = |name: &str, size, free, allocatable| (name.to_owned(), size, free, allocatable);
+    let (whole, copy) = (disk("xenvg", 0, 64), disk("xenvg", 1, 64));
+    storage.create(&whole)?;
+    assert_eq!(
+        rows(storage.units(UnitType::LvmPv)?),
+        [
+            row("/dev/ubda", 252, 188, true),
+            row("/dev/ubdb", 252, 252, false),
+            row("/dev/ubdc", 256, 256, false),
+        ]
+    );
+    assert_eq!(
+        rows(storage.units(UnitType::LvmVg)?),
+        [row("xenvg", 504, 440, true)]
+    );
+
+    n1.ok("ln -s ubdb /dev/alias")?;
+    for (change, allocatable) in [(Change::Made, true), (Change::AlreadyThere, true)] {
+        assert_eq!(storage.set_allocatable("/dev/alias", allocatable)?, change);
+    }
+    assert_eq!(n1.ok("pvs --noheadings -o pv_attr /dev/ubdb")?.trim(), "a--");
+    assert_eq!(storage.set_allocatable("/dev/ubda", false)?, Change::Made);
+    assert_eq!(n1.ok("pvs --noheadings -o pv_attr /dev/ubda")?.trim(), "u--");
+    let refused = storage
+        .set_allocatable("/dev/ubdc", true)
+        .unwrap_err()
+        .refused()?;
+    assert!(refused.message.contains("pvchange"), "{refused:?}");
+
+    // Goes to the other one. Neither is in use.
+    storage.create(&copy)?;
+    let random = fill(n1, &whole, 64)?;
+    storage.shutdown(&whole)?;
+    storage.shutdown(&copy)?;
+    storage.convert(&whole, &copy)?;
+    for disk in [&whole, &copy] {
+        assert_eq!(lvs(n1, "lv_active", disk)?, "");
+    }
+    storage.assemble(&copy, primary())?;
+    assert_eq!(checksum(n1, &path(&copy), 64)?, random);
+    storage.shutdown(&copy)?;
+
+    assert_eq!(storage.remove_missing("xenvg")?, Change::AlreadyThere);
+    n1.ok("dd if=/dev/zero of=/dev/ubdb bs=1M count=1 conv=fsync")?;
+    assert_eq!(storage.remove_missing("xenvg")?, Change::Made);
+    assert_eq!(
+        rows(storage.units(UnitType::LvmVg)?),
+        [row("xenvg", 252, 188, true)]
+    );
+    assert_eq!(storage.find(&copy)?, None);
+    assert_eq!(storage.remove_missing("xenvg")?, Change::AlreadyThere);
+    storage.assemble(&whole, primary())?;
+    assert_eq!(checksum(n1, &path(&whole), 64)?, random);
+    let refused = storage.remove_missing("novg").unwrap_err().refused()?;
+    assert_eq!(refused.kind, ErrorKind::NotFound);
+    storage.remove(&whole)?;
+    n1.ok("rm /dev/alias")?;
+    n1.assert_clean()
 }

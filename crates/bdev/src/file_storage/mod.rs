@@ -23,6 +23,7 @@ use place::{Place, Root, Spot};
 
 use crate::driver::{Change, Space};
 use crate::host::Changes;
+use crate::storage::StorageUnit;
 
 /// Extended attribute that holds what is kept with a file.
 const ATTRIBUTE: &str = "user.gnt-disk";
@@ -324,6 +325,25 @@ impl FileStorage {
     pub fn space(&self) -> Result<Vec<Space>, FileStorageError> {
         let usable = self.roots.iter().filter(|root| root.refusal().is_none());
         usable.filter_map(|root| root.space().transpose()).collect()
+    }
+
+    /// An allowed directory, or one below, with the room in its file system. What its files take, as they tell it, is `measured` if it is wanted.
+    pub fn directory(&self, path: &Path, measured: bool) -> Result<StorageUnit, FileStorageError> {
+        let place = self.locate(path)?;
+        let Space { name, free, total } = place.space()?;
+        let mut files = Vec::new();
+        if let Some(directory) = measured.then(|| place.open_directory()).transpose()?.flatten() {
+            search(path, &directory, SEARCH_DEPTH, &|_| true, &mut files)?;
+        }
+        let bytes = files.iter().map(|file| file.bytes);
+        let bytes = bytes.fold(0, u64::saturating_add);
+        Ok(StorageUnit {
+            name,
+            size: total,
+            free,
+            used: measured.then(|| Mebibytes::from_bytes(bytes)),
+            allocatable: true,
+        })
     }
 
     fn rename(&self, from: &Path, old: &Spot, to: &Path, new: &Spot) -> Result<Change, FileStorageError> {

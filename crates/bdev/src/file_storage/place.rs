@@ -98,13 +98,7 @@ impl Root {
         let Some(directory) = directory else {
             return Ok(None);
         };
-        let stat = sys::fstatvfs(&directory).map_err(|error| io("look at", &self.path, error))?;
-        let mebibytes = |blocks: u64| Mebibytes::from_bytes(blocks.saturating_mul(stat.f_frsize));
-        Ok(Some(Space {
-            name: self.path.to_string_lossy().into_owned(),
-            free: mebibytes(stat.f_bavail),
-            total: mebibytes(stat.f_blocks),
-        }))
+        space_of(&directory, &self.path).map(Some)
     }
 }
 
@@ -158,6 +152,15 @@ impl<'a> Place<'a> {
         match self.open_root()? {
             Some(root) => self.open_below(&root, &self.relative),
             None => Ok(None),
+        }
+    }
+
+    /// The room in the file system of the directory, which must be there unless it is ours to make.
+    pub(super) fn space(&self) -> Result<Space, FileStorageError> {
+        match self.open_directory()? {
+            Some(directory) => space_of(&directory, self.path),
+            None if self.is_root() => self.root.space()?.ok_or_else(|| self.not_found()),
+            None => Err(self.not_found()),
         }
     }
 
@@ -353,6 +356,16 @@ fn allowed_by_name(path: &Path) -> Result<&Path, Refusal> {
         Some(forbidden) => Err(Refusal::Forbidden(forbidden)),
         None => Ok(path),
     }
+}
+
+fn space_of(directory: &OwnedFd, path: &Path) -> Result<Space, FileStorageError> {
+    let stat = sys::fstatvfs(directory).map_err(|error| io("look at", path, error))?;
+    let mebibytes = |blocks: u64| Mebibytes::from_bytes(blocks.saturating_mul(stat.f_frsize));
+    Ok(Space {
+        name: path.to_string_lossy().into_owned(),
+        free: mebibytes(stat.f_bavail),
+        total: mebibytes(stat.f_blocks),
+    })
 }
 
 fn open_directory(path: &Path) -> Result<Option<OwnedFd>, FileStorageError> {

@@ -46,6 +46,11 @@ pub(super) fn physical_volumes(host: &Host) -> Result<Arc<[PhysicalVolume]>, Lvm
     )
 }
 
+/// Every physical volume of the node, also those in no group.
+pub(super) fn all_physical_volumes(host: &Host) -> Result<Arc<[PhysicalVolume]>, LvmError> {
+    ask(host, &commands::physical_volumes(), report::all_physical_volumes).map_err(LvmError::Tool)
+}
+
 /// Asks whether something could be changed.
 pub(super) fn try_out(host: &Host, command: &Command) -> Result<(), LvmError> {
     tool::run(host, command, classify)?;

@@ -125,6 +125,17 @@ pub(super) fn rename(vg: &str, from: &str, to: &str) -> Command {
     change("lvrename").args([vg, from, to])
 }
 
+/// Lets new volumes be put on a physical volume, or no longer.
+pub(super) fn set_allocatable(pv: &str, allocatable: bool) -> Command {
+    let flag = if allocatable { "y" } else { "n" };
+    change("pvchange").args(["--allocatable", flag, pv])
+}
+
+/// Removes the physical volumes that are lost from a group, with all that was on them.
+pub(super) fn remove_missing(vg: &str) -> Command {
+    change("vgreduce").args(["--removemissing", "--force", vg])
+}
+
 pub(super) fn full_name(vg: &str, lv: &str) -> String {
     format!("{vg}/{lv}")
 }
@@ -202,6 +213,14 @@ mod tests {
             ),
             (remove("xenvg", "a"), "lvremove --yes xenvg/a"),
             (rename("xenvg", "a", "b"), "lvrename --yes xenvg a b"),
+            (
+                set_allocatable("/dev/sda", false),
+                "pvchange --yes --allocatable n /dev/sda",
+            ),
+            (
+                remove_missing("xenvg"),
+                "vgreduce --yes --removemissing --force xenvg",
+            ),
         ] {
             assert_eq!(command.to_string(), line);
         }

@@ -32,6 +32,22 @@ pub enum LvmError {
         /// Those that there are.
         others: Vec<String>,
     },
+    /// No such physical volume on this node.
+    #[error("there is no physical volume {pv}, {}", if .others.is_empty() { "nor any other".to_owned() } else { format!("only {}", .others.join(", ")) })]
+    NoPhysicalVolume {
+        /// Its name.
+        pv: String,
+        /// Those that there are.
+        others: Vec<String>,
+    },
+    /// What was lost is still part of the group.
+    #[error("the volume group {vg} still lacks {missing} of its physical volumes")]
+    StillMissing {
+        /// The group.
+        vg: String,
+        /// How many.
+        missing: usize,
+    },
     /// Two groups have the same name.
     #[error("several volume groups are called {vg}: {}", .uuids.join(", "))]
     Ambiguous {
@@ -152,12 +168,15 @@ impl LvmError {
         match self {
             Self::Tool(error) => error.kind(),
             Self::Device(error) => error.kind(),
-            Self::NoVolumeGroup { .. } | Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::NoVolumeGroup { .. } | Self::NoPhysicalVolume { .. } | Self::NotFound { .. } => {
+                ErrorKind::NotFound
+            }
             Self::Exists { .. } => ErrorKind::AlreadyExists,
             Self::NoSpace { .. } | Self::FewEmptyPvs { .. } => ErrorKind::NoSpace,
             Self::HasSnapshots { .. } | Self::InUse { .. } => ErrorKind::Busy,
             Self::Name(_)
             | Self::Params(_)
+            | Self::StillMissing { .. }
             | Self::Ambiguous { .. }
             | Self::NoSpindles
             | Self::IsSnapshot { .. }
@@ -174,6 +193,8 @@ impl LvmError {
             Self::NoVolumeGroup { .. } => {
                 Some("name one of the node's volume groups with vg=; `vgcreate` makes one".to_owned())
             }
+            Self::NoPhysicalVolume { .. } => Some("`pvs` shows what there is".to_owned()),
+            Self::StillMissing { vg, .. } => Some(format!("`pvs -S vg_name={vg}` shows which")),
             Self::Ambiguous { vg, .. } => Some(format!(
                 "`vgrename UUID NAME` gives one of those called {vg} another name"
             )),

@@ -176,6 +176,7 @@ mod tests {
             free: free * MIB,
             extent: 4 * MIB,
             allocatable: true,
+            missing: false,
         }
     }
 

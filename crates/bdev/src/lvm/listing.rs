@@ -22,6 +22,8 @@ pub struct ListedVolume {
     pub active: bool,
     /// Whether something has its device open.
     pub open: bool,
+    /// The physical volumes that it is on, one for each piece.
+    pub pvs: Vec<String>,
 }
 
 /// The volume groups of the node and their sizes (`backend.ListVolumeGroups`). A node without LVM has none.
@@ -50,6 +52,7 @@ pub fn listed_volumes(host: &Host) -> Result<Vec<ListedVolume>, Error> {
         bytes: volume.bytes,
         active: volume.state.active,
         open: volume.state.open,
+        pvs: volume.pvs.clone(),
     });
     Ok(listed.collect())
 }

@@ -12,6 +12,7 @@ mod report;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod units;
 mod volume;
 
 use enumset::enum_set;
@@ -28,6 +29,7 @@ pub use error::LvmError;
 use layout::Group;
 pub use listing::{ListedVolume, listed_volumes, volume_groups};
 use report::{Health, LogicalVolume};
+pub(crate) use units::{physical_volume_units, remove_missing, set_allocatable, volume_group_units};
 use volume::Volume;
 
 /// Ganeti's `LogicalVolume`.

@@ -66,6 +66,8 @@ pub(super) struct PhysicalVolume {
     pub(super) extent: u64,
     /// New volumes may be put on it.
     pub(super) allocatable: bool,
+    /// It is lost.
+    pub(super) missing: bool,
 }
 
 /// The report of `lvs`.
@@ -87,13 +89,17 @@ pub(super) fn logical_volumes(json: &str) -> Result<Vec<LogicalVolume>, serde_js
 
 /// The report of `pvs`: those that belong to a group. Where its metadata is damaged LVM calls it `[unknown]`.
 pub(super) fn physical_volumes(json: &str) -> Result<Vec<PhysicalVolume>, serde_json::Error> {
+    let mut pvs = all_physical_volumes(json)?;
+    pvs.retain(|pv| !pv.vg.is_empty() && !pv.vg.starts_with('['));
+    Ok(pvs)
+}
+
+/// The report of `pvs`, with those that belong to no group.
+pub(super) fn all_physical_volumes(json: &str) -> Result<Vec<PhysicalVolume>, serde_json::Error> {
     let rows = reports::<PvReport>(json)?
         .into_iter()
         .flat_map(|report| report.pv);
-    Ok(rows
-        .filter(|row| !row.vg_name.is_empty() && !row.vg_name.starts_with('['))
-        .map(PhysicalVolume::from)
-        .collect())
+    Ok(rows.map(PhysicalVolume::from).collect())
 }
 
 /// Unknown keys, such as the log that `lvm.conf` can ask for, are passed over.
@@ -203,8 +209,10 @@ impl From<Segment> for LogicalVolume {
 
 impl From<PvRow> for PhysicalVolume {
     fn from(row: PvRow) -> Self {
+        let missing = !row.pv_missing.is_empty();
         Self {
-            allocatable: !row.pv_allocatable.is_empty() && row.pv_missing.is_empty(),
+            allocatable: !row.pv_allocatable.is_empty() && !missing,
+            missing,
             name: row.pv_name,
             vg: row.vg_name,
             bytes: row.pv_size,

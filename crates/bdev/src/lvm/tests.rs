@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::error::classify;
 use super::report::{self, Health, LogicalVolume, PhysicalVolume};
+use crate::storage::{self, StorageUnit, UnitType};
 use crate::tree::{self, Activation, Layer};
 use crate::{Change, Error, ErrorKind, Host, LocalDiskStatus, Target, Told};
 
@@ -779,5 +780,137 @@ fn with_exclusive_storage_spindles_are_needed() {
     volume.spindles = Some(1);
     assert!(
         create(&volume).contains("the volume group slowvg has 0 empty physical volumes, and 1 are needed")
+    );
+}
+
+#[test]
+fn physical_volumes_and_groups_are_units_of_storage() {
+    let units = |kind, pvs: &str, name: Option<&str>| {
+        let runner = Scripted::new().allow("pvs ...", fixture(pvs));
+        let (units, _) = on(runner, |host| storage::storage_units(host, kind, &[], name, true));
+        let row = |unit: StorageUnit| {
+            let used = unit.used.unwrap();
+            (unit.name, unit.size.0, used.0, unit.free.0, unit.allocatable)
+        };
+        units
+            .map(|units| units.into_iter().map(row).collect::<Vec<_>>())
+            .map_err(|error| told(&error))
+    };
+    let row = |name: &str, size, used, free, allocatable| (name.to_owned(), size, used, free, allocatable);
+    assert_eq!(
+        units(UnitType::LvmPv, "pvs.json", None).unwrap(),
+        [
+            row("/dev/ubda", 1020, 164, 856, true),
+            row("/dev/ubdb", 1020, 288, 732, true),
+            row("/dev/ubdc", 1020, 0, 1020, false),
+            row("/dev/ubdd", 992, 128, 864, true),
+            row("/dev/ubde", 1024, 0, 1024, false),
+        ]
+    );
+    let [slow, xen] = [
+        row("slowvg", 992, 128, 864, true),
+        row("xenvg", 3060, 452, 2608, true),
+    ];
+    assert_eq!(
+        units(UnitType::LvmVg, "pvs.json", None).unwrap(),
+        [slow, xen.clone()]
+    );
+    assert_eq!(units(UnitType::LvmVg, "pvs.json", Some("xenvg")).unwrap(), [xen]);
+    let one = units(UnitType::LvmPv, "pvs-lost-pv.json", Some("[unknown]"));
+    assert_eq!(one.unwrap(), [row("[unknown]", 1020, 288, 732, false)]);
+    assert_eq!(
+        units(UnitType::LvmVg, "pvs.json", Some("novg")).unwrap_err(),
+        "cannot list the lvm-vg storage on node node1: there is no volume group novg, only slowvg, xenvg; name one of the \
+         node's volume groups with vg=; `vgcreate` makes one"
+    );
+    assert_eq!(
+        units(UnitType::LvmPv, "pvs-nothing.json", Some("/dev/x")).unwrap_err(),
+        "cannot list the lvm-pv storage on node node1: there is no physical volume /dev/x, nor any other; `pvs` shows what \
+         there is"
+    );
+    let missing = Scripted::new().allow_with("pvs ...", |_| {
+        Err(RunError::NotFound {
+            program: "pvs".into(),
+            package: Some("lvm2"),
+        })
+    });
+    let (units, _) = on(missing, |host| {
+        [UnitType::LvmPv, UnitType::LvmVg]
+            .map(|kind| storage::storage_units(host, kind, &[], None, true).unwrap())
+    });
+    assert_eq!(units, [[], []]);
+}
+
+#[test]
+fn a_physical_volume_takes_new_volumes_or_no_longer() {
+    let set = |pv: &str, allocatable| {
+        let runner = Scripted::new()
+            .allow("pvs ...", fixture("pvs.json"))
+            .allow("pvchange ...", "");
+        let (set, changes) = on(runner, |host| storage::set_allocatable(host, pv, allocatable));
+        (set.map_err(|error| told(&error)), changes)
+    };
+    let line = |line: &str| vec![line.to_owned()];
+    assert_eq!(
+        set("/dev/ubda", false),
+        (Ok(Change::Made), line("pvchange --yes --allocatable n /dev/ubda"))
+    );
+    assert_eq!(
+        set("/dev/ubdc", true),
+        (Ok(Change::Made), line("pvchange --yes --allocatable y /dev/ubdc"))
+    );
+    assert_eq!(set("/dev/ubda", true), (Ok(Change::AlreadyThere), vec![]));
+    assert_eq!(set("/dev/ubdc", false), (Ok(Change::AlreadyThere), vec![]));
+    let (refused, changes) = set("--config=x", true);
+    assert_eq!(
+        refused.unwrap_err(),
+        "cannot let the physical volume --config=x take new volumes on node node1: there is no physical volume --config=x, \
+         only /dev/ubda, /dev/ubdb, /dev/ubdc, /dev/ubdd, /dev/ubde; `pvs` shows what there is"
+    );
+    assert_eq!(changes, Vec::<String>::new());
+}
+
+#[test]
+fn what_a_group_has_lost_is_given_up_once() {
+    let nothing_to_do = |vg: &str, report: &str| {
+        let runner = Scripted::new().allow("pvs ...", fixture(report));
+        on(runner, |host| storage::remove_missing(host, vg)).0
+    };
+    assert_eq!(nothing_to_do("xenvg", "pvs.json").unwrap(), Change::AlreadyThere);
+    assert_eq!(
+        nothing_to_do("slowvg", "pvs-lost-pv.json").unwrap(),
+        Change::AlreadyThere
+    );
+    let missing = told(&nothing_to_do("--all", "pvs-lost-pv.json").unwrap_err());
+    assert!(
+        missing.contains("there is no volume group --all, only slowvg, xenvg"),
+        "{missing}"
+    );
+
+    let fix = |after: &str| {
+        let runner = Scripted::new()
+            .expect("pvs ...", fixture("pvs-lost-pv.json"))
+            .expect("vgreduce ...", "")
+            .expect("pvs ...", fixture(after));
+        let (fixed, changes) = on(runner, |host| storage::remove_missing(host, "xenvg"));
+        assert_eq!(changes, ["vgreduce --yes --removemissing --force xenvg"]);
+        fixed.map_err(|error| told(&error))
+    };
+    assert_eq!(fix("pvs.json"), Ok(Change::Made));
+    assert_eq!(
+        fix("pvs-lost-pv.json").unwrap_err(),
+        "cannot make the volume group xenvg consistent on node node1: the volume group xenvg still lacks 1 of its physical volumes; \
+         `pvs -S vg_name=xenvg` shows which"
+    );
+}
+
+#[test]
+fn listed_volumes_tell_what_each_piece_is_on() {
+    let runner = Scripted::new().allow("lvs ...", fixture("lvs.json"));
+    let (listed, _) = on(runner, |host| crate::listed_volumes(host).unwrap());
+    let two_parts = listed.iter().find(|volume| volume.lv == "two-parts").unwrap();
+    assert_eq!(
+        two_parts.pvs,
+        ["/dev/ubdb", "/dev/ubdb", "/dev/ubda", "/dev/ubdb"]
     );
 }

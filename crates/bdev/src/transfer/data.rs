@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{self as sys, CWD, FallocateFlags, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, pread, pwrite};
@@ -13,6 +15,12 @@ use super::error::TransferError;
 pub(super) const BUFFER: usize = 1 << 20;
 /// Zeros are told from data in blocks of this size.
 const GRAIN: usize = 64 << 10;
+
+/// How long a device may be another's before it is told to be. A program that another thread starts has what we had open until it runs, and
+/// who only looks at a device may hold it for a moment.
+const BUSY: Duration = Duration::from_secs(1);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What a range holds.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +60,13 @@ impl Data {
         };
         // A pipe would be waited for, for ever.
         let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let opened = sys::openat(CWD, path, flags, Mode::empty());
+        let open = || sys::openat(CWD, path, flags, Mode::empty());
+        let begun = Instant::now();
+        let mut opened = open();
+        while matches!(opened, Err(Errno::BUSY)) && begun.elapsed() < BUSY {
+            thread::sleep(PAUSE);
+            opened = open();
+        }
         let fd = opened.map_err(|error| match error {
             Errno::BUSY => TransferError::Busy {
                 path: path.to_owned(),

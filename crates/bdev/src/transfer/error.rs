@@ -53,6 +53,16 @@ pub enum TransferError {
         /// How large the disk is.
         bytes: u64,
     },
+    /// An image is larger than what it may fill.
+    #[error("the image {} has {bytes} bytes, and may have {most}", .path.display())]
+    LargeImage {
+        /// The image.
+        path: PathBuf,
+        /// Its size in bytes.
+        bytes: u64,
+        /// The greatest that it may have.
+        most: u64,
+    },
     /// More was asked for at once than is kept in memory.
     #[error("{length} bytes at once are too many: at most {most} are read")]
     TooLong {
@@ -95,6 +105,7 @@ impl TransferError {
             | Self::OnlyUri { .. }
             | Self::NotADisk { .. }
             | Self::Outside { .. }
+            | Self::LargeImage { .. }
             | Self::TooLong { .. } => ErrorKind::Other,
         }
     }
@@ -104,6 +115,7 @@ impl TransferError {
         match self {
             Self::OnlyUri { .. } => Some("set the disk's parameter access to kernelspace".to_owned()),
             Self::Busy { path } => Some(format!("'lsblk {}' shows by what", path.display())),
+            Self::LargeImage { .. } => Some("make the disk larger first".to_owned()),
             _ => None,
         }
     }

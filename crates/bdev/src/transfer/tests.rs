@@ -296,8 +296,13 @@ fn a_device_that_something_else_uses_is_not_written_to() {
     }
     // Looking is fine.
     read(&world.host, &target(&disk), 0, MIB).unwrap();
-    drop(user);
+    // Who holds it for a moment is waited for.
+    let passing = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        drop(user);
+    });
     wipe(&world.host, &target(&disk), 0, 1).unwrap();
+    passing.join().unwrap();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gnt_bdev::tree::{self, Activation};
-use gnt_bdev::{Change, Error, ErrorKind, Target, Told};
+use gnt_bdev::{Change, Error, ErrorKind, Host, Target, Told, UnitField, storage, transfer};
 use gnt_cmdlib::LocalNode;
 use gnt_cmdlib::node::{Node, NodeError, NodeResult};
 use gnt_config::{Disk, LogicalId, Mebibytes, template};
@@ -23,6 +23,39 @@ pub(super) async fn dispatch(node: &LocalNode, call: Call, dialect: Dialect) -> 
         }),
         Call::LvList { groups } => logical_volumes(node, groups).await?,
         Call::VgList => Reply::Sizes(node.call(gnt_bdev::volume_groups).await?),
+        Call::NodeVolumes => Reply::NodeVolumes(node.call(gnt_bdev::listed_volumes).await?),
+        Call::StorageList {
+            storage,
+            name,
+            fields,
+        } => {
+            let measured = fields.contains(&UnitField::Used);
+            let list = move |host: &Host| {
+                storage::storage_units(
+                    host,
+                    storage.kind,
+                    &storage.directories,
+                    name.as_deref(),
+                    measured,
+                )
+            };
+            Reply::Units(node.call(list).await?, fields)
+        }
+        Call::StorageModify {
+            allocatable: None, ..
+        } => Reply::Nothing,
+        Call::StorageModify {
+            name,
+            allocatable: Some(allocatable),
+            ..
+        } => {
+            let set = move |host: &Host| storage::set_allocatable(host, &name, allocatable);
+            Reply::Change(node.call(set).await?)
+        }
+        Call::StorageExecute { name, .. } => Reply::Change(
+            node.call(move |host| storage::remove_missing(host, &name))
+                .await?,
+        ),
         Call::ExtstorageDiagnose => providers(node).await?,
         Call::DrbdHelper => Reply::Text(node.drbd_helper().await?),
         Call::FileStorageDirCreate { path } => Reply::Change(node.create_storage_dir(&path).await?),
@@ -70,6 +103,15 @@ pub(super) async fn dispatch(node: &LocalNode, call: Call, dialect: Dialect) -> 
         }
         Call::BlockdevWipe { disk, offset, length } => {
             done(node.wipe(&disk.disk, &disk.instance, offset, length).await?)
+        }
+        Call::BlockdevConvert { from, to } => {
+            let convert = move |host: &Host| transfer::convert(host, &from.target(), &to.target());
+            done(node.call(convert).await?)
+        }
+        Call::BlockdevImage { disk, image, size } => {
+            let write =
+                move |host: &Host| transfer::write_image(host, image.as_ref(), &disk.target(), size.bytes());
+            done(node.call(write).await?)
         }
         Call::BlockdevSnapshot { disk, name, size } => snapshot(node, &disk, name, size).await?,
         Call::BlockdevFind { disk } => Reply::Found(node.find(&disk.disk, &disk.instance).await?),

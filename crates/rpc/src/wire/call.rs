@@ -3,15 +3,21 @@
 use std::time::Duration;
 
 use gnt_bdev::transfer::Piece;
-use gnt_bdev::{Layer, Operation, Target};
+use gnt_bdev::{Layer, Operation, Target, UnitField, UnitType};
 use gnt_cmdlib::node::Role;
+use gnt_config::template::StorageType;
 use gnt_config::{Disk, LogicalDevice, LogicalId, Mebibytes, Object, Settings};
 use serde_json::{Value, json};
-use strum::{Display, EnumDiscriminants, EnumIter, EnumString, IntoStaticStr};
+use strum::{Display, EnumDiscriminants, EnumIter, EnumString, IntoStaticStr, VariantNames as _};
 
 use super::Dialect;
 use super::arguments::{Arguments, BadCall, More};
 use super::pieces;
+
+/// `constants.SO_FIX_CONSISTENCY`.
+const FIX_CONSISTENCY: &str = "fix-consistency";
+/// `constants.SF_ALLOCATABLE`.
+const ALLOCATABLE: &str = "allocatable";
 
 /// A disk as a call carries it.
 #[derive(Debug, Clone)]
@@ -37,6 +43,15 @@ impl DiskOf {
     }
 }
 
+/// All storage of one type, as a call carries it.
+#[derive(Debug, Clone)]
+pub struct StorageOf {
+    /// The type.
+    pub kind: UnitType,
+    /// Where it is, if its units are directories.
+    pub directories: Vec<String>,
+}
+
 /// One call.
 #[derive(Debug, Clone, EnumDiscriminants)]
 #[strum_discriminants(name(Procedure))]
@@ -58,6 +73,33 @@ pub enum Call {
     },
     /// Volume groups.
     VgList,
+    /// Logical volumes, with what they are on.
+    NodeVolumes,
+    /// Units of storage.
+    StorageList {
+        /// The storage.
+        storage: StorageOf,
+        /// Name of one unit; all if there is none.
+        name: Option<String>,
+        /// What to tell of each, in this order.
+        fields: Vec<UnitField>,
+    },
+    /// Changes a unit of storage.
+    StorageModify {
+        /// The storage.
+        storage: StorageOf,
+        /// Name of the unit.
+        name: String,
+        /// Whether new disks may be put on it, if that is to change. Physical volumes only have this.
+        allocatable: Option<bool>,
+    },
+    /// Makes a volume group consistent; nothing else can be executed.
+    StorageExecute {
+        /// The storage.
+        storage: StorageOf,
+        /// Name of the unit.
+        name: String,
+    },
     /// External Storage providers.
     ExtstorageDiagnose,
     /// What the kernel calls for events of drbd.
@@ -156,6 +198,22 @@ pub enum Call {
         offset: u64,
         /// How many bytes.
         length: u64,
+    },
+    /// Copies a disk to another.
+    BlockdevConvert {
+        /// The disk to read.
+        from: DiskOf,
+        /// The disk to write.
+        to: Box<DiskOf>,
+    },
+    /// Writes an image to a disk.
+    BlockdevImage {
+        /// The disk.
+        disk: DiskOf,
+        /// Absolute path of the image.
+        image: String,
+        /// The greatest size that it may have.
+        size: Mebibytes,
     },
     /// Copies a disk as it is.
     BlockdevSnapshot {
@@ -401,6 +459,27 @@ impl Call {
                 groups: args.take("vg_name")?,
             },
             Procedure::VgList => Self::VgList,
+            Procedure::NodeVolumes => Self::NodeVolumes,
+            Procedure::StorageList => Self::StorageList {
+                storage: storage(args)?,
+                name: args.take("name")?,
+                fields: fields(args)?,
+            },
+            Procedure::StorageModify => {
+                let storage = storage(args)?;
+                let name = args.take("name")?;
+                Self::StorageModify {
+                    allocatable: allocatable(args, storage.kind)?,
+                    storage,
+                    name,
+                }
+            }
+            Procedure::StorageExecute => {
+                let storage = storage(args)?;
+                let name = args.take("name")?;
+                consistency(args, storage.kind)?;
+                Self::StorageExecute { storage, name }
+            }
             Procedure::ExtstorageDiagnose => Self::ExtstorageDiagnose,
             Procedure::DrbdHelper => Self::DrbdHelper,
             Procedure::FileStorageDirCreate => Self::FileStorageDirCreate {
@@ -491,6 +570,15 @@ impl Call {
                 };
                 Self::BlockdevWipe { disk, offset, length }
             }
+            Procedure::BlockdevConvert => Self::BlockdevConvert {
+                from: disk_of(args, "bdev_src")?,
+                to: Box::new(disk_of(args, "bdev_dest")?),
+            },
+            Procedure::BlockdevImage => Self::BlockdevImage {
+                disk: disk_of(args, "bdev")?,
+                image: local_path(args, "image")?,
+                size: args.take("size")?,
+            },
             Procedure::BlockdevSnapshot => Self::BlockdevSnapshot {
                 disk: disk_of(args, "cf_bdev")?,
                 name: args.take("snap_name")?,
@@ -632,12 +720,30 @@ impl Call {
         match self {
             Self::Version
             | Self::VgList
+            | Self::NodeVolumes
             | Self::ExtstorageDiagnose
             | Self::DrbdHelper
             | Self::GntDrbdMinors
             | Self::GntLinks => Vec::new(),
             Self::BdevSizes { paths } => vec![json!(paths)],
             Self::LvList { groups } => vec![json!(groups)],
+            Self::StorageList {
+                storage,
+                name,
+                fields,
+            } => {
+                let fields = fields.iter().map(ToString::to_string);
+                storage.with([json!(name), fields.collect()])
+            }
+            Self::StorageModify {
+                storage,
+                name,
+                allocatable,
+            } => {
+                let changes = allocatable.map(|flag| (ALLOCATABLE.to_owned(), json!(flag)));
+                storage.with([json!(name), Value::Object(changes.into_iter().collect())])
+            }
+            Self::StorageExecute { storage, name } => storage.with([json!(name), json!(FIX_CONSISTENCY)]),
             Self::FileStorageDirCreate { path }
             | Self::FileStorageDirRemove { path }
             | Self::GntImageSize { path } => vec![json!(path)],
@@ -697,6 +803,8 @@ impl Call {
             Self::BlockdevWipe { disk, offset, length } => {
                 vec![json!(disk.disk), json!(offset >> 20), json!(length >> 20)]
             }
+            Self::BlockdevConvert { from, to } => vec![json!(from.disk), json!(to.disk)],
+            Self::BlockdevImage { disk, image, size } => vec![json!(disk.disk), json!(image), json!(size)],
             Self::BlockdevSnapshot { disk, name, size } => vec![json!(disk.disk), json!(name), json!(size)],
             Self::BlockdevGetdimensions { disks }
             | Self::BlockdevGetmirrorstatus { disks }
@@ -793,6 +901,7 @@ impl Call {
             | Self::BlockdevSetinfo { disk, .. }
             | Self::BlockdevGrow { disk, .. }
             | Self::BlockdevWipe { disk, .. }
+            | Self::BlockdevImage { disk, .. }
             | Self::BlockdevSnapshot { disk, .. }
             | Self::BlockdevFind { disk }
             | Self::BlockdevAddchildren { disk, .. }
@@ -815,11 +924,15 @@ impl Call {
             | Self::GntTakeOver { disks, .. }
             | Self::GntFindAll { disks } => disks.iter().collect(),
             Self::BlockdevRename { disks } => disks.iter().map(|(disk, _)| disk).collect(),
-            Self::GntCopy { from, to, .. } => vec![from, to],
+            Self::BlockdevConvert { from, to } | Self::GntCopy { from, to, .. } => vec![from, to],
             Self::Version
             | Self::BdevSizes { .. }
             | Self::LvList { .. }
             | Self::VgList
+            | Self::NodeVolumes
+            | Self::StorageList { .. }
+            | Self::StorageModify { .. }
+            | Self::StorageExecute { .. }
             | Self::ExtstorageDiagnose
             | Self::DrbdHelper
             | Self::FileStorageDirCreate { .. }
@@ -837,6 +950,99 @@ impl Call {
             | Self::GntEndOperation { .. }
             | Self::GntConfigure { .. } => Vec::new(),
         }
+    }
+}
+
+impl StorageOf {
+    /// The arguments of a call: what the storage is, and `rest`.
+    fn with(&self, rest: [Value; 2]) -> Vec<Value> {
+        let more = match self.kind.is_files() {
+            true => json!([self.directories]),
+            false => json!([]),
+        };
+        let mut arguments = vec![json!(self.kind.to_string()), more];
+        arguments.extend(rest);
+        arguments
+    }
+}
+
+fn storage(args: &mut Arguments) -> Result<StorageOf, BadCall> {
+    let name: String = args.take("su_name")?;
+    let kind: UnitType = name.parse().map_err(|_| {
+        let problem = match name.parse::<StorageType>() {
+            Ok(known) => format!("{known} storage has no units here"),
+            Err(_) => format!("it is none of {}", UnitType::VARIANTS.join(", ")),
+        };
+        args.wrong("su_name", Some(problem))
+    })?;
+    let more: Vec<Value> = args.take("su_args")?;
+    let directories = match (kind.is_files(), <[Value; 1]>::try_from(more)) {
+        (true, Ok([directories])) => serde_json::from_value(directories).ok(),
+        (false, Err(more)) if more.is_empty() => Some(Vec::new()),
+        _ => None,
+    };
+    let directories = directories.ok_or_else(|| {
+        let wanted = match kind.is_files() {
+            true => "one list of directories",
+            false => "nothing",
+        };
+        args.wrong("su_args", Some(format!("{kind} storage takes {wanted}")))
+    })?;
+    Ok(StorageOf { kind, directories })
+}
+
+fn fields(args: &mut Arguments) -> Result<Vec<UnitField>, BadCall> {
+    const NAME: &str = "fields";
+    let names: Vec<String> = args.take(NAME)?;
+    let field = |(number, name): (usize, &String)| {
+        name.parse().map_err(|_| {
+            let known = UnitField::VARIANTS.join(", ");
+            args.wrong(NAME, Some(format!("number {} is none of {known}", number + 1)))
+        })
+    };
+    names.iter().enumerate().map(field).collect()
+}
+
+fn allocatable(args: &mut Arguments, kind: UnitType) -> Result<Option<bool>, BadCall> {
+    const NAME: &str = "changes";
+    let mut changes: Object = args.take(NAME)?;
+    let allocatable = match (kind, changes.remove(ALLOCATABLE)) {
+        (_, None) => None,
+        (UnitType::LvmPv, Some(Value::Bool(flag))) => Some(flag),
+        (UnitType::LvmPv, Some(_)) => {
+            return Err(args.wrong(NAME, Some(format!("{ALLOCATABLE} is no truth value"))));
+        }
+        (_, Some(_)) => return Err(args.wrong(NAME, Some(format!("nothing of {kind} storage can change")))),
+    };
+    match changes.is_empty() {
+        true => Ok(allocatable),
+        false => Err(args.wrong(
+            NAME,
+            Some(format!("only {ALLOCATABLE} of lvm-pv storage can change")),
+        )),
+    }
+}
+
+fn consistency(args: &mut Arguments, kind: UnitType) -> Result<(), BadCall> {
+    let operation: String = args.take("op")?;
+    match (kind, operation.as_str()) {
+        (UnitType::LvmVg, FIX_CONSISTENCY) => Ok(()),
+        _ => Err(args.wrong(
+            "op",
+            Some(format!("there is only {FIX_CONSISTENCY} of lvm-vg storage")),
+        )),
+    }
+}
+
+/// A path on this node. Ganeti's nodes get an image from elsewhere if they are told a URL.
+fn local_path(args: &mut Arguments, name: &'static str) -> Result<String, BadCall> {
+    let path: String = args.take(name)?;
+    match path.starts_with('/') {
+        true => Ok(path),
+        false => Err(args.wrong(
+            name,
+            Some("it is no absolute path of a file of this node, and nothing is downloaded".to_owned()),
+        )),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Answers in the form that Ganeti's master understands.
 
-use gnt_bdev::{LocalDiskStatus, Status, Told};
+use gnt_bdev::{ListedVolume, LocalDiskStatus, Status, StorageUnit, Told, UnitField};
 use serde_json::{Value, json};
 
 use super::reply::{LogicalVolume, Provider, Reply};
@@ -14,6 +14,8 @@ pub fn payload(reply: &Reply) -> Value {
         Reply::Version(_) => json!(GANETI_PROTOCOL),
         Reply::Sizes(sizes) => json!(sizes),
         Reply::LogicalVolumes(volumes) => volumes.iter().map(logical_volume).collect(),
+        Reply::NodeVolumes(volumes) => volumes.iter().flat_map(pieces).collect(),
+        Reply::Units(units, fields) => units.iter().map(|one| unit(one, fields)).collect(),
         Reply::Providers(providers) => providers.iter().map(provider).collect(),
         Reply::Text(text) => json!(text),
         Reply::Created(_, id) | Reply::Snapshot(_, id) => id.to_json(),
@@ -104,9 +106,37 @@ fn number(number: f64) -> Value {
 
 /// `"VG/LV": [size in mebibytes, inactive, online]`.
 fn logical_volume(volume: &LogicalVolume) -> (String, Value) {
-    const MEBIBYTE: f64 = 1_048_576.0;
-    let size = format!("{:.2}", volume.bytes as f64 / MEBIBYTE);
+    let size = mebibytes(volume.bytes);
     (volume.name.clone(), json!([size, !volume.active, volume.open]))
+}
+
+/// `backend.NodeVolumes`: a row for each piece of a volume, and one for a volume that is on nothing.
+fn pieces(volume: &ListedVolume) -> Vec<Value> {
+    let nothing = [String::new()];
+    let pvs = match &volume.pvs[..] {
+        [] => &nothing,
+        pvs => pvs,
+    };
+    let piece = |pv| json!({"name": volume.lv, "size": mebibytes(volume.bytes), "dev": pv, "vg": volume.vg});
+    pvs.iter().map(piece).collect()
+}
+
+/// What is wanted of a unit of storage, in mebibytes where it is a size.
+fn unit(unit: &StorageUnit, fields: &[UnitField]) -> Value {
+    let value = |field: &UnitField| match field {
+        UnitField::Name => json!(unit.name),
+        UnitField::Size => json!(unit.size),
+        UnitField::Used => json!(unit.used),
+        UnitField::Free => json!(unit.free),
+        UnitField::Allocatable => json!(unit.allocatable),
+    };
+    fields.iter().map(value).collect()
+}
+
+/// As LVM writes them (`--units m --nosuffix`).
+fn mebibytes(bytes: u64) -> String {
+    const MEBIBYTE: f64 = 1_048_576.0;
+    format!("{:.2}", bytes as f64 / MEBIBYTE)
 }
 
 fn provider(provider: &Provider) -> Value {

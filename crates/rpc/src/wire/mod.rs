@@ -12,7 +12,7 @@ mod pieces;
 mod reply;
 
 pub use arguments::BadCall;
-pub use call::{Call, DiskOf, Procedure};
+pub use call::{Call, DiskOf, Procedure, StorageOf};
 pub use ganeti::{message as ganeti_message, payload as ganeti_payload};
 pub use pieces::{BadPieces, join, split};
 pub use reply::{AssembledForm, IdForm, LogicalVolume, Provider, Reply, Version, VolumeForm};
@@ -61,12 +61,18 @@ impl Procedure {
             | Self::FileStorageDirRemove
             | Self::FileStorageDirRename
             | Self::ExtstorageDiagnose
+            | Self::NodeVolumes
             | Self::GntLinks
             | Self::GntMoveLink
             | Self::GntRemoveLink
             | Self::GntConfigure
             | Self::GntEndOperation => FAST,
-            Self::BlockdevWipe | Self::DrbdWaitSync | Self::GntCopy | Self::GntChecksum => SLOW,
+            Self::BlockdevWipe
+            | Self::BlockdevConvert
+            | Self::BlockdevImage
+            | Self::DrbdWaitSync
+            | Self::GntCopy
+            | Self::GntChecksum => SLOW,
             _ => NORMAL,
         })
     }
@@ -76,6 +82,8 @@ impl Procedure {
         match self {
             // What was made is attached, detached, told its owner, and removed again if that fails.
             Self::BlockdevCreate => 13,
+            // It is looked for twice, put into use between, and taken out of it.
+            Self::BlockdevConvert => 11,
             Self::BlockdevRemove | Self::BlockdevGrow => 8,
             // As many providers may be asked.
             Self::GntVolumes | Self::GntAttached => 8,

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use gnt_bdev::drbd::DrbdMinor;
 use gnt_bdev::transfer::Piece;
 use gnt_bdev::{
-    Assembled, BlockDevice, Change, Error, FoundVolume, Link, Owner, Space, Status, SyncProgress, Told,
+    Assembled, BlockDevice, Change, Error, FoundVolume, Link, ListedVolume, Owner, Space, Status,
+    StorageUnit, SyncProgress, Told, UnitField,
 };
 use gnt_config::device::LogicalIdError;
 use gnt_config::{LogicalDevice, LogicalId, Mebibytes};
@@ -26,6 +27,10 @@ pub enum Reply {
     Sizes(BTreeMap<String, Mebibytes>),
     /// Logical volumes.
     LogicalVolumes(Vec<LogicalVolume>),
+    /// Logical volumes, with what they are on.
+    NodeVolumes(Vec<ListedVolume>),
+    /// Units of storage, and what to tell of each.
+    Units(Vec<StorageUnit>, Vec<UnitField>),
     /// External Storage providers.
     Providers(Vec<Provider>),
     /// A text.
@@ -144,7 +149,7 @@ impl Reply {
             Self::Nothing => Value::Null,
             Self::Version(version) => to_value(version)?,
             Self::Sizes(sizes) => to_value(sizes)?,
-            Self::LogicalVolumes(_) => super::ganeti::payload(self),
+            Self::LogicalVolumes(_) | Self::NodeVolumes(_) | Self::Units(..) => super::ganeti::payload(self),
             Self::Providers(providers) => to_value(providers)?,
             Self::Text(text) => to_value(text)?,
             Self::Change(change) | Self::Created(change, _) => to_value(change)?,

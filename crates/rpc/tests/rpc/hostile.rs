@@ -44,6 +44,12 @@ async fn arguments_that_are_wrong_are_told_without_showing_them() {
         "drbd_attach_net",
         "blockdev_grow",
         "blockdev_rename",
+        "blockdev_convert",
+        "blockdev_image",
+        "storage_list",
+        "storage_modify",
+        "storage_execute",
+        "node_volumes",
     ] {
         for body in &bodies {
             let answer = world.ganeti(procedure, body.as_bytes()).await;
@@ -249,6 +255,10 @@ fn argument() -> impl Strategy<Value = Value> {
         ".{0,12}".prop_map(Value::from),
         Just(json!("primary")),
         Just(json!("plain")),
+        prop::sample::select(vec!["file", "lvm-pv", "lvm-vg", "fix-consistency", "/etc"])
+            .prop_map(Value::from),
+        Just(json!([["name", "used"]])),
+        Just(json!({"allocatable": false})),
         Just(json!({"instances": ["", "a/b", "web"], "bytes": [18_446_744_073_709_551_615_u64, 1]})),
     ];
     let disk = (device, id, number, any::<bool>()).prop_map(|(device, id, size, dynamic)| {

@@ -7,4 +7,5 @@ mod ganeti;
 mod hostile;
 mod life;
 mod refused;
+mod storage;
 mod world;
