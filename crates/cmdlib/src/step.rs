@@ -14,6 +14,7 @@ use crate::saga::Nodes;
 /// One thing that an operation does. Each can be done twice, and done when it is done already, unless it [says](Step::is_repeatable)
 /// otherwise.
 #[derive(Debug, Clone, Serialize, Deserialize, IntoStaticStr)]
+#[cfg_attr(test, derive(strum::VariantNames))]
 #[serde(tag = "step", rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum Step {

@@ -3,7 +3,7 @@
 use futures_util::stream::{self, StreamExt as _};
 use gnt_bdev::{DrbdMinor, FoundVolume, Link, Operation, driver};
 use gnt_config::params::DiskParams;
-use gnt_config::template::{HAVE_PROVIDER, NODE_LOCAL};
+use gnt_config::template::{DRBD, HAVE_PROVIDER, LVM, NODE_LOCAL, REACHED_BY_SOME};
 use gnt_config::{self as config, Disk, LogicalDevice, Object};
 use gnt_store::Store;
 
@@ -15,9 +15,6 @@ use crate::saga::Nodes;
 const PROVIDER: &str = "provider";
 /// How many nodes are asked at once.
 const AT_ONCE: usize = 64;
-
-/// Shared storage of which one node can reach a part that another one does not: all are asked.
-pub(crate) const REACHED_BY_SOME: [LogicalDevice; 2] = [LogicalDevice::Ext, LogicalDevice::SharedFile];
 
 /// Where volumes of one type can be: what [`Node::volumes`] is asked.
 pub(crate) type Whereabouts = (LogicalDevice, Object);
@@ -66,7 +63,7 @@ pub(crate) fn whereabouts<'d>(
         add((disk.dev_type, params.annotate(&disk)?.params));
     }
     // Volumes below drbd are plain ones, whether those are enabled or not.
-    if places.iter().any(|(device, _)| *device == LogicalDevice::Drbd) {
+    if places.iter().any(|(device, _)| DRBD.contains(device.template())) {
         let params = params.get(LogicalDevice::Plain.template());
         places.push((LogicalDevice::Plain, params));
     }
@@ -75,7 +72,7 @@ pub(crate) fn whereabouts<'d>(
     places.retain(|(device, _)| has_volumes(*device));
     // All groups are told of at once, whatever the stripes are.
     let mut lvm = false;
-    places.retain(|(device, _)| *device != LogicalDevice::Plain || !std::mem::replace(&mut lvm, true));
+    places.retain(|(device, _)| !LVM.contains(device.template()) || !std::mem::replace(&mut lvm, true));
     Ok(places)
 }
 
@@ -124,7 +121,7 @@ pub(crate) async fn survey<N: Nodes>(store: &Store, nodes: &N) -> Result<Survey>
         .map(|seen| nodes.node(&seen.node.uuid))
         .collect::<Result<_>>()?;
     for (device, params) in common {
-        let answers = match REACHED_BY_SOME.contains(&device) {
+        let answers = match REACHED_BY_SOME.contains(device.template()) {
             true => {
                 for_all(at.iter().copied().enumerate(), |(index, at)| {
                     let params = &params;
@@ -148,7 +145,7 @@ pub(crate) async fn survey<N: Nodes>(store: &Store, nodes: &N) -> Result<Survey>
 }
 
 async fn ask<N: Node>(places: Vec<Whereabouts>, node: config::Node, at: &N) -> Seen {
-    let has_lvm = places.iter().any(|(device, _)| *device == LogicalDevice::Plain);
+    let has_lvm = places.iter().any(|(device, _)| LVM.contains(device.template()));
     let minors = match has_lvm {
         true => at.drbd_minors().await,
         false => Ok(Vec::new()),

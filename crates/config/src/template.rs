@@ -103,6 +103,8 @@ pub const SHUT_DOWN_AFTER_MIGRATION: TemplateSet = enum_set!(Rbd | Gluster | Ext
 pub const NEEDS_SECONDARY: TemplateSet = INT_MIRROR;
 /// The volumes of a disk lie on the nodes that it names (`Disk.nodes`); the same name on another node is another volume.
 pub const NODE_LOCAL: TemplateSet = enum_set!(File | Plain | Drbd);
+/// Storage that nodes share, and of which one node can reach a part that another one does not: each must be asked.
+pub const REACHED_BY_SOME: TemplateSet = enum_set!(SharedFile | Ext);
 /// A disk is created and assembled on a secondary node too (`Disk.CreateOnSecondary`, `AssembleOnSecondary`).
 pub const ON_SECONDARY: TemplateSet = enum_set!(Plain | Drbd);
 /// A disk is opened on a secondary node too (`Disk.OpenOnSecondary`).

@@ -46,7 +46,7 @@ const SETS: [(&str, &str, TemplateSet); 19] = sets! {
 
 /// The named sets that are in Ganeti's code, but not as constants; [`oracle_disk_tree`] holds those about secondary nodes
 /// against it.
-const SETS_OF_OURS: [&str; 9] = [
+const SETS_OF_OURS: [&str; 10] = [
     "ALL",
     "HAVE_PROVIDER",
     "HAVE_SNAPSHOTS",
@@ -54,6 +54,7 @@ const SETS_OF_OURS: [&str; 9] = [
     "NODE_LOCAL",
     "ON_SECONDARY",
     "OPEN_ON_SECONDARY",
+    "REACHED_BY_SOME",
     "SHUT_DOWN_AFTER_MIGRATION",
     "UNMAP_AFTER_MIGRATION",
 ];

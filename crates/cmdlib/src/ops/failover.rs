@@ -1,5 +1,8 @@
 //! Giving an instance that does not run, or whose node is dead, another node.
 
+#[cfg(test)]
+mod tests;
+
 use gnt_bdev::LocalDiskStatus;
 use gnt_config::{Instance, Node};
 use gnt_store::Change;

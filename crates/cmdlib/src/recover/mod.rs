@@ -16,6 +16,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use gnt_bdev::{ErrorKind, Owner};
+use gnt_config::template::REACHED_BY_SOME;
 use gnt_config::{Disk, Instance};
 use gnt_store::Store;
 use serde::Serialize;
@@ -24,7 +25,7 @@ use strum::Display;
 use crate::error::{Result, chain};
 use crate::node::NodeError;
 use crate::saga::Nodes;
-use crate::survey::{REACHED_BY_SOME, Seen, Survey, is_absent, is_shared, survey};
+use crate::survey::{Seen, Survey, is_absent, is_shared, survey};
 pub use import::{Selection, import};
 use known::Known;
 
@@ -161,13 +162,12 @@ fn unasked(survey: &Survey) -> Vec<Remark> {
             .volumes
             .iter()
             .filter_map(|(device, volumes)| Some((*device, volumes.as_ref().err()?)));
-        let volumes =
-            volumes.map(
-                |(device, error)| match is_shared(device) && !REACHED_BY_SOME.contains(&device) {
-                    true => (RemarkKind::NoStorage, error),
-                    false => (unasked_storage(error), error),
-                },
-            );
+        let volumes = volumes.map(|(device, error)| {
+            match is_shared(device) && !REACHED_BY_SOME.contains(device.template()) {
+                true => (RemarkKind::NoStorage, error),
+                false => (unasked_storage(error), error),
+            }
+        });
         let links = seen
             .links
             .as_ref()

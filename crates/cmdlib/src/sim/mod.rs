@@ -106,6 +106,15 @@ impl SimCluster {
         Ok(cluster)
     }
 
+    /// The same nodes as a process sees them that begins now: those that the store says are offline are not asked.
+    pub fn seen_by_the_next(&self, store: &Store) -> Result<Self> {
+        let offline = store.nodes()?.into_iter().filter(|node| node.offline);
+        Ok(Self {
+            offline: offline.map(|node| (node.uuid, node.name)).collect(),
+            ..self.clone()
+        })
+    }
+
     /// Everything as it is now.
     pub fn world(&self) -> World {
         self.shared.lock().world.clone()

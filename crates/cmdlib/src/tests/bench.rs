@@ -148,6 +148,7 @@ impl Bench {
             bench.lose_volumes();
         }
         row.troubles.iter().for_each(|trouble| bench.make(*trouble));
+        bench.cluster = bench.cluster.seen_by_the_next(&bench.store).unwrap();
         bench.cluster.inject(None);
         bench.written = bench.numbers(0);
         if let Some(instance) = bench.store.instance(INSTANCE).unwrap() {
@@ -305,13 +306,8 @@ impl Bench {
         outcome
     }
 
-    /// What the store finds out by itself when a process is really dead.
     pub(super) fn bury(&self) {
-        for record in self.unfinished() {
-            if !record.interrupted {
-                self.store.abandon(&record.id).unwrap();
-            }
-        }
+        bury(&self.store);
     }
 
     pub(super) fn unfinished(&self) -> Vec<OperationRecord> {
@@ -338,12 +334,18 @@ impl Bench {
     }
 
     /// Everything is as it was `before`. What a detached disk's volume says of its owner is not looked at: nobody relies on it. How often
-    /// mirrors were opened and connected since neither.
+    /// mirrors were opened and connected since neither, nor what a provider keeps of a node that is dead.
     pub(super) fn assert_as(&self, before: &Picture) {
         let (mut now, mut before) = (self.picture(), before.clone());
         for world in [&mut now.world, &mut before.world] {
             let volumes = world.volumes.values_mut();
             volumes.for_each(|volume| volume.meta = volume.meta.take().map(Metadata::without_generations));
+            for node in self.store.nodes().unwrap() {
+                if world.machines[&node.uuid].is_dead {
+                    let volumes = world.volumes.values_mut();
+                    volumes.for_each(|volume| volume.open.retain(|name, _| *name != node.name));
+                }
+            }
         }
         for disk in self.store.detached_disks().unwrap() {
             for world in [&mut now.world, &mut before.world] {
@@ -393,7 +395,14 @@ impl Bench {
     /// says whose it is, and mirrors are complete. A migration that is under way is ended before.
     pub(super) fn assert_consistent(&self) {
         if self.is_migrating() {
-            now(cleanup(&self.engine(&quiet), INSTANCE, NODES[0])).unwrap();
+            let mut nodes = NODES.into_iter();
+            let is_asked = |name: &&str| !self.store.node(name).unwrap().unwrap().offline;
+            now(cleanup(
+                &self.engine(&quiet),
+                INSTANCE,
+                nodes.find(is_asked).unwrap(),
+            ))
+            .unwrap();
         }
         let world = self.cluster.world();
         let mut expected = Expected::default();
@@ -425,7 +434,10 @@ impl Bench {
         let there: BTreeSet<_> = there.filter(|key| !expected.may_be_there.contains(key)).collect();
         assert_eq!(there, expected.volumes);
         for (node, machine) in &world.machines {
-            let expected = expected.machines.remove(node).unwrap_or_default();
+            let mut expected = expected.machines.remove(node).unwrap_or_default();
+            if machine.is_dead {
+                expected.lose_power();
+            }
             assert_eq!(machine.links, expected.links);
             assert_eq!(
                 machine.minors.keys().copied().collect::<BTreeSet<_>>(),
@@ -455,10 +467,15 @@ impl Bench {
             findings.retain(|finding| report.warnings.is_empty() || !is_untold(finding));
         }
         findings.retain(|finding| finding.kind != FindingKind::Offline);
-        // A node that does not answer is in trouble that the row wants.
+        // A node that does not answer is in trouble that the row wants, and halves miss their like there.
+        let is_anyone_dead = world.machines.values().any(|machine| machine.is_dead);
         findings.retain(|finding| {
             let node = finding.node.as_deref().map(|name| self.uuid(name));
-            finding.kind != FindingKind::Unknown || node.is_none_or(|node| world.is_reachable(&node))
+            match finding.kind {
+                FindingKind::Unknown => node.is_none_or(|node| world.is_reachable(&node)),
+                FindingKind::Degraded => !is_anyone_dead,
+                _ => true,
+            }
         });
         assert_eq!(findings, []);
     }
@@ -505,10 +522,8 @@ impl Bench {
         }
         let detached = self.store.detached_disks().unwrap();
         let goes = |volume: &str| {
-            copies
-                && detached
-                    .iter()
-                    .any(|disk| disk.logical_id.volume().ends_with(volume))
+            let mut devices = detached.iter().flat_map(Disk::walk);
+            copies && devices.any(|device| device.logical_id.volume().ends_with(volume))
         };
         for (volume, data) in &now {
             let source = volume.strip_suffix(".snap").unwrap_or(volume);
@@ -564,6 +579,17 @@ struct ExpectedMachine {
     directories: BTreeSet<String>,
 }
 
+impl ExpectedMachine {
+    /// What is on disks stays.
+    fn lose_power(&mut self) {
+        let directories = std::mem::take(&mut self.directories);
+        *self = Self {
+            directories,
+            ..Self::default()
+        };
+    }
+}
+
 impl Expected {
     /// Everything that a disk has on a node.
     fn note(&mut self, world: &World, places: &Places, disk: &Disk, is_active: bool) {
@@ -576,11 +602,12 @@ impl Expected {
         if let LogicalId::BlockDev { .. } = disk.logical_id {
             return;
         }
-        if let Some(dynamic) = &disk.dynamic_params {
-            if is_active {
+        if let (Some(dynamic), LogicalId::Drbd8 { nodes, .. }) = (&disk.dynamic_params, &disk.logical_id) {
+            if is_active && !world.machines[node].is_dead {
                 machine.minors.insert(dynamic.local_minor);
                 let minor = &world.machines[node].minors[&dynamic.local_minor];
-                assert!(minor.is_connected, "{disk} is not connected");
+                let can_connect = world.are_connected(&nodes[0], &nodes[1]);
+                assert_eq!(minor.is_connected, can_connect, "whether {disk} is connected");
                 assert_eq!(minor.is_primary, places.role == Role::Primary, "{disk}");
             }
             return disk
@@ -602,6 +629,10 @@ impl Expected {
             .as_ref()
             .is_some_and(|mirror| mirror.part == Part::Meta);
         assert!(is_metadata || owner.kept.size.is_some_and(|size| size <= disk.size));
+        // A node that is given up is not told who the primary node is.
+        if world.machines[node].is_dead {
+            owner.kept.primary.clone_from(&volume.owner.kept.primary);
+        }
         assert_eq!(volume.owner, owner);
         if INSTANCE_DEPENDENT_PATH.contains(disk.dev_type.template()) {
             let path = Path::new(&*disk.logical_id.volume()).to_owned();
@@ -744,8 +775,17 @@ pub(crate) fn catch_crash<T>(run: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
+/// What the store finds out by itself when a process is really dead.
+pub(crate) fn bury(store: &Store) {
+    for record in store.operations(Filter::Unfinished).unwrap() {
+        if !record.interrupted {
+            store.abandon(&record.id).unwrap();
+        }
+    }
+}
+
 /// Tells which case a failed assertion is of.
-pub(super) struct Case(pub(super) String);
+pub(crate) struct Case(pub(crate) String);
 
 impl Drop for Case {
     fn drop(&mut self) {

@@ -198,7 +198,7 @@ fn a_crash_while_undoing_is_healed() {
 }
 
 /// The last call that the operation cannot do without.
-pub(super) fn last_step(row: &Row) -> Option<usize> {
+fn last_step(row: &Row) -> Option<usize> {
     let bench = Bench::new(row);
     bench.run(row, &quiet).unwrap().unwrap();
     let calls = bench.cluster.calls();

@@ -1,6 +1,8 @@
 //! Taking instances away from a node.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use gnt_config::{DiskTemplate, Mebibytes, Node};
 use gnt_store::Change;
@@ -77,6 +79,35 @@ fn request(node: &str) -> EvacuateRequest {
         early_release: false,
         ignore_consistency: false,
     }
+}
+
+/// A manager that takes a while, and counts how many instances it moves at once.
+#[derive(Default)]
+struct Counts {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Transfer for &Counts {
+    async fn transfer(&self, _handover: &Handover) -> Transferred {
+        let now = 1 + self.now.fetch_add(1, Ordering::SeqCst);
+        self.most.fetch_max(now, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        Transferred::Moved
+    }
+}
+
+/// The node has no power, and somebody said so.
+fn give_up(bench: &mut Bench, name: &str) {
+    let node = bench.store.node(name).unwrap().unwrap();
+    bench.cluster.with_world(|world| world.kill(&node.uuid));
+    let offline = true;
+    bench
+        .store
+        .commit(&[Change::Node(Node { offline, ..node })])
+        .unwrap();
+    bench.cluster = bench.cluster.seen_by_the_next(&bench.store).unwrap();
 }
 
 fn run(bench: &Bench, request: &EvacuateRequest, transfer: bool) -> Vec<Moved> {
@@ -168,4 +199,157 @@ fn where_there_is_no_room_nothing_begins() {
         "there is no other node for instance a with 192M in xenvg that is neither offline nor drained"
     );
     bench.assert_consistent();
+}
+
+#[test]
+fn no_more_than_so_many_are_moved_at_once() {
+    for (parallel, most) in [(1, 1), (2, 2), (9, 5), (0, 1)] {
+        let bench = cluster();
+        for name in ["a", "b", "c", "d", "e"] {
+            add_instance(&bench, name, DiskTemplate::Drbd, [NODES[0], NODES[1]], true);
+        }
+        let counts = Counts::default();
+        let request = EvacuateRequest {
+            parallel,
+            secondary: false,
+            ..request(NODES[0])
+        };
+        let engine = bench.engine(&quiet);
+        let moved = now(evacuate(&engine, &request, |_| Some(&counts), |_| {})).unwrap();
+        assert!(
+            ways(&moved)
+                .iter()
+                .all(|way| *way == (way.0, Some(&Way::Migrate(None)), true))
+        );
+        assert_eq!((moved.len(), counts.most.into_inner()), (5, most));
+        bench.assert_consistent();
+    }
+}
+
+/// Of those that reach their disks from every node, each goes to another one.
+#[test]
+fn what_is_mirrored_elsewhere_goes_to_all_nodes_in_turn() {
+    for template in [DiskTemplate::Ext, DiskTemplate::Rbd, DiskTemplate::SharedFile] {
+        let bench = cluster();
+        for (name, active) in [("a", true), ("b", false), ("c", true), ("d", true)] {
+            add_instance(&bench, name, template, [NODES[0], ""], active);
+        }
+        let moved = run(&bench, &request(NODES[0]), true);
+        let to = |node: &str| Some(node.to_owned());
+        assert_eq!(
+            ways(&moved),
+            [
+                ("a", Some(&Way::Migrate(to(NODES[1]))), true),
+                ("b", Some(&Way::Failover(to(NODES[2]))), true),
+                ("c", Some(&Way::Migrate(to("node4"))), true),
+                ("d", Some(&Way::Migrate(to(NODES[1]))), true),
+            ]
+        );
+        assert!(
+            bench
+                .store
+                .primary_instances(&bench.uuid(NODES[0]))
+                .unwrap()
+                .is_empty()
+        );
+        bench.assert_consistent();
+        // All to one node, if that is named.
+        let named = EvacuateRequest {
+            target: to(NODES[2]),
+            ..request(NODES[1])
+        };
+        let moved = run(&bench, &named, true);
+        let there = Way::Migrate(to(NODES[2]));
+        assert_eq!(
+            ways(&moved),
+            [("a", Some(&there), true), ("d", Some(&there), true)]
+        );
+        bench.assert_consistent();
+    }
+}
+
+/// Nothing is asked of it, and nobody is needed who moves what ran there.
+#[test]
+fn a_node_that_is_given_up_is_evacuated_without_it() {
+    let mut bench = cluster();
+    add_instance(&bench, "ran", DiskTemplate::Drbd, [NODES[0], NODES[1]], true);
+    add_instance(&bench, "rested", DiskTemplate::Drbd, [NODES[0], NODES[1]], false);
+    add_instance(&bench, "mirrored", DiskTemplate::Drbd, [NODES[1], NODES[0]], true);
+    add_instance(&bench, "shared", DiskTemplate::Ext, [NODES[0], ""], true);
+    add_instance(&bench, "lost", DiskTemplate::Plain, [NODES[0], ""], true);
+    give_up(&mut bench, NODES[0]);
+    set_room(&bench, &["node4"], 20_000);
+    bench.cluster.inject(None);
+    let moved = run(&bench, &request(NODES[0]), false);
+    assert!(
+        bench
+            .cluster
+            .calls_by_node()
+            .iter()
+            .all(|(node, _)| node != NODES[0])
+    );
+    let (gone, new) = (Way::Failover(None), Way::NewSecondary("node4".to_owned()));
+    // The first in turn was meant for what cannot go.
+    let shared = Way::Failover(Some(NODES[2].to_owned()));
+    let mut found = ways(&moved);
+    // What was failed over gets a new secondary node after that.
+    found.sort_by_key(|(instance, way, _)| (*instance, matches!(way, Some(Way::NewSecondary(_)))));
+    assert_eq!(
+        found,
+        [
+            ("lost", None, false),
+            ("mirrored", Some(&new), true),
+            ("ran", Some(&gone), true),
+            ("ran", Some(&new), true),
+            ("rested", Some(&gone), true),
+            ("rested", Some(&new), true),
+            ("shared", Some(&shared), true),
+        ],
+        "{moved:#?}"
+    );
+    for moved in &moved {
+        if let (Some(Way::Failover(_)), Ok(report)) = (&moved.way, &moved.result) {
+            assert!(
+                report.warnings[0].contains("was not asked to give up"),
+                "{report:?}"
+            );
+        }
+    }
+    assert!(
+        bench
+            .store
+            .secondary_instances(&bench.uuid(NODES[0]))
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(bench.cluster.world().violations, [""; 0]);
+}
+
+/// Nothing goes to a node that is given up or drained, and a node that does not tell how much room it has gets no mirrors.
+#[test]
+fn who_cannot_take_anything_gets_nothing() {
+    let mut bench = cluster();
+    add_instance(&bench, "mirrored", DiskTemplate::Drbd, [NODES[0], NODES[1]], true);
+    add_instance(&bench, "shared", DiskTemplate::Ext, [NODES[1], ""], true);
+    give_up(&mut bench, NODES[2]);
+    bench
+        .cluster
+        .with_world(|world| world.set_reachable("node4-uuid", false));
+    let moved = run(&bench, &request(NODES[1]), true);
+    let home = Way::Migrate(Some(NODES[0].to_owned()));
+    assert_eq!(
+        ways(&moved),
+        [("mirrored", None, false), ("shared", Some(&home), true)]
+    );
+    let node4 = bench.store.node("node4").unwrap().unwrap();
+    let drained = true;
+    bench
+        .store
+        .commit(&[Change::Node(Node { drained, ..node4 })])
+        .unwrap();
+    bench
+        .cluster
+        .with_world(|world| world.set_reachable("node4-uuid", true));
+    let moved = run(&bench, &request(NODES[1]), true);
+    assert_eq!(ways(&moved), [("mirrored", None, false)]);
 }

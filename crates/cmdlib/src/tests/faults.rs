@@ -65,7 +65,15 @@ fn for_each_fault(row: &Row, extent: Extent, then: Then, check: impl Fn(&Bench, 
         ));
         let error = match outcome {
             // It only looks whether there is something that there should not be.
-            Ok(_) if only_looks(&calls[call]) => continue,
+            Ok(_) if only_looks(&calls[call]) => {
+                bench.assert_free();
+                bench.assert_data_kept(&before);
+                // What could not be looked at is neither recovered nor repaired.
+                if !matches!(row.deed, Deed::Recover | Deed::Repair) {
+                    bench.assert_consistent();
+                }
+                continue;
+            }
             // The operation can do without, and says so.
             Ok(report) if can_do_without(row, &calls[call]) => {
                 assert!(report.warnings.iter().any(|warning| warning.contains("injected")));

@@ -16,4 +16,4 @@ mod scale;
 mod twice;
 mod verified;
 
-pub(crate) use bench::{catch_crash, now};
+pub(crate) use bench::{Case, bury, catch_crash, now};

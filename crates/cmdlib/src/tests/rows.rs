@@ -1,12 +1,15 @@
 //! The operations, on what and with what.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
 use gnt_config::template::{
     COPYABLE, GROWABLE, HAVE_PROVIDER, HAVE_SNAPSHOTS, LVM, MAY_ADOPT, MIRRORED, MUST_ADOPT, NEEDS_SECONDARY,
     NOT_CONVERTIBLE_TO,
 };
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
 use serde_json::json;
-use strum::IntoEnumIterator;
+use strum::{IntoEnumIterator, VariantNames};
 
 use crate::error::Result;
 use crate::kind::Kind;
@@ -27,10 +30,10 @@ use crate::ops::replace_disks::{ReplaceRequest, Replacement, replace_disks};
 use crate::ops::snapshot::{SnapshotRequest, remove_snapshot, restore, snapshot};
 use crate::ops::wipe::wipe;
 use crate::recover::{import, propose};
-use crate::saga::{Engine, Report};
+use crate::saga::{Engine, Event, Report};
 use crate::sim::SimCluster;
-use crate::step::Pace;
-use crate::tests::bench::NODES;
+use crate::step::{Pace, Step};
+use crate::tests::bench::{Bench, NODES};
 use crate::verify::{repair, verify};
 
 /// The instance that is worked on.
@@ -200,6 +203,13 @@ pub(super) fn rows() -> Vec<Row> {
                 };
                 deeds.push((active, Deed::Recreate(nodes)));
             }
+            if LVM.contains(template) && !active {
+                let other = match NEEDS_SECONDARY.contains(template) {
+                    true => DiskTemplate::Plain,
+                    false => DiskTemplate::Drbd,
+                };
+                deeds.push((active, Deed::Convert(other, None)));
+            }
             if NEEDS_SECONDARY.contains(template) {
                 deeds.extend(replacements().map(|what| (active, Deed::Replace(what, false))));
                 let what = Replacement::NewSecondary(NODES[2].to_owned());
@@ -249,6 +259,22 @@ pub(super) fn rows() -> Vec<Row> {
         deed: Deed::Deactivate,
         troubles: &[Trouble::Dead(NODES[1]), Trouble::Offline(NODES[2])],
     });
+    rows.push(Row {
+        template: DiskTemplate::Ext,
+        active: false,
+        deed: Deed::Convert(DiskTemplate::Drbd, None),
+        troubles: &[],
+    });
+    // The node that the instance was on is given up.
+    let gone = [DiskTemplate::Drbd, DiskTemplate::Ext].map(|template| {
+        [Deed::Failover, Deed::Cleanup].map(|deed| Row {
+            template,
+            active: true,
+            deed,
+            troubles: &[Trouble::Dead(NODES[0]), Trouble::Offline(NODES[0])],
+        })
+    });
+    rows.extend(gone.into_iter().flatten());
     rows
 }
 
@@ -282,7 +308,7 @@ pub(super) fn distinct_rows() -> impl Iterator<Item = Row> {
     rows().into_iter().filter(|row| match (row.template, &row.deed) {
         (DiskTemplate::File, _) => !row.active,
         (_, Deed::Adopt) => true,
-        (DiskTemplate::Plain, Deed::Move) => true,
+        (DiskTemplate::Plain, Deed::Move | Deed::Convert(DiskTemplate::Drbd, _)) => true,
         // A directory goes, and one comes.
         (DiskTemplate::SharedFile, Deed::Convert(DiskTemplate::File, _)) => true,
         (DiskTemplate::Drbd, Deed::Remove | Deed::Modify(_)) => row.active,
@@ -479,7 +505,7 @@ pub(super) fn conversion(to: DiskTemplate) -> ConvertRequest {
     ConvertRequest {
         template: to,
         primary: None,
-        secondary: None,
+        secondary: NEEDS_SECONDARY.contains(to).then(|| NODES[1].to_owned()),
         params: params.as_object().cloned().unwrap_or_default(),
         disks: Vec::new(),
         file_driver: FileDriver::Loop,
@@ -508,4 +534,21 @@ fn every_kind_of_operation_has_a_row() {
         assert!(rows().into_iter().any(is_of), "{kind} is missing in rows()");
         assert!(distinct_rows().any(is_of), "{kind} is missing in distinct_rows()");
     }
+}
+
+/// What no row does is never failed, repeated or crashed.
+#[test]
+fn every_step_is_in_a_row() {
+    let done = Mutex::new(BTreeSet::new());
+    let note = |event: Event<'_>| {
+        if let Event::Starting(step) = event {
+            let mut done = done.lock().unwrap();
+            done.extend([<&str>::from(step), step.name()]);
+        }
+    };
+    for row in distinct_rows() {
+        Bench::new(&row).run(&row, &note).unwrap().unwrap();
+    }
+    let all: BTreeSet<_> = Step::VARIANTS.iter().copied().collect();
+    assert_eq!(*done.lock().unwrap(), all);
 }

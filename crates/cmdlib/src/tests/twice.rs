@@ -1,13 +1,18 @@
 //! Steps and undos that are done twice, because the process died before it could note that they were done.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
+use strum::IntoEnumIterator;
+
 use super::bench::{Bench, Case, Observer, catch_crash, now};
-use super::crashes::last_step;
-use super::rows::rows;
+use super::faults::can_do_without;
+use super::rows::{Row, rows};
 use crate::error::{Error, Result};
+use crate::kind::Kind;
 use crate::saga::Event;
 use crate::sim::{Extent, Fault, Then, crash};
+use crate::step::{Step, Undo};
 
 /// What is done twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,19 +79,29 @@ fn every_step_can_be_done_twice() {
 
 #[test]
 fn every_undo_can_be_done_twice() {
+    let mut undone = BTreeSet::new();
     for row in rows() {
-        let Some(call) = last_step(&row) else { continue };
-        let (bench, acted) = (Bench::new(&row), Mutex::default());
+        let Some(call) = last_that_is_undone(&row) else {
+            continue;
+        };
+        let (bench, acted, begun) = (Bench::new(&row), Mutex::default(), Mutex::new(Vec::new()));
         let before = bench.picture();
         let (extent, then) = (Extent::Whole, Then::Fail);
         bench.cluster.inject(Some(Fault { call, extent, then }));
-        let outcome = bench.run(&row, &crash_after(0, What::Undos, &acted));
+        let crash = crash_after(0, What::Undos, &acted);
+        let outcome = bench.run(&row, &|event| {
+            if let Event::Starting(step) = event {
+                begun.lock().unwrap().push(step.clone());
+            }
+            crash(event);
+        });
         bench.cluster.inject(None);
         let _case = Case(format!("{row:?}\n{:#?}", acted.lock().unwrap()));
-        // What failed had nothing to undo before it, or cannot be undone.
         if outcome.is_some() {
+            assert!(!can_be_undone(&begun.lock().unwrap()), "nothing was undone");
             continue;
         }
+        undone.insert(row.deed.kind().as_str());
         match go_on(&bench, &acted, What::Undos) {
             Err(Error::AbortedLate { .. }) => bench.assert_consistent(),
             undone => {
@@ -96,6 +111,49 @@ fn every_undo_can_be_done_twice() {
         }
         bench.assert_free();
     }
+    // These change the configuration alone, go on without what fails, or do nothing that could be undone.
+    let not: Vec<_> = Kind::iter()
+        .map(Kind::as_str)
+        .filter(|kind| !undone.contains(kind))
+        .collect();
+    assert_eq!(
+        not,
+        [
+            "grow",
+            "remove-snapshot",
+            "migrate-finish",
+            "migrate-abort",
+            "migrate-cleanup",
+            "recover",
+            "node-modify",
+            "node-remove",
+            "repair",
+        ]
+    );
+}
+
+/// The last call that the operation cannot do without, and before which nothing happens that cannot be undone.
+fn last_that_is_undone(row: &Row) -> Option<usize> {
+    let (bench, ends) = (Bench::new(row), Mutex::new(None));
+    let note = |event: Event<'_>| {
+        if let Event::Starting(step) = event
+            && step.is_final()
+        {
+            ends.lock().unwrap().get_or_insert(bench.cluster.calls().len());
+        }
+    };
+    bench.run(row, &note).unwrap().unwrap();
+    let calls = bench.cluster.calls();
+    let end = ends.into_inner().unwrap().unwrap_or(calls.len());
+    calls[..end].iter().rposition(|call| !can_do_without(row, call))
+}
+
+/// Whether something was done that can be undone, of steps that were begun, the last of which failed in a call.
+fn can_be_undone(begun: &[Step]) -> bool {
+    let since_final = begun.iter().rev().take_while(|step| !step.is_final());
+    since_final
+        .into_iter()
+        .any(|step| matches!(step.undo(), Undo::Step(_)))
 }
 
 #[test]

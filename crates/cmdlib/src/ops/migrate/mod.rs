@@ -10,7 +10,7 @@
 
 mod settle;
 #[cfg(test)]
-mod tests;
+pub(in crate::ops) mod tests;
 mod transfer;
 
 pub use settle::{abort, cleanup, finish};

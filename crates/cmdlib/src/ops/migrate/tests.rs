@@ -17,18 +17,18 @@ use crate::ops::failover::{FailoverRequest, failover};
 use crate::ops::grow::{Growth, grow};
 use crate::saga::Event;
 use crate::sim::{Extent, Fault, SimCluster, Then, device_path};
-use crate::tests::{catch_crash, now};
+use crate::tests::{Case, bury, catch_crash, now};
 use crate::verify::{FindingKind, half_migrated};
 
-const WEB: &str = "web";
+pub(in crate::ops) const WEB: &str = "web";
 /// The node that the instance runs on.
-const SOURCE: &str = "node1";
+pub(in crate::ops) const SOURCE: &str = "node1";
 /// Where it goes.
-const TARGET: &str = "node2";
+pub(in crate::ops) const TARGET: &str = "node2";
 const SIZE: Mebibytes = Mebibytes(64);
 
 /// Those that can migrate and have disks.
-const TEMPLATES: [DiskTemplate; 6] = [
+pub(in crate::ops) const TEMPLATES: [DiskTemplate; 6] = [
     DiskTemplate::Drbd,
     DiskTemplate::SharedFile,
     DiskTemplate::Blockdev,
@@ -37,7 +37,7 @@ const TEMPLATES: [DiskTemplate; 6] = [
     DiskTemplate::Ext,
 ];
 
-/// One of each kind that makes a difference when something goes wrong: two halves; a provider that keeps who has a volume open; a mapping;
+/// One of each kind that makes a difference to who ends a migration: two halves; a provider that keeps who has a volume open; a mapping;
 /// nothing at all.
 const KINDS: [DiskTemplate; 4] = [
     DiskTemplate::Drbd,
@@ -53,14 +53,14 @@ fn every_template_that_is_mirrored_is_in_the_tables() {
 }
 
 /// A cluster of three nodes, and an instance that runs on the first. Mirrored by drbd, its other halves are on the second.
-struct Scene {
-    store: Store,
-    cluster: SimCluster,
+pub(in crate::ops) struct Scene {
+    pub(in crate::ops) store: Store,
+    pub(in crate::ops) cluster: SimCluster,
     template: DiskTemplate,
 }
 
 impl Scene {
-    fn new(template: DiskTemplate) -> Self {
+    pub(in crate::ops) fn new(template: DiskTemplate) -> Self {
         let store = Store::in_memory().unwrap();
         crate::init::init(&store, Path::new("/state"), "cluster", SOURCE).unwrap();
         let first = store.node(SOURCE).unwrap().unwrap();
@@ -118,7 +118,10 @@ impl Scene {
         }
     }
 
-    fn engine<'a>(&'a self, observer: &'a (dyn Fn(Event<'_>) + Sync)) -> Engine<'a, SimCluster> {
+    pub(in crate::ops) fn engine<'a>(
+        &'a self,
+        observer: &'a (dyn Fn(Event<'_>) + Sync),
+    ) -> Engine<'a, SimCluster> {
         Engine {
             store: &self.store,
             nodes: &self.cluster,
@@ -127,11 +130,11 @@ impl Scene {
         }
     }
 
-    fn uuid(&self, name: &str) -> String {
+    pub(in crate::ops) fn uuid(&self, name: &str) -> String {
         self.store.node(name).unwrap().unwrap().uuid
     }
 
-    fn subject(&self) -> Subject {
+    pub(in crate::ops) fn subject(&self) -> Subject {
         Subject::load(&self.store, WEB).unwrap()
     }
 
@@ -144,22 +147,38 @@ impl Scene {
     }
 
     /// Cuts the power of a node.
-    fn kill(&self, name: &str) {
+    pub(in crate::ops) fn kill(&self, name: &str) {
         self.cluster.with_world(|world| world.kill(&self.uuid(name)));
     }
 
-    fn boot(&self, name: &str) {
+    pub(in crate::ops) fn boot(&self, name: &str) {
         self.cluster.with_world(|world| world.boot(&self.uuid(name)));
     }
 
-    fn set_offline(&self, name: &str, offline: bool) {
+    /// Whether the manager reaches a node.
+    pub(in crate::ops) fn set_answers(&self, name: &str, answers: bool) {
+        let node = self.uuid(name);
+        self.cluster
+            .with_world(|world| world.set_reachable(&node, answers));
+    }
+
+    /// Whether the two nodes reach each other.
+    pub(in crate::ops) fn set_linked(&self, are_linked: bool) {
+        let [source, target] = [SOURCE, TARGET].map(|name| self.uuid(name));
+        self.cluster.with_world(|world| match are_linked {
+            true => world.mend(&source, &target),
+            false => world.cut(&source, &target),
+        });
+    }
+
+    pub(in crate::ops) fn set_offline(&self, name: &str, offline: bool) {
         let mut node = self.store.node(name).unwrap().unwrap();
         node.offline = offline;
         self.store.commit(&[Change::Node(node)]).unwrap();
     }
 
     /// What the instance writes to its disks on a node.
-    fn write(&self, name: &str, mark: u8) -> Result<()> {
+    pub(in crate::ops) fn write(&self, name: &str, mark: u8) -> Result<()> {
         let at = self.subject().places_on(&self.uuid(name), Role::Primary).unwrap();
         let piece = Piece {
             offset: 0,
@@ -173,7 +192,7 @@ impl Scene {
     }
 
     /// What it reads from each there.
-    fn read(&self, name: &str) -> Vec<u8> {
+    pub(in crate::ops) fn read(&self, name: &str) -> Vec<u8> {
         let at = self.subject().places_on(&self.uuid(name), Role::Primary).unwrap();
         let node = self.cluster.node(&at.node).unwrap();
         let first = |disk| match &now(node.read(disk, WEB, 0, 1)).unwrap()[0].content {
@@ -195,7 +214,7 @@ impl Scene {
 
     /// The instance is on one node, and only there: nothing is under way, its disks are in use on that node alone, and have what was written
     /// last. Of a node that is dead nothing is known.
-    fn assert_settled(&self, on: &str, data: u8) {
+    pub(in crate::ops) fn assert_settled(&self, on: &str, data: u8) {
         let (subject, world) = (self.subject(), self.cluster.world());
         assert_eq!(self.store.operations(Filter::Unfinished).unwrap(), []);
         assert_eq!(subject.instance.migration, None);
@@ -238,7 +257,7 @@ impl Scene {
     }
 
     /// Both halves are alike.
-    fn assert_in_sync(&self) {
+    pub(in crate::ops) fn assert_in_sync(&self) {
         let world = self.cluster.world();
         for disk in &self.subject().disks {
             for data in disk.children.iter().take(1) {
@@ -251,11 +270,11 @@ impl Scene {
 }
 
 /// Written by the instance before, while, and after it moves.
-const BEFORE: u8 = 1;
-const MEANWHILE: u8 = 2;
+pub(in crate::ops) const BEFORE: u8 = 1;
+pub(in crate::ops) const MEANWHILE: u8 = 2;
 const AFTER: u8 = 3;
 
-fn quiet(_: Event<'_>) {}
+pub(in crate::ops) fn quiet(_: Event<'_>) {}
 
 /// Moves the instance.
 struct Moves;
@@ -633,15 +652,25 @@ enum Phase {
     Prepare,
     Finish,
     Abort,
+    /// Cleaning up on the node that the instance came from.
+    CleanUpOnSource,
+    /// Cleaning up on the node that it was to come to.
+    CleanUpOnTarget,
 }
 
 impl Phase {
-    const ALL: [Self; 3] = [Self::Prepare, Self::Finish, Self::Abort];
+    const ALL: [Self; 5] = [
+        Self::Prepare,
+        Self::Finish,
+        Self::Abort,
+        Self::CleanUpOnSource,
+        Self::CleanUpOnTarget,
+    ];
 
     fn runs_on(self) -> &'static str {
         match self {
-            Self::Prepare | Self::Abort => SOURCE,
-            Self::Finish => TARGET,
+            Self::Prepare | Self::Abort | Self::CleanUpOnSource => SOURCE,
+            Self::Finish | Self::CleanUpOnTarget => TARGET,
         }
     }
 
@@ -659,7 +688,7 @@ impl Phase {
     fn data(self) -> u8 {
         match self {
             Self::Prepare => BEFORE,
-            Self::Finish | Self::Abort => MEANWHILE,
+            _ => MEANWHILE,
         }
     }
 
@@ -669,17 +698,9 @@ impl Phase {
             Self::Prepare => now(prepare(&engine, WEB, Some(TARGET))).map(drop),
             Self::Finish => now(finish(&engine, WEB)).map(drop),
             Self::Abort => now(abort(&engine, WEB)).map(drop),
-        }
-    }
-}
-
-/// Says in which case an assertion failed.
-struct Case(String);
-
-impl Drop for Case {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("in the case: {}", self.0);
+            Self::CleanUpOnSource | Self::CleanUpOnTarget => {
+                now(cleanup(&engine, WEB, self.runs_on())).map(drop)
+            }
         }
     }
 }
@@ -687,7 +708,7 @@ impl Drop for Case {
 /// Each call fails once, having done nothing, half or all. Then the instance is cleaned up where it runs.
 #[test]
 fn a_call_that_fails() {
-    for template in KINDS {
+    for template in TEMPLATES {
         for phase in Phase::ALL {
             for extent in [Extent::None, Extent::Half, Extent::Whole] {
                 for call in 0.. {
@@ -727,7 +748,7 @@ fn a_call_that_fails() {
 /// The manager dies in each call, and the next one cleans up.
 #[test]
 fn a_manager_that_dies() {
-    for template in KINDS {
+    for template in TEMPLATES {
         for phase in Phase::ALL {
             for extent in [Extent::None, Extent::Half, Extent::Whole] {
                 for call in 0.. {
@@ -743,24 +764,13 @@ fn a_manager_that_dies() {
                         result.unwrap();
                         break;
                     }
-                    scene.bury();
+                    bury(&scene.store);
                     scene.cluster.inject(None);
                     now(cleanup(&scene.engine(&quiet), WEB, phase.runs_on())).unwrap();
                     now(scene.engine(&quiet).heal_all()).unwrap();
                     scene.assert_settled(phase.runs_on(), phase.data());
                     scene.assert_in_sync();
                 }
-            }
-        }
-    }
-}
-
-impl Scene {
-    /// What the store finds out by itself when a process is really dead.
-    fn bury(&self) {
-        for record in self.store.operations(Filter::Unfinished).unwrap() {
-            if !record.interrupted {
-                self.store.abandon(&record.id).unwrap();
             }
         }
     }
@@ -787,7 +797,7 @@ enum Fate {
 /// is one.
 #[test]
 fn a_power_cut() {
-    for template in KINDS {
+    for template in TEMPLATES {
         for phase in Phase::ALL {
             for (dead, fate) in CUTS {
                 for event in 0.. {
@@ -807,33 +817,254 @@ fn a_power_cut() {
                     if counted.load(Ordering::SeqCst) <= event {
                         break;
                     }
-                    for name in dead {
-                        match fate {
-                            Fate::ComesBack => scene.boot(name),
-                            Fate::IsGivenUp => scene.set_offline(name, true),
+                    scene.assert_survives(phase.runs_on(), phase.data(), dead, fate);
+                }
+            }
+        }
+    }
+}
+
+/// What a manager says.
+type Answer = fn() -> Transferred;
+
+/// Moves the instance to a node while nodes lose their power, and says what it knows.
+struct DiesMeanwhile<'a> {
+    scene: &'a Scene,
+    dead: &'static [&'static str],
+    transferred: Answer,
+}
+
+impl Transfer for DiesMeanwhile<'_> {
+    async fn transfer(&self, _: &Handover) -> Transferred {
+        self.dead.iter().for_each(|name| self.scene.kill(name));
+        (self.transferred)()
+    }
+}
+
+/// The same while the instance moves; the manager may know where it is or not.
+#[test]
+fn a_power_cut_while_the_instance_moves() {
+    let answers: [(Answer, &str); 3] = [
+        (|| Transferred::Moved, TARGET),
+        (|| Transferred::Stayed("no route".into()), SOURCE),
+        (|| Transferred::Unknown("connection lost".into()), SOURCE),
+    ];
+    for template in TEMPLATES {
+        for (dead, fate) in CUTS {
+            for (transferred, runs_on) in answers {
+                let scene = Scene::new(template);
+                let dies = DiesMeanwhile {
+                    scene: &scene,
+                    dead,
+                    transferred,
+                };
+                let result = now(migrate(&scene.engine(&quiet), WEB, Some(TARGET), &dies));
+                let _case = Case(format!(
+                    "{template}, {dead:?} cut, {fate:?}, on {runs_on}, {result:?}"
+                ));
+                // One of the two is missing, and nobody said that it may be.
+                result.unwrap_err();
+                assert!(scene.migration().is_some());
+                scene.assert_survives(runs_on, BEFORE, dead, fate);
+            }
+        }
+    }
+}
+
+impl Scene {
+    /// After nodes lost their power while the instance ran on one: what is told of their fate is done, and the instance runs where it ran,
+    /// or, if that node is given up, on the other one.
+    fn assert_survives(&self, ran_on: &str, data: u8, dead: &[&str], fate: Fate) {
+        for name in dead {
+            match fate {
+                Fate::ComesBack => self.boot(name),
+                Fate::IsGivenUp => self.set_offline(name, true),
+            }
+        }
+        let runs_on = match (fate, ran_on) {
+            (Fate::IsGivenUp, SOURCE) if dead.contains(&ran_on) => TARGET,
+            (Fate::IsGivenUp, _) if dead.contains(&ran_on) => SOURCE,
+            _ => ran_on,
+        };
+        self.recover(runs_on, fate);
+        self.assert_settled(runs_on, data);
+        if fate == Fate::IsGivenUp {
+            for name in dead {
+                self.boot(name);
+                self.set_offline(name, false);
+            }
+            now(activate(&self.engine(&quiet), WEB)).unwrap();
+            self.assert_settled(runs_on, data);
+        }
+        self.assert_in_sync();
+    }
+}
+
+/// A link that is cut while both nodes have power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// Between the manager and a node.
+    Manager(&'static str),
+    /// Between the halves of mirrored disks.
+    Mirror,
+}
+
+impl Link {
+    const ALL: [Self; 3] = [Self::Manager(SOURCE), Self::Manager(TARGET), Self::Mirror];
+
+    fn set(self, scene: &Scene, is_up: bool) {
+        match self {
+            Self::Manager(name) => scene.set_answers(name, is_up),
+            Self::Mirror => scene.set_linked(is_up),
+        }
+    }
+
+    /// Whether an instance with such disks notices.
+    fn matters_to(self, template: DiskTemplate) -> bool {
+        self != Self::Mirror || NEEDS_SECONDARY.contains(template)
+    }
+}
+
+/// A link is cut before each step, and before each undo, while the instance goes on writing on its node. Nobody takes its disks from it, or
+/// opens them elsewhere, also when somebody tries to clean up meanwhile. When the link is there again, all is as it should be.
+#[test]
+fn a_link_that_is_cut() {
+    for template in TEMPLATES {
+        for phase in Phase::ALL {
+            for link in Link::ALL.into_iter().filter(|link| link.matters_to(template)) {
+                for event in 0.. {
+                    let scene = phase.scene(template);
+                    let on = phase.runs_on();
+                    scene.start_guest(on);
+                    let counted = AtomicUsize::new(0);
+                    let cut = |event_of: Event<'_>| {
+                        let acts = matches!(event_of, Event::Starting(_) | Event::Undoing(_));
+                        if acts && counted.fetch_add(1, Ordering::SeqCst) == event {
+                            link.set(&scene, false);
                         }
-                    }
-                    let runs_on = match fate {
-                        Fate::IsGivenUp if dead.contains(&phase.runs_on()) => match phase.runs_on() {
-                            SOURCE => TARGET,
-                            _ => SOURCE,
-                        },
-                        _ => phase.runs_on(),
                     };
-                    scene.recover(runs_on, fate);
-                    scene.assert_settled(runs_on, phase.data());
-                    if fate == Fate::IsGivenUp {
-                        for name in dead {
-                            scene.boot(name);
-                            scene.set_offline(name, false);
-                        }
-                        now(activate(&scene.engine(&quiet), WEB)).unwrap();
-                        scene.assert_settled(runs_on, phase.data());
+                    let result = phase.run(&scene, &cut);
+                    let _case = Case(format!(
+                        "{template} {phase:?}, {link:?} cut at event {event}, {result:?}, {:#?}",
+                        scene.cluster.calls_by_node()
+                    ));
+                    if counted.load(Ordering::SeqCst) <= event {
+                        break;
                     }
+                    scene.assert_guest_writes();
+                    scene.assert_nobody_has_them_besides();
+                    // Nobody knows better while the node is silent, and nobody says that it is off.
+                    let meanwhile = now(cleanup(&scene.engine(&quiet), WEB, on));
+                    let _case = Case(format!("cleaned up meanwhile: {meanwhile:?}"));
+                    scene.assert_guest_writes();
+                    scene.assert_nobody_has_them_besides();
+                    link.set(&scene, true);
+                    scene.recover(on, Fate::ComesBack);
+                    scene.assert_guest_writes();
+                    scene.stop_guest();
+                    scene.assert_settled(on, AFTER);
                     scene.assert_in_sync();
                 }
             }
         }
+    }
+}
+
+/// Somebody says that the instance runs where it does not, while the node where it does cannot be reached and is not said to be off. The
+/// other node does not get its disks for itself, whatever was begun before.
+#[test]
+fn a_node_that_is_only_silent_keeps_its_disks() {
+    for template in TEMPLATES {
+        for (on, other) in [(SOURCE, TARGET), (TARGET, SOURCE)] {
+            let scene = Scene::new(template);
+            scene.prepare().unwrap();
+            scene.start_guest(on);
+            scene.set_answers(on, false);
+            let engine = scene.engine(&quiet);
+            for _ in 0..2 {
+                let error = now(cleanup(&engine, WEB, other)).unwrap_err();
+                let _case = Case(format!("{template} on {on}: {error:?}"));
+                assert!(matches!(error, Error::HalfMigrated { .. }));
+                assert!(error.hint().unwrap().contains("--offline yes"));
+                assert!(scene.migration().is_some());
+                scene.assert_guest_writes();
+                scene.assert_nobody_has_them_besides();
+            }
+            let _case = Case(format!("{template} on {on}"));
+            scene.set_answers(on, true);
+            // It runs, and its disks cannot be taken from it.
+            let refused = now(cleanup(&engine, WEB, other)).unwrap_err();
+            let _case = Case(format!("{refused:?}"));
+            scene.assert_guest_writes();
+            scene.assert_nobody_has_them_besides();
+            now(cleanup(&engine, WEB, on)).unwrap();
+            scene.assert_guest_writes();
+            scene.stop_guest();
+            scene.assert_settled(on, AFTER);
+            scene.assert_in_sync();
+        }
+    }
+}
+
+impl Scene {
+    /// The instance runs on a node, with its disks there.
+    fn start_guest(&self, on: &str) {
+        self.cluster
+            .with_world(|world| world.start_guest(WEB, &self.uuid(on)));
+    }
+
+    fn stop_guest(&self) {
+        self.cluster.with_world(|world| world.stop_guest(WEB));
+    }
+
+    /// The instance can write to both its disks, and nobody minds.
+    fn assert_guest_writes(&self) {
+        self.cluster.with_world(|world| {
+            for index in 0..2 {
+                assert!(world.guest_write(WEB, index, 0, AFTER.into()), "disk {index}");
+            }
+            assert_eq!(world.violations, [""; 0]);
+        });
+    }
+
+    /// Keys of the volumes that both nodes reach.
+    fn shared_keys(&self) -> BTreeSet<String> {
+        let disks = self.subject().disks.into_iter();
+        let shared = disks.filter(|disk| !NEEDS_SECONDARY.contains(disk.dev_type.template()));
+        shared.flat_map(|disk| disk.volume_keys()).collect()
+    }
+
+    /// At most one node has the instance's disks open.
+    pub(in crate::ops) fn assert_open_on_one_node(&self) {
+        let (keys, world) = (self.shared_keys(), self.cluster.world());
+        let has_open = |machine: &&crate::sim::Machine| {
+            machine.open.keys().any(|key| keys.contains(key))
+                || machine.minors.values().any(|minor| minor.is_primary)
+        };
+        assert!(world.machines.values().filter(has_open).count() <= 1);
+        assert_eq!(world.violations, [""; 0]);
+    }
+
+    /// No node has the instance's disks for itself while another one has them open, too.
+    fn assert_nobody_has_them_besides(&self) {
+        let world = self.cluster.world();
+        for key in self.shared_keys() {
+            let machines = world.machines.values();
+            let open: Vec<_> = machines.filter_map(|machine| machine.open.get(&key)).collect();
+            assert!(
+                !open.contains(&&true) || open.len() == 1,
+                "{key} is open: {open:?}"
+            );
+        }
+        let primaries = world
+            .machines
+            .values()
+            .flat_map(|machine| machine.minors.values());
+        let primaries = primaries.filter(|minor| minor.is_primary).count();
+        assert!(
+            primaries <= 2 || self.migration().is_some(),
+            "{primaries} are primary"
+        );
     }
 }
 
@@ -877,7 +1108,7 @@ fn a_phase_that_is_gone_on_with_looks_again() {
             result.unwrap();
             break;
         }
-        scene.bury();
+        bury(&scene.store);
         scene.cluster.inject(None);
         let nodes = [SOURCE, TARGET].map(|name| scene.uuid(name));
         scene.cluster.with_world(|world| world.cut(&nodes[0], &nodes[1]));
