@@ -5,6 +5,7 @@ use gnt_config::template::{
     NOT_CONVERTIBLE_TO,
 };
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
+use gnt_store::Store;
 use serde_json::json;
 use strum::IntoEnumIterator;
 
@@ -26,12 +27,13 @@ use crate::ops::rename::rename;
 use crate::ops::replace_disks::{ReplaceRequest, Replacement, replace_disks};
 use crate::ops::snapshot::{SnapshotRequest, remove_snapshot, restore, snapshot};
 use crate::ops::wipe::wipe;
+use crate::ops::{Subject, find_node};
 use crate::recover::{import, propose};
 use crate::saga::{Engine, Report};
 use crate::sim::SimCluster;
 use crate::step::Pace;
 use crate::tests::bench::NODES;
-use crate::verify::{repair, verify};
+use crate::verify::{Repair, RepairKind, mend, repair, verify};
 
 /// The instance that is worked on.
 pub(super) const INSTANCE: &str = "inst1";
@@ -43,6 +45,10 @@ pub(super) const LOOSE: &str = "loose";
 pub(super) const SNAPSHOT: &str = "before";
 /// Path of an image.
 pub(super) const IMAGE: &str = "/images/one";
+/// Index of the disk that something is wrong with.
+pub(super) const MENDED: usize = 1;
+/// Index of a disk that the instance does not have.
+pub(super) const STRAY: u32 = 9;
 /// Size of every disk.
 pub(super) const SIZE: Mebibytes = Mebibytes(64);
 
@@ -100,8 +106,10 @@ pub(super) enum Deed {
     Image,
     /// Recover what the configuration has lost.
     Recover,
-    /// Remove a link that is left over.
+    /// Look for what is wrong, and remove a link that is left over.
     Repair,
+    /// Mend one thing that is wrong with the second disk.
+    Mend(RepairKind),
     NodeModify,
     NodeRemove,
 }
@@ -141,7 +149,7 @@ impl Deed {
             Self::Wipe => Kind::Wipe,
             Self::Image => Kind::Image,
             Self::Recover => Kind::Recover,
-            Self::Repair => Kind::Repair,
+            Self::Repair | Self::Mend(_) => Kind::Repair,
             Self::NodeModify => Kind::NodeModify,
             Self::NodeRemove => Kind::NodeRemove,
         }
@@ -221,6 +229,7 @@ pub(super) fn rows() -> Vec<Row> {
             if template == DiskTemplate::Ext && !active {
                 deeds.push((active, Deed::Repair));
             }
+            deeds.extend(mends(template, active).map(|kind| (active, Deed::Mend(kind))));
         }
         rows.extend(deeds.into_iter().map(|(active, deed)| Row {
             template,
@@ -251,6 +260,17 @@ impl Row {
     pub(super) fn is_long(&self) -> bool {
         NEEDS_SECONDARY.contains(self.template) || matches!(self.deed, Deed::Convert(_) | Deed::Move)
     }
+}
+
+/// What can be wrong with a disk and mended. One that all nodes see and one that is mirrored stand for all.
+fn mends(template: DiskTemplate, active: bool) -> impl Iterator<Item = RepairKind> {
+    let (shared, mirrored) = (template == DiskTemplate::Ext, template == DiskTemplate::Drbd);
+    RepairKind::iter().filter(move |kind| match kind {
+        // Links are the same for all.
+        RepairKind::RemoveLink => shared && !active,
+        RepairKind::Unmap | RepairKind::Label => (shared || mirrored) && !active,
+        RepairKind::Activate => (shared || mirrored) && active,
+    })
 }
 
 /// Every conversion that copies on one node.
@@ -418,6 +438,7 @@ impl Row {
                 let found = verify(engine.store, engine.nodes).await?;
                 repair(engine, &found).await
             }
+            Deed::Mend(kind) => mend(engine, &repair_of(*kind, engine.store)?).await,
             Deed::Recover => {
                 let proposal = propose(engine.store, engine.nodes, &[]).await?;
                 import(engine, &proposal).await
@@ -478,6 +499,30 @@ pub(super) fn conversion(to: DiskTemplate) -> ConvertRequest {
     }
 }
 
+/// What mends the [trouble](Bench::spoil) of this kind.
+fn repair_of(kind: RepairKind, store: &Store) -> Result<Repair> {
+    let disk = || -> Result<String> { Ok(Subject::load(store, INSTANCE)?.disks[MENDED].uuid.clone()) };
+    let node = |name| -> Result<String> { Ok(find_node(store, name)?.uuid) };
+    let instance = INSTANCE.to_owned();
+    Ok(match kind {
+        RepairKind::RemoveLink => Repair::RemoveLink {
+            node: node(NODES[0])?,
+            instance,
+            index: STRAY,
+        },
+        RepairKind::Unmap => Repair::Unmap {
+            node: node(NODES[1])?,
+            disk: disk()?,
+        },
+        RepairKind::Label => Repair::Label {
+            disk: disk()?,
+            last: None,
+            last_uuid: None,
+        },
+        RepairKind::Activate => Repair::Activate { instance },
+    })
+}
+
 /// The volumes that there are to adopt.
 pub(super) fn volume(number: usize) -> String {
     format!("volume{number}")
@@ -494,5 +539,17 @@ fn every_kind_of_operation_has_a_row() {
         let is_of = |row: Row| row.deed.kind() == kind;
         assert!(rows().into_iter().any(is_of), "{kind} is missing in rows()");
         assert!(distinct_rows().any(is_of), "{kind} is missing in distinct_rows()");
+    }
+}
+
+#[test]
+fn everything_that_can_be_mended_has_a_row() {
+    for kind in RepairKind::iter() {
+        let mends = |row: Row| matches!(row.deed, Deed::Mend(of) if of == kind);
+        assert!(rows().into_iter().any(mends), "{kind:?} is missing in rows()");
+        assert!(
+            distinct_rows().any(mends),
+            "{kind:?} is missing in distinct_rows()"
+        );
     }
 }

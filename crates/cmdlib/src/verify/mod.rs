@@ -29,6 +29,8 @@ use disks::{Checked, Half, cause_of};
 pub use disks::{link_of, not_in_use};
 pub(crate) use repair::Repair;
 pub use repair::repair;
+#[cfg(test)]
+pub(crate) use repair::{RepairKind, mend};
 use under_way::UnderWay;
 use volumes::{Expected, Listed};
 
