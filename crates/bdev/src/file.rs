@@ -5,7 +5,7 @@ use std::path::Path;
 
 use enumset::enum_set;
 use gnt_config::device::FileDriver as Presentation;
-use gnt_config::{LogicalDevice, LogicalId, Mebibytes, Object};
+use gnt_config::{GeneratedName, LogicalDevice, LogicalId, Mebibytes, Object};
 
 use crate::driver::{
     BlockDevice, Capabilities, Change, Driver, FoundVolume, Operation, Owner, Space, Target,
@@ -157,16 +157,10 @@ impl FileDriver {
         path_of(self.device, &target.disk.logical_id)
     }
 
-    /// N of `UUID.file.diskN`, as `GenerateDiskTemplate` names the files.
+    /// N of `UUID.file.diskN`.
     fn index_in(&self, name: &str) -> Option<u32> {
-        let (uuid, rest) = name.split_once('.')?;
-        let index = rest
-            .strip_prefix(<&str>::from(self.device))?
-            .strip_prefix(".disk")?;
-        let of_a_uuid = |c: char| c == '-' || (c.is_ascii_hexdigit() && !c.is_ascii_uppercase());
-        (uuid.len() == 36 && uuid.chars().all(of_a_uuid))
-            .then(|| index.parse().ok())
-            .flatten()
+        let name = GeneratedName::of(self.device, name).filter(GeneratedName::is_whole);
+        name.map(|name| name.index)
     }
 
     /// What a file tells of its owner; its directory is the instance's, where nothing better is known. One that cannot be asked hides no

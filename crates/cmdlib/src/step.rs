@@ -534,42 +534,22 @@ impl Step {
 
     /// UUIDs of the nodes that it asks.
     pub fn nodes(&self) -> Vec<&str> {
+        self.works_on().into_iter().map(|(node, _)| node).collect()
+    }
+
+    /// The disks that it works on.
+    pub(crate) fn disks(&self) -> Vec<&Disk> {
+        self.works_on().into_iter().flat_map(|(_, disks)| disks).collect()
+    }
+
+    /// The nodes (UUIDs) that it asks, with the disks that are its subject there.
+    fn works_on(&self) -> Vec<(&str, Vec<&Disk>)> {
         match self {
             Self::CreateStorageDir { node, .. }
             | Self::RemoveStorageDir { node, .. }
             | Self::RenameStorageDir { node, .. }
             | Self::MoveLink { node, .. }
-            | Self::RemoveLink { node, .. } => vec![node],
-            Self::CreateDisk { at, .. }
-            | Self::RemoveDisk { at, .. }
-            | Self::AddChildren { at }
-            | Self::RemoveChildren { at, .. }
-            | Self::GrowDisk { at, .. }
-            | Self::RenameDisk { at, .. }
-            | Self::SnapshotDisk { at, .. } => vec![&at.node],
-            Self::WipeDisk { at, .. } | Self::MirrorDisk { at, .. } => vec![&at.node],
-            Self::CopyDisk { from, to, .. } => vec![&from.node, &to.node],
-            Self::ImageDisk { at, image, .. } => vec![&at.node, &image.node],
-            Self::SetInfo { label, .. } => vec![&label.at.node],
-            Self::AssembleDisks { at, .. }
-            | Self::ShutdownDisks { at, .. }
-            | Self::OpenDisks { at, .. }
-            | Self::CloseDisks { at, .. }
-            | Self::TakeOver { at, .. }
-            | Self::ChangePeer { at, .. }
-            | Self::CheckData { at, .. }
-            | Self::AwaitPeers { at } => vec![&at.node],
-            Self::DisconnectNet { at } | Self::AttachNet { at, .. } | Self::AwaitSync { at } => {
-                at.iter().map(|at| at.node.as_str()).collect()
-            }
-            Self::Try { attempt, .. } => attempt.nodes(),
-            Self::Configure { .. } | Self::Commit { .. } => Vec::new(),
-        }
-    }
-
-    /// The disks that it works on.
-    pub(crate) fn disks(&self) -> Vec<&Disk> {
-        match self {
+            | Self::RemoveLink { node, .. } => vec![(node, Vec::new())],
             Self::CreateDisk { at, .. }
             | Self::RemoveDisk { at, .. }
             | Self::AddChildren { at }
@@ -577,30 +557,24 @@ impl Step {
             | Self::GrowDisk { at, .. }
             | Self::RenameDisk { at, .. }
             | Self::MirrorDisk { at, .. }
-            | Self::WipeDisk { at, .. }
-            | Self::ImageDisk { at, .. } => vec![&at.disk],
-            Self::SnapshotDisk { at, snapshot } => vec![&at.disk, snapshot],
-            Self::CopyDisk { from, to, .. } => vec![&from.disk, &to.disk],
-            Self::SetInfo { label, .. } => vec![&label.at.disk],
+            | Self::WipeDisk { at, .. } => vec![at.with(None)],
+            Self::SnapshotDisk { at, snapshot } => vec![at.with(Some(snapshot))],
+            Self::SetInfo { label, .. } => vec![label.at.with(None)],
+            Self::CopyDisk { from, to, .. } => vec![from.with(None), to.with(None)],
+            Self::ImageDisk { at, image, .. } => vec![at.with(None), (&image.node, Vec::new())],
             Self::AssembleDisks { at, .. }
             | Self::ShutdownDisks { at, .. }
             | Self::OpenDisks { at, .. }
             | Self::CloseDisks { at, .. }
             | Self::TakeOver { at, .. }
             | Self::CheckData { at, .. }
-            | Self::AwaitPeers { at } => at.disks.iter().collect(),
-            Self::ChangePeer { at, before } => at.disks.iter().chain(before).collect(),
+            | Self::AwaitPeers { at } => vec![at.with(&[])],
+            Self::ChangePeer { at, before } => vec![at.with(before)],
             Self::DisconnectNet { at } | Self::AttachNet { at, .. } | Self::AwaitSync { at } => {
-                at.iter().flat_map(|at| &at.disks).collect()
+                at.iter().map(|at| at.with(&[])).collect()
             }
-            Self::Try { attempt, .. } => attempt.disks(),
-            Self::CreateStorageDir { .. }
-            | Self::RemoveStorageDir { .. }
-            | Self::RenameStorageDir { .. }
-            | Self::MoveLink { .. }
-            | Self::RemoveLink { .. }
-            | Self::Configure { .. }
-            | Self::Commit { .. } => Vec::new(),
+            Self::Try { attempt, .. } => attempt.works_on(),
+            Self::Configure { .. } | Self::Commit { .. } => Vec::new(),
         }
     }
 
@@ -742,6 +716,21 @@ impl std::fmt::Display for Step {
             Self::Commit { apply } if apply.is_empty() => f.write_str("keep what was done"),
             Self::Configure { .. } | Self::Commit { .. } => f.write_str("update the configuration"),
         }
+    }
+}
+
+impl Place {
+    /// Its node and disk, and another one.
+    fn with<'a>(&'a self, other: Option<&'a Disk>) -> (&'a str, Vec<&'a Disk>) {
+        let disk: &Disk = &self.disk;
+        (&self.node, [disk].into_iter().chain(other).collect())
+    }
+}
+
+impl Places {
+    /// Its node and disks, and others.
+    fn with<'a>(&'a self, others: &'a [Disk]) -> (&'a str, Vec<&'a Disk>) {
+        (&self.node, self.disks.iter().chain(others).collect())
     }
 }
 

@@ -1,10 +1,10 @@
 //! What the nodes of a cluster really have, asked of many at a time.
 
 use futures_util::stream::{self, StreamExt as _};
-use gnt_bdev::{DrbdMinor, FoundVolume, Link, Operation, driver};
+use gnt_bdev::{DrbdMinor, FoundVolume, Link, Operation, Owner, driver};
 use gnt_config::params::DiskParams;
 use gnt_config::template::{DRBD, HAVE_PROVIDER, LVM, NODE_LOCAL, REACHED_BY_SOME};
-use gnt_config::{self as config, Disk, LogicalDevice, Object};
+use gnt_config::{self as config, Disk, GeneratedName, LogicalDevice, LogicalId, Object};
 use gnt_store::Store;
 
 use crate::error::{Error, Result};
@@ -57,10 +57,11 @@ pub(crate) fn whereabouts<'d>(
         }
     }
     for disk in disks {
-        add((disk.dev_type, disk.params.clone()));
+        add((disk.dev_type, where_it_is(&disk.logical_id, disk.params.clone())));
     }
     for disk in store.detached_disks()? {
-        add((disk.dev_type, params.annotate(&disk)?.params));
+        let params = params.annotate(&disk)?.params;
+        add((disk.dev_type, where_it_is(&disk.logical_id, params)));
     }
     // Volumes below drbd are plain ones, whether those are enabled or not.
     if places.iter().any(|(device, _)| DRBD.contains(device.template())) {
@@ -74,6 +75,14 @@ pub(crate) fn whereabouts<'d>(
     let mut lvm = false;
     places.retain(|(device, _)| !LVM.contains(device.template()) || !std::mem::replace(&mut lvm, true));
     Ok(places)
+}
+
+/// The parameters of a disk, and its provider: that need not be among them, and the failure of one that is not named is not told.
+fn where_it_is(id: &LogicalId, mut params: Object) -> Object {
+    if let LogicalId::Ext { provider, .. } = id {
+        params.insert(PROVIDER.to_owned(), provider.as_str().into());
+    }
+    params
 }
 
 /// What one node has.
@@ -209,6 +218,16 @@ pub(crate) async fn first_that_has<N: Node>(
 /// Whether an answer only says that what was asked about is not used there.
 pub(crate) fn is_absent(error: &NodeError) -> bool {
     matches!(error, NodeError::NoSuchCall { .. }) || error.is_not_found()
+}
+
+/// Whether a volume is, or was, a disk's: it says whose it is, or its name is one that we or Ganeti generate. Everything else is other
+/// people's.
+pub(crate) fn is_ours(volume: &FoundVolume) -> bool {
+    let Owner {
+        instance, uuid, kept, ..
+    } = &volume.owner;
+    let says_whose = instance.is_some() || uuid.is_some() || kept.mirror.is_some();
+    says_whose || GeneratedName::of(volume.device, &volume.logical_id.volume()).is_some()
 }
 
 /// Whether volumes of this type are one and the same on all nodes.

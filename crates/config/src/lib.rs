@@ -3,6 +3,7 @@
 pub mod device;
 pub mod disk;
 pub mod ganeti;
+mod generated;
 mod json;
 pub mod kept;
 pub mod names;
@@ -16,6 +17,7 @@ pub mod template;
 pub use device::{FileDriver, LogicalDevice, LogicalId};
 pub use disk::{AccessMode, Disk, DynamicParams};
 pub use ganeti::Config;
+pub use generated::GeneratedName;
 pub use json::{JsonError, Object, Origin};
 pub use kept::{Kept, Mirror, Part};
 pub use objects::{Cluster, Instance, Migration, Node, NodeGroup};

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use enumset::enum_set;
 use gnt_config::device::FileDriver as Presentation;
 use gnt_config::params::{GlusterParams, Parameters};
-use gnt_config::{Kept, LogicalDevice, LogicalId, Mebibytes, Object};
+use gnt_config::{GeneratedName, Kept, LogicalDevice, LogicalId, Mebibytes, Object};
 
 pub use self::error::GlusterError;
 pub use self::log::MountFailure;
@@ -286,13 +286,10 @@ impl DiskFile<'_> {
     }
 }
 
-/// N of `UUID.N`, as `GenerateDiskTemplate` names the files.
+/// N of `UUID.N`.
 fn index_in(name: &str) -> Option<u32> {
-    let (uuid, index) = name.split_once('.')?;
-    let of_a_uuid = |c: char| c == '-' || (c.is_ascii_hexdigit() && !c.is_ascii_uppercase());
-    (uuid.len() == 36 && uuid.chars().all(of_a_uuid))
-        .then(|| index.parse().ok())
-        .flatten()
+    let name = GeneratedName::of(LogicalDevice::Gluster, name).filter(GeneratedName::is_whole);
+    name.map(|name| name.index)
 }
 
 /// What a file tells of its owner, or else its name. One that cannot be asked hides no other.

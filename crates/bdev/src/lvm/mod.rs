@@ -16,7 +16,7 @@ mod units;
 mod volume;
 
 use enumset::enum_set;
-use gnt_config::{LogicalDevice, LogicalId, Mebibytes, Object};
+use gnt_config::{GeneratedName, LogicalDevice, LogicalId, Mebibytes, Object};
 
 use crate::driver::{
     BlockDevice, Capabilities, Change, Driver, FoundVolume, LocalDiskStatus, Operation, Owner, Space,
@@ -356,15 +356,9 @@ fn found_volume(found: &LogicalVolume) -> Option<FoundVolume> {
     })
 }
 
-/// N of `UUID.diskN`, `UUID.diskN_data` and whatever else begins so, as `GenerateDiskTemplate` names volumes.
+/// N of `UUID.diskN`, `UUID.diskN_data` and whatever else begins so.
 fn index_in(name: &str) -> Option<u32> {
-    let (uuid, rest) = name.split_once('.')?;
-    let index = rest.strip_prefix("disk")?;
-    let end = index.find(|c: char| !c.is_ascii_digit()).unwrap_or(index.len());
-    let of_a_uuid = |c: char| c == '-' || (c.is_ascii_hexdigit() && !c.is_ascii_uppercase());
-    (uuid.len() == 36 && uuid.chars().all(of_a_uuid))
-        .then(|| index[..end].parse().ok())
-        .flatten()
+    GeneratedName::of(LogicalDevice::Plain, name).map(|name| name.index)
 }
 
 fn wrong_id(id: &LogicalId) -> Cause {

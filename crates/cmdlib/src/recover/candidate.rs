@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gnt_bdev::{FoundVolume, Owner};
-use gnt_config::{AccessMode, Disk, LogicalDevice, LogicalId, Mebibytes, Part};
+use gnt_config::{AccessMode, Disk, GeneratedName, LogicalDevice, LogicalId, Mebibytes, Part};
 
 use super::known::Known;
 use super::{Remark, RemarkKind};
 use crate::compute::disk_name;
-use crate::survey::{Survey, is_shared};
+use crate::survey::{Survey, is_ours, is_shared};
 
 /// By how much a volume may be larger than its disk: storage rounds sizes up.
 const ROUNDING: Mebibytes = Mebibytes(128);
@@ -20,17 +20,7 @@ pub(super) struct Claim {
     pub(super) node: String,
     pub(super) volume: FoundVolume,
     /// What its name says.
-    pub(super) name: Option<Name>,
-}
-
-/// What `GenerateDiskTemplate` puts into the name of a volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Name {
-    /// Without what is behind the index.
-    pub(super) base: String,
-    pub(super) index: u32,
-    /// What is behind it: `_data`, `_meta`, or what somebody added.
-    pub(super) rest: String,
+    pub(super) name: Option<GeneratedName>,
 }
 
 /// A disk, and what there is to say about whose it is.
@@ -117,9 +107,8 @@ pub(super) fn claims(survey: &Survey, known: &Known) -> Vec<Claim> {
             .filter_map(|(_, found)| found.as_ref().ok())
             .flatten()
         {
-            let name = Name::of(volume.device, &volume.logical_id);
-            let owner = &volume.owner;
-            let is_ours = owner.uuid.is_some() || owner.instance.is_some() || name.is_some();
+            let is_ours = is_ours(volume);
+            let name = GeneratedName::of(volume.device, &volume.logical_id.volume());
             let claim = Claim {
                 node: seen.node.uuid.clone(),
                 volume: volume.clone(),
@@ -153,7 +142,7 @@ pub(super) fn single(claims: Vec<Claim>, known: &Known, remarks: &mut Vec<Remark
             disk.nodes = vec![claim.node.clone()];
         }
         // A copy of a disk has its name and something more.
-        let is_copy = owner.uuid.is_none() && claim.name.as_ref().is_none_or(|name| !name.rest.is_empty());
+        let is_copy = owner.uuid.is_none() && claim.name.as_ref().is_none_or(|name| !name.is_whole());
         let index = claim.index().filter(|_| !is_copy);
         if owner.instance.is_none() && owner.kept.instance_uuid.is_none() {
             let message = format!("the {device} volume {} does not say whose it is", disk.logical_id);
@@ -213,72 +202,5 @@ pub(super) fn size(volume: &FoundVolume, remarks: &mut Vec<Remark>) -> Mebibytes
         (Some(kept), _) => kept,
         (None, Some(real)) => real,
         (None, None) => Mebibytes(0),
-    }
-}
-
-impl Name {
-    /// The parts of `UUID.diskN…`, `UUID.rbd.diskN…` and `ganeti/UUID.N`.
-    pub(super) fn of(device: LogicalDevice, id: &LogicalId) -> Option<Self> {
-        let volume = id.volume();
-        let name = volume.rsplit('/').next()?;
-        let (uuid, rest) = name.split_once('.')?;
-        let of_a_uuid = |c: char| c == '-' || (c.is_ascii_hexdigit() && !c.is_ascii_uppercase());
-        if uuid.len() != 36 || !uuid.chars().all(of_a_uuid) {
-            return None;
-        }
-        let typed = || rest.strip_prefix(<&str>::from(device))?.strip_prefix(".disk");
-        let number = match device {
-            LogicalDevice::Plain => rest.strip_prefix("disk"),
-            LogicalDevice::Gluster => Some(rest),
-            _ => typed(),
-        }?;
-        let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
-        let (digits, rest) = number.split_at(end);
-        let base = name.strip_suffix(rest)?;
-        Some(Self {
-            base: base.to_owned(),
-            index: digits.parse().ok()?,
-            rest: rest.to_owned(),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const UUID: &str = "01234567-89ab-cdef-0123-456789abcdef";
-
-    #[test]
-    fn names_that_disks_get_are_told_from_others() {
-        let lv = |lv: &str| LogicalId::Lv {
-            vg: "xenvg".to_owned(),
-            lv: lv.to_owned(),
-        };
-        let name = |lv_name: &str| {
-            let name = Name::of(LogicalDevice::Plain, &lv(lv_name))?;
-            Some((name.index, name.rest))
-        };
-        assert_eq!(name(&format!("{UUID}.disk0")), Some((0, String::new())));
-        assert_eq!(
-            name(&format!("{UUID}.disk12_data")),
-            Some((12, "_data".to_owned()))
-        );
-        assert_eq!(
-            name(&format!("{UUID}.disk1.snap-1")),
-            Some((1, ".snap-1".to_owned()))
-        );
-        for other in [
-            "root",
-            "x.disk0",
-            &format!("{UUID}.disk"),
-            &format!("{UUID}.rbd.disk0"),
-        ] {
-            assert_eq!(name(other), None, "{other}");
-        }
-        let path = format!("ganeti/{UUID}.3");
-        let gluster = LogicalId::Rbd { volume: path };
-        let name = Name::of(LogicalDevice::Gluster, &gluster).unwrap();
-        assert_eq!((name.base, name.index), (format!("{UUID}.3"), 3));
     }
 }

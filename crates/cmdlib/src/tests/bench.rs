@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{Error, Result};
 use crate::kind::Kind;
-use crate::node::Role;
+use crate::node::{Node as _, Role};
 use crate::ops::Subject;
 use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::add;
@@ -24,13 +24,14 @@ use crate::ops::migrate::{cleanup, prepare};
 use crate::ops::modify::{DiskChange, modify};
 use crate::ops::remove::storage_dirs;
 use crate::ops::snapshot::{SnapshotRequest, snapshot};
-use crate::saga::{Engine, Event, Report, node_lock};
+use crate::saga::{Engine, Event, Nodes as _, Report, node_lock};
 use crate::sim::{Bytes, Crash, Metadata, SimCluster, Volume, World, crash, device_path, key};
 use crate::step::Places;
 use crate::tests::rows::{
-    BYSTANDER, Deed, Edit, IMAGE, INSTANCE, LOOSE, Row, SIZE, SNAPSHOT, Trouble, device, volume,
+    BYSTANDER, Deed, Edit, IMAGE, INSTANCE, LOOSE, MENDED, Row, SIZE, SNAPSHOT, STRAY, Trouble, device,
+    volume,
 };
-use crate::verify::{Finding, FindingKind, repair, verify};
+use crate::verify::{Finding, FindingKind, RepairKind, repair, verify};
 
 /// Names of the nodes. The instance has what only its primary node has on the first, and mirrors on the second.
 pub(super) const NODES: [&str; 3] = ["node1", "node2", "node3"];
@@ -121,13 +122,8 @@ impl Bench {
         }
         match row.deed {
             Deed::Recover => bench.lose_configuration(),
-            // The instance has no such disk.
-            Deed::Repair => bench.cluster.with_world(|world| {
-                if let Some(machine) = world.machines.values_mut().next() {
-                    let link = (INSTANCE.to_owned(), 9);
-                    machine.links.insert(link, "/dev/gone".into());
-                }
-            }),
+            Deed::Repair => bench.spoil(RepairKind::RemoveLink),
+            Deed::Mend(kind) => bench.spoil(kind),
             _ => {}
         }
         bench.cluster.with_world(|world| {
@@ -245,6 +241,52 @@ impl Bench {
             self.cluster
                 .with_world(|world| drop(world.volumes.insert(key(&node, device, &logical_id), made)));
         }
+    }
+
+    /// Something goes wrong behind the operations' back that can be mended.
+    fn spoil(&self, kind: RepairKind) {
+        let subject = Subject::load(&self.store, INSTANCE).unwrap();
+        let on = |node: &str| {
+            let node = self.uuid(node);
+            let place = subject.place_on(&node, &subject.disks[MENDED]).unwrap();
+            (self.cluster.node(&node).unwrap(), *place.disk)
+        };
+        match kind {
+            // The instance has no such disk.
+            RepairKind::RemoveLink => self.cluster.with_world(|world| {
+                let links = &mut world.machine(&self.uuid(NODES[0])).links;
+                links.insert((INSTANCE.to_owned(), STRAY), "/dev/gone".into());
+            }),
+            RepairKind::Unmap => {
+                let (node, disk) = on(NODES[1]);
+                let role = match disk.children.is_empty() {
+                    true => Role::Shared,
+                    false => Role::Secondary,
+                };
+                now(node.assemble(&disk, INSTANCE, role)).unwrap();
+            }
+            RepairKind::Label => self.cluster.with_world(|world| {
+                for key in subject.disks[MENDED].volume_keys() {
+                    let volume = world.volumes.get_mut(&key).unwrap();
+                    volume.owner.instance = Some("somebody".to_owned());
+                }
+            }),
+            RepairKind::Activate => {
+                let (node, disk) = on(NODES[0]);
+                now(node.shutdown(&disk, INSTANCE)).unwrap();
+            }
+        }
+    }
+
+    /// What an operation that was undone leaves: everything as `before`. What was mended stays so, and what was not can be.
+    pub(super) fn assert_undone(&self, row: &Row, before: &Picture) {
+        if !matches!(row.deed, Deed::Mend(_)) {
+            return self.assert_as(before);
+        }
+        self.cluster.inject(None);
+        self.run(row, &quiet).unwrap().unwrap();
+        self.assert_consistent();
+        self.assert_data_kept(before);
     }
 
     /// All that the instance's disks consist of is lost.

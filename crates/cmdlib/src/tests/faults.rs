@@ -9,7 +9,7 @@ use super::bench::{Bench, Benches, Case, Picture, now, quiet};
 use super::rows::{Deed, INSTANCE, Row, conversions, distinct_rows, rows};
 use crate::error::Error;
 use crate::sim::{Extent, Fault, Then, World};
-use crate::verify::{FindingKind, verify};
+use crate::verify::{FindingKind, RepairKind, verify};
 
 #[test]
 fn without_faults_every_operation_is_done() {
@@ -36,7 +36,7 @@ fn a_call_that_fails_leaves_everything_as_before() {
     for row in rows() {
         for extent in [Extent::None, Extent::Half, Extent::Whole] {
             for_each_fault(&row, extent, Then::Fail, |bench, before, error| {
-                judge(bench, before, extent, error);
+                judge(&row, bench, before, extent, error);
                 bench.assert_free();
             });
         }
@@ -79,6 +79,9 @@ fn for_each_fault(row: &Row, extent: Extent, then: Then, check: impl Fn(&Bench, 
                 assert!(report.warnings.iter().any(|warning| warning.contains("injected")));
                 bench.assert_free();
                 bench.assert_data_kept(&before);
+                if let Deed::Mend(_) = row.deed {
+                    bench.assert_undone(row, &before);
+                }
                 continue;
             }
             outcome => outcome.unwrap_err(),
@@ -101,7 +104,13 @@ fn for_each_fault(row: &Row, extent: Extent, then: Then, check: impl Fn(&Bench, 
 pub(super) fn can_do_without(row: &Row, call: &str) -> bool {
     let labels_last = matches!(
         row.deed,
-        Deed::Snapshot | Deed::Grow(_) | Deed::Failover | Deed::Finish | Deed::Abort | Deed::Cleanup
+        Deed::Snapshot
+            | Deed::Grow(_)
+            | Deed::Failover
+            | Deed::Finish
+            | Deed::Abort
+            | Deed::Cleanup
+            | Deed::Mend(RepairKind::Label)
     );
     // What cannot be mended is told.
     let mends = matches!(row.deed, Deed::Repair);
@@ -121,7 +130,7 @@ fn only_looks(call: &str) -> bool {
 /// Whether an operation on mirrored disks goes on when the call fails, if it is one to the secondary node.
 fn is_attempted(deed: &Deed, call: &str) -> bool {
     let attempted: &[&str] = match deed {
-        Deed::Activate => &["assemble", "wait for"],
+        Deed::Activate | Deed::Mend(RepairKind::Activate) => &["assemble", "wait for"],
         Deed::Deactivate => &["shutdown"],
         Deed::Replace(_, true) => &["assemble", "wait for", "find", "set info", "shutdown", "remove"],
         Deed::Replace(_, false) => &["assemble", "wait for", "set info", "shutdown", "remove"],
@@ -131,7 +140,7 @@ fn is_attempted(deed: &Deed, call: &str) -> bool {
 }
 
 /// Whether what the error says is true.
-fn judge(bench: &Bench, before: &Picture, extent: Extent, error: &Error) {
+fn judge(row: &Row, bench: &Bench, before: &Picture, extent: Extent, error: &Error) {
     match error {
         Error::UndoFailed { .. } => panic!("{error}"),
         Error::Partial { .. } | Error::Leftover { .. } => {
@@ -143,7 +152,7 @@ fn judge(bench: &Bench, before: &Picture, extent: Extent, error: &Error) {
                 bench.assert_data_kept(before);
             }
         }
-        _ => bench.assert_as(before),
+        _ => bench.assert_undone(row, before),
     }
 }
 
@@ -178,7 +187,7 @@ fn an_undo_that_fails_is_kept_until_it_is_mended_or_given_up() {
             );
             let stuck = bench.store.operation(operation).unwrap();
             match now(bench.engine(&quiet).resume(&stuck)) {
-                Ok(_) => bench.assert_as(before),
+                Ok(_) => bench.assert_undone(&row, before),
                 Err(Error::AbortedLate { .. }) => bench.assert_consistent(),
                 Err(error) => panic!("{error}"),
             }

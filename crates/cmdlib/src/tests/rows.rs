@@ -8,6 +8,7 @@ use gnt_config::template::{
     NOT_CONVERTIBLE_TO,
 };
 use gnt_config::{AccessMode, DiskTemplate, FileDriver, Mebibytes, Object};
+use gnt_store::Store;
 use serde_json::json;
 use strum::{IntoEnumIterator, VariantNames};
 
@@ -29,12 +30,13 @@ use crate::ops::rename::rename;
 use crate::ops::replace_disks::{ReplaceRequest, Replacement, replace_disks};
 use crate::ops::snapshot::{SnapshotRequest, remove_snapshot, restore, snapshot};
 use crate::ops::wipe::wipe;
+use crate::ops::{Subject, find_node};
 use crate::recover::{import, propose};
 use crate::saga::{Engine, Event, Report};
 use crate::sim::SimCluster;
 use crate::step::{Pace, Step};
 use crate::tests::bench::{Bench, NODES};
-use crate::verify::{repair, verify};
+use crate::verify::{Repair, RepairKind, mend, repair, verify};
 
 /// The instance that is worked on.
 pub(super) const INSTANCE: &str = "inst1";
@@ -46,6 +48,10 @@ pub(super) const LOOSE: &str = "loose";
 pub(super) const SNAPSHOT: &str = "before";
 /// Path of an image.
 pub(super) const IMAGE: &str = "/images/one";
+/// Index of the disk that something is wrong with.
+pub(super) const MENDED: usize = 1;
+/// Index of a disk that the instance does not have.
+pub(super) const STRAY: u32 = 9;
 /// Size of every disk.
 pub(super) const SIZE: Mebibytes = Mebibytes(64);
 
@@ -104,8 +110,10 @@ pub(super) enum Deed {
     Image,
     /// Recover what the configuration has lost.
     Recover,
-    /// Remove a link that is left over.
+    /// Look for what is wrong, and remove a link that is left over.
     Repair,
+    /// Mend one thing that is wrong with the second disk.
+    Mend(RepairKind),
     NodeModify,
     NodeRemove,
 }
@@ -145,7 +153,7 @@ impl Deed {
             Self::Wipe => Kind::Wipe,
             Self::Image => Kind::Image,
             Self::Recover => Kind::Recover,
-            Self::Repair => Kind::Repair,
+            Self::Repair | Self::Mend(_) => Kind::Repair,
             Self::NodeModify => Kind::NodeModify,
             Self::NodeRemove => Kind::NodeRemove,
         }
@@ -237,6 +245,7 @@ pub(super) fn rows() -> Vec<Row> {
             if template == DiskTemplate::Ext && !active {
                 deeds.push((active, Deed::Repair));
             }
+            deeds.extend(mends(template, active).map(|kind| (active, Deed::Mend(kind))));
         }
         rows.extend(deeds.into_iter().map(|(active, deed)| Row {
             template,
@@ -283,6 +292,17 @@ impl Row {
     pub(super) fn is_long(&self) -> bool {
         NEEDS_SECONDARY.contains(self.template) || matches!(self.deed, Deed::Convert(..) | Deed::Move)
     }
+}
+
+/// What can be wrong with a disk and mended. One that all nodes see and one that is mirrored stand for all.
+fn mends(template: DiskTemplate, active: bool) -> impl Iterator<Item = RepairKind> {
+    let (shared, mirrored) = (template == DiskTemplate::Ext, template == DiskTemplate::Drbd);
+    RepairKind::iter().filter(move |kind| match kind {
+        // Links are the same for all.
+        RepairKind::RemoveLink => shared && !active,
+        RepairKind::Unmap | RepairKind::Label => (shared || mirrored) && !active,
+        RepairKind::Activate => (shared || mirrored) && active,
+    })
 }
 
 /// Every conversion that copies on one node.
@@ -456,6 +476,7 @@ impl Row {
                 let found = verify(engine.store, engine.nodes).await?;
                 repair(engine, &found).await
             }
+            Deed::Mend(kind) => mend(engine, &repair_of(*kind, engine.store)?).await,
             Deed::Recover => {
                 let proposal = propose(engine.store, engine.nodes, &[]).await?;
                 import(engine, &proposal).await
@@ -517,6 +538,30 @@ pub(super) fn conversion(to: DiskTemplate) -> ConvertRequest {
     }
 }
 
+/// What mends the [trouble](Bench::spoil) of this kind.
+fn repair_of(kind: RepairKind, store: &Store) -> Result<Repair> {
+    let disk = || -> Result<String> { Ok(Subject::load(store, INSTANCE)?.disks[MENDED].uuid.clone()) };
+    let node = |name| -> Result<String> { Ok(find_node(store, name)?.uuid) };
+    let instance = INSTANCE.to_owned();
+    Ok(match kind {
+        RepairKind::RemoveLink => Repair::RemoveLink {
+            node: node(NODES[0])?,
+            instance,
+            index: STRAY,
+        },
+        RepairKind::Unmap => Repair::Unmap {
+            node: node(NODES[1])?,
+            disk: disk()?,
+        },
+        RepairKind::Label => Repair::Label {
+            disk: disk()?,
+            last: None,
+            last_uuid: None,
+        },
+        RepairKind::Activate => Repair::Activate { instance },
+    })
+}
+
 /// The volumes that there are to adopt.
 pub(super) fn volume(number: usize) -> String {
     format!("volume{number}")
@@ -551,4 +596,16 @@ fn every_step_is_in_a_row() {
     }
     let all: BTreeSet<_> = Step::VARIANTS.iter().copied().collect();
     assert_eq!(*done.lock().unwrap(), all);
+}
+
+#[test]
+fn everything_that_can_be_mended_has_a_row() {
+    for kind in RepairKind::iter() {
+        let mends = |row: Row| matches!(row.deed, Deed::Mend(of) if of == kind);
+        assert!(rows().into_iter().any(mends), "{kind:?} is missing in rows()");
+        assert!(
+            distinct_rows().any(mends),
+            "{kind:?} is missing in distinct_rows()"
+        );
+    }
 }

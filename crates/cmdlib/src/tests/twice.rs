@@ -106,7 +106,7 @@ fn every_undo_can_be_done_twice() {
             Err(Error::AbortedLate { .. }) => bench.assert_consistent(),
             undone => {
                 undone.unwrap();
-                bench.assert_as(&before);
+                bench.assert_undone(&row, &before);
             }
         }
         bench.assert_free();

@@ -3,16 +3,16 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use gnt_bdev::Owner;
-use gnt_config::{Disk, DiskTemplate, Instance};
+use gnt_bdev::{LocalDiskStatus, Owner, SyncStatus};
+use gnt_config::{Disk, DiskTemplate, Instance, LogicalDevice, LogicalId, Mebibytes};
 use gnt_store::Change;
 
 use super::bench::{Bench, NODES, now, quiet};
-use super::rows::{Deed, INSTANCE, Row};
+use super::rows::{Deed, INSTANCE, Row, SIZE};
 use crate::ops::modify::{DiskChange, modify};
 use crate::ops::replace_disks::{ReplaceRequest, Replacement, replace_disks};
 use crate::saga::Event;
-use crate::sim::{Extent, Fault, Then, World};
+use crate::sim::{Extent, Fault, Then, Volume, World, key};
 use crate::verify::{Finding, FindingKind, Repair, repair, verify};
 
 /// An instance with three disks, mirrored ones on the first two nodes.
@@ -267,4 +267,127 @@ fn what_had_a_detached_disk_last_is_not_forgotten_when_its_volumes_are_told_anew
                 .any(|owner| owner.kept.instance_uuid.as_ref() == Some(&instance.uuid))
         );
     }
+}
+
+/// A volume of a logical volume manager on a node, as another that there is.
+fn put(bench: &Bench, node: &str, lv: &str, like: Option<&Disk>) -> LogicalId {
+    let node = bench.uuid(node);
+    let vg = bench.store.cluster().unwrap().volume_group_name.unwrap();
+    let id = LogicalId::Lv {
+        vg,
+        lv: lv.to_owned(),
+    };
+    bench.cluster.with_world(|world| {
+        let mut volume = Volume::new(&node, LogicalDevice::Plain, &id, SIZE);
+        if let Some(disk) = like {
+            volume.owner = world.volumes[&disk.volume_keys()[0]].owner.clone();
+        }
+        world
+            .volumes
+            .insert(key(&node, LogicalDevice::Plain, &id), volume);
+    });
+    id
+}
+
+#[test]
+fn what_is_on_the_wrong_node_is_told_with_the_right_one() {
+    for (template, homes) in [
+        (DiskTemplate::Plain, NODES[0].to_owned()),
+        (DiskTemplate::Drbd, format!("{} and {}", NODES[0], NODES[1])),
+    ] {
+        let bench = bench(template, false);
+        let (_, disks) = instance(&bench);
+        let data = disks[0].children.first().unwrap_or(&disks[0]).clone();
+        put(&bench, NODES[2], &data.logical_id.volume(), Some(&disks[0]));
+        let id = &data.logical_id;
+        let mend = format!(
+            "lvremove {id} on {}, if nobody wants it, after making sure that {id} on {homes} is the right one",
+            NODES[2]
+        );
+        assert_eq!(
+            told(&found(&bench)),
+            [(FindingKind::WrongNode, NODES[2], mend.as_str())]
+        );
+    }
+}
+
+#[test]
+fn what_only_has_our_name_is_an_orphan_and_what_has_not_is_other_peoples() {
+    let bench = bench(DiskTemplate::Plain, false);
+    for others in ["root", "golden.disk0", "backup-of-web"] {
+        put(&bench, NODES[1], others, None);
+    }
+    assert_eq!(found(&bench), []);
+    let id = put(
+        &bench,
+        NODES[1],
+        "01234567-89ab-cdef-0123-456789abcdef.disk0_data",
+        None,
+    );
+    let mend = format!(
+        "gnt-disk recover, if it is wanted; lvremove {id} on {}, if nobody wants it",
+        NODES[1]
+    );
+    assert_eq!(
+        told(&found(&bench)),
+        [(FindingKind::Orphan, NODES[1], mend.as_str())]
+    );
+}
+
+#[test]
+fn a_disk_on_a_lost_physical_volume_tells_how_it_is_made_anew() {
+    let bench = bench(DiskTemplate::Plain, false);
+    bench.cluster.with_world(|world| {
+        world.sync = SyncStatus {
+            is_degraded: true,
+            ldisk_status: LocalDiskStatus::Faulty,
+            ..SyncStatus::OKAY
+        };
+    });
+    let found = found(&bench);
+    assert_eq!(found.len(), 4, "{found:?}");
+    let vg = bench.store.cluster().unwrap().volume_group_name.unwrap();
+    for finding in &found {
+        let mend = finding.mend.as_deref().unwrap();
+        let instance = finding.instance.as_deref().unwrap();
+        assert_eq!(finding.kind, FindingKind::Degraded);
+        assert!(
+            mend.starts_with(&format!("vgreduce --removemissing --force {vg} on {}", NODES[0])),
+            "{mend}"
+        );
+        assert!(
+            mend.contains(&format!("gnt-disk recreate {instance} --disk ")),
+            "{mend}"
+        );
+    }
+}
+
+#[test]
+fn a_device_that_shrank_is_taken_as_large_as_it_is() {
+    let bench = bench(DiskTemplate::Blockdev, false);
+    let (_, disks) = instance(&bench);
+    let path = disks[0].logical_id.volume().into_owned();
+    let small = Mebibytes(SIZE.0 / 2);
+    bench.cluster.with_world(|world| {
+        world.volumes.get_mut(&disks[0].volume_keys()[0]).unwrap().size = small;
+    });
+    let mend = format!(
+        "make {path} that large where it comes from; or take it as large as it is: gnt-disk modify {INSTANCE} --disk \
+         0:remove, and then gnt-disk modify {INSTANCE} --disk 0:add,adopt={path}"
+    );
+    assert_eq!(
+        told(&found(&bench)),
+        [(FindingKind::WrongSize, NODES[0], mend.as_str())]
+    );
+    let remove = DiskChange::Remove { disk: "0".to_owned() };
+    let wish = serde_json::json!({"adopt": path});
+    let add = DiskChange::Add {
+        at: Some(0),
+        wish: wish.as_object().unwrap().clone(),
+    };
+    for change in [remove, add] {
+        now(modify(&bench.engine(&quiet), INSTANCE, &[change])).unwrap();
+    }
+    assert_eq!(instance(&bench).1[0].size, small);
+    assert_eq!(found(&bench), []);
 }

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 
 use gnt_bdev::{Link, LocalDiskStatus, Operation, Status, Target};
-use gnt_config::template::{GROWABLE, MUST_ADOPT};
 use gnt_config::{self as config, Disk, LogicalId, Mebibytes};
 
-use super::{Finding, FindingKind, Repair, UnderWay};
+use super::{Finding, FindingKind, Repair, UnderWay, mends};
 use crate::error::chain;
 use crate::node::{Node, NodeError, NodeResult, Role};
 use crate::step::Places;
@@ -99,7 +98,7 @@ pub(super) async fn check_disks(
                     status.device.bytes = data.device.bytes;
                 }
                 let links = links.filter(|_| active);
-                let findings = check_disk(places, disk, &status, active, links);
+                let findings = check_disk(node, places, disk, &status, active, links);
                 checked.findings.extend(findings.map(of_disk));
             }
             Ok(None) => match why_missing(asked, places, disk, &mut no_group).await {
@@ -108,10 +107,9 @@ pub(super) async fn check_disks(
                 }
                 None => checked.findings.push(of_disk(missing(places, disk))),
                 Some((cause, mend)) => {
-                    let finding = Finding {
-                        mend,
-                        ..Finding::new(FindingKind::Missing, format!("{disk} is not there: {cause}"))
-                    };
+                    let message = format!("{disk} is not there: {cause}");
+                    let mend = mend.unwrap_or_else(|| mends::anew(&places.instance, disk));
+                    let finding = Finding::new(FindingKind::Missing, message, mend);
                     failed.entry(cause).or_default().push(of_disk(finding));
                 }
             },
@@ -169,8 +167,8 @@ pub(super) fn not_whole(mut halves: Vec<Half>, under_way: &UnderWay) -> Vec<Find
             (true, _) => Finding::new(
                 FindingKind::Missing,
                 format!("{disk} is lost on both nodes: {why}"),
-            )
-            .mended_by(anew(&instance, &disk)),
+                mends::anew(&instance, &disk),
+            ),
             (false, role) => {
                 let which = match role {
                     Role::Secondary => "-s",
@@ -178,7 +176,7 @@ pub(super) fn not_whole(mut halves: Vec<Half>, under_way: &UnderWay) -> Vec<Find
                 };
                 let message = format!("{disk} is degraded: of its half on this node {why}");
                 let mend = format!("gnt-disk replace-disks {instance} {which} --disks {index}");
-                Finding::new(FindingKind::Degraded, message).mended_by(mend)
+                Finding::new(FindingKind::Degraded, message, mend)
             }
         };
         Finding {
@@ -216,48 +214,31 @@ async fn why_missing(
 }
 
 fn missing(places: &Places, disk: &Disk) -> Finding {
-    Finding::new(FindingKind::Missing, format!("{disk} is not there")).mended_by(anew(&places.instance, disk))
-}
-
-/// What is to be done about a disk whose data is nowhere.
-fn anew(instance: &str, disk: &Disk) -> String {
-    let index = disk.index().unwrap_or_default();
-    let command = match MUST_ADOPT.contains(disk.dev_type.template()) {
-        true => format!("modify {instance} --disk {index}:remove"),
-        false => format!("recreate {instance} --disk {index}"),
-    };
-    format!("gnt-disk {command}, if it cannot be brought back")
+    let mend = mends::anew(&places.instance, disk);
+    Finding::new(FindingKind::Missing, format!("{disk} is not there"), mend)
 }
 
 /// What is wrong with a disk that is there. Where there are no `links`, nobody knows them.
 fn check_disk(
+    node: &config::Node,
     places: &Places,
     disk: &Disk,
     status: &Status,
     active: bool,
     links: Option<&[Link]>,
 ) -> impl Iterator<Item = Finding> {
-    let (name, index) = (&places.instance, disk.index().unwrap_or_default());
+    let name = &places.instance;
     // A mirror that is not assembled has nothing to be in sync with.
     let mirrors = active || disk.all_nodes().is_empty();
     let degraded = (mirrors && status.sync.is_degraded).then(|| {
-        let found = Finding::new(
-            FindingKind::Degraded,
-            format!("{disk} is degraded: {}", status.sync),
-        );
-        match (status.sync.sync_percent, disk.all_nodes().is_empty()) {
-            (None, false) => found.mended_by(format!("gnt-disk activate {name}")),
-            _ => found,
-        }
+        let message = format!("{disk} is degraded: {}", status.sync);
+        let mend = mends::not_whole(name, disk, status, &node.name);
+        Finding::new(FindingKind::Degraded, message, mend)
     });
     let real = status.device.bytes.map(Mebibytes::from_bytes);
     let wrong_size = real.filter(|real| *real < disk.size).map(|real| {
         let message = format!("{disk} has {real}, the configuration says {}", disk.size);
-        let too_small = Finding::new(FindingKind::WrongSize, message);
-        match GROWABLE.contains(disk.dev_type.template()) {
-            true => too_small.mended_by(format!("gnt-disk grow {name} {index} {} --absolute", disk.size.0)),
-            false => too_small,
-        }
+        Finding::new(FindingKind::WrongSize, message, mends::too_small(name, disk))
     });
     let why = links.and_then(|links| match places.role {
         Role::Primary | Role::Shared => not_in_use(disk, status, link_of(links, name, disk)),
@@ -265,8 +246,8 @@ fn check_disk(
     });
     let not_active = why.map(|why| {
         let message = format!("{disk} should be active, and {why}");
-        let finding = Finding::new(FindingKind::NotActive, message);
-        let finding = finding.mended_by(format!("gnt-disk activate {name}"));
+        let mend = format!("gnt-disk activate {name}");
+        let finding = Finding::new(FindingKind::NotActive, message, mend);
         finding.repaired_by(Repair::Activate {
             instance: name.clone(),
         })

@@ -2,6 +2,7 @@
 
 use gnt_bdev::Link;
 use gnt_config as config;
+use gnt_process::Command;
 use gnt_store::Store;
 
 use super::{Finding, FindingKind, Repair};
@@ -23,13 +24,12 @@ pub(super) fn left_over_links(store: &Store, node: &config::Node, links: &[Link]
         let name = format!("{instance}:{index}");
         let mend = match owner {
             Some(owner) if !owner.disks_active => format!("gnt-disk deactivate {instance}"),
-            _ => format!("rm {}", dir.join(&name).display()),
+            _ => Command::change("rm").arg(dir.join(&name)).to_string(),
         };
         findings.push(Finding {
             instance: Some(instance.clone()),
             disk: Some(format!("disk/{index}")),
-            ..Finding::new(FindingKind::StaleLink, format!("link {name} is left over"))
-                .mended_by(mend)
+            ..Finding::new(FindingKind::StaleLink, format!("link {name} is left over"), mend)
                 .on(node)
                 .repaired_by(Repair::RemoveLink {
                     node: node.uuid.clone(),

@@ -41,11 +41,8 @@ pub(super) fn left_over_minors(
     for DrbdMinor { minor, primary, .. } in ours {
         let Some(disk) = disks.remove(minor) else {
             let message = format!("drbd{minor} is set up there, and no disk has it");
-            findings.push(
-                Finding::new(FindingKind::LeftOverMapping, message)
-                    .on(node)
-                    .mended_by(format!("drbdsetup down resource{minor}")),
-            );
+            let mend = format!("drbdsetup down resource{minor}");
+            findings.push(Finding::new(FindingKind::LeftOverMapping, message, mend).on(node));
             continue;
         };
         let owner = owner(store, &disk.uuid)?;
@@ -57,9 +54,8 @@ pub(super) fn left_over_minors(
                 .is_some_and(|owner| !owner.uses_disks_on(&node.uuid))
         {
             let message = format!("{disk} is primary there, where its instance does not run");
-            Finding::new(FindingKind::LeftOverMapping, message)
-                .on(node)
-                .mended_by(format!("drbdsetup secondary {minor}"))
+            let mend = format!("drbdsetup secondary {minor}");
+            Finding::new(FindingKind::LeftOverMapping, message, mend).on(node)
         } else {
             continue;
         };
@@ -86,9 +82,8 @@ fn left_over(uuid: &str, what: &str, owner: Option<&Instance>, node: &config::No
         None => "and no instance has it",
     };
     let message = format!("{what} has a device there, {why}");
-    Finding::new(FindingKind::LeftOverMapping, message)
+    Finding::new(FindingKind::LeftOverMapping, message, "gnt-disk verify --repair")
         .on(node)
-        .mended_by("gnt-disk verify --repair")
         .repaired_by(Repair::Unmap {
             node: node.uuid.clone(),
             disk: uuid.to_owned(),

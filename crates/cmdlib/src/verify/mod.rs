@@ -3,6 +3,7 @@
 mod disks;
 mod links;
 mod mappings;
+mod mends;
 mod repair;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gnt_bdev::{DrbdMinor, Link};
 use gnt_config::{self as config, LogicalDevice, LogicalId};
+use gnt_process::Command;
 use gnt_store::{Filter, OperationRecord, Store};
 use serde::Serialize;
 use strum::Display;
@@ -27,6 +29,8 @@ use disks::{Checked, Half, cause_of};
 pub use disks::{link_of, not_in_use};
 pub(crate) use repair::Repair;
 pub use repair::repair;
+#[cfg(test)]
+pub(crate) use repair::{RepairKind, mend};
 use under_way::UnderWay;
 use volumes::{Expected, Listed};
 
@@ -90,6 +94,9 @@ pub struct Finding {
     #[serde(skip)]
     pub(crate) repair: Option<Repair>,
 }
+
+/// What mends a failure that has no hint.
+const ASK_AGAIN: &str = "gnt-disk verify asks again, once that works";
 
 /// A node to be looked at.
 struct Look<'n, N> {
@@ -215,7 +222,8 @@ fn not_asked(node: &config::Node, error: Option<crate::Error>, disks: &[(bool, P
             "the node is offline: the disks of {} instances are not looked at",
             disks.len()
         );
-        return Some(Finding::new(FindingKind::Offline, message).on(node));
+        let mend = format!("gnt-disk node modify {} --offline no, once it is back", node.name);
+        return Some(Finding::new(FindingKind::Offline, message, mend).on(node));
     }
     // One that has nothing need not be reached.
     let error = error.filter(|_| !disks.is_empty())?;
@@ -248,6 +256,7 @@ async fn look<N: Node>(look: Look<'_, N>) -> Answers {
             node: node.clone(),
             device,
             volumes: at.volumes(device, &params).await,
+            params,
         });
     }
     let mut attached = Vec::new();
@@ -289,9 +298,9 @@ fn wrong_helper(node: &config::Node, wanted: &str, found: NodeResult<String>) ->
         Ok(found) if found == wanted => None,
         Ok(found) => {
             let message = format!("the kernel calls {found} for the events of drbd, not {wanted}");
-            let mend = format!("echo {wanted} >/sys/module/drbd/parameters/usermode_helper");
-            let finding = Finding::new(FindingKind::WrongHelper, message);
-            Some(finding.mended_by(mend).on(node))
+            let echo = Command::change("echo").arg(wanted);
+            let mend = format!("{echo} >/sys/module/drbd/parameters/usermode_helper");
+            Some(Finding::new(FindingKind::WrongHelper, message, mend).on(node))
         }
         Err(error) if is_absent(&error) => None,
         Err(error) => Some(Finding::unknown(&error, error.hint()).on(node)),
@@ -315,6 +324,7 @@ async fn shared_volumes<N: Node>(looks: &[Look<'_, N>]) -> Vec<Listed> {
                 node: looks.get(first)?.node.clone(),
                 device,
                 volumes,
+                params,
             })
         }
     };
@@ -330,13 +340,13 @@ fn interrupted(store: &Store) -> Result<Vec<Finding>> {
                 "operation {} ({} {}) was interrupted",
                 record.id, record.kind, record.instance
             );
+            let mend = format!(
+                "gnt-disk operation resume {0}, or gnt-disk operation abort {0}",
+                record.id
+            );
             Finding {
                 instance: Some(record.instance),
-                mend: Some(format!(
-                    "gnt-disk operation resume {0}, or gnt-disk operation abort {0}",
-                    record.id
-                )),
-                ..Finding::new(FindingKind::Interrupted, what)
+                ..Finding::new(FindingKind::Interrupted, what, mend)
             }
         })
         .collect())
@@ -366,12 +376,21 @@ pub fn half_migrated(store: &Store, instance: &config::Instance) -> Result<Optio
     );
     Ok(Some(Finding {
         instance: Some(instance.name.clone()),
-        ..Finding::new(FindingKind::HalfMigrated, message).mended_by(mend)
+        ..Finding::new(FindingKind::HalfMigrated, message, mend)
     }))
 }
 
 impl Finding {
-    fn new(kind: FindingKind, message: String) -> Self {
+    /// Something that is wrong, with what mends it.
+    fn new(kind: FindingKind, message: String, mend: impl Into<String>) -> Self {
+        Self {
+            mend: Some(mend.into()),
+            ..Self::note(kind, message)
+        }
+    }
+
+    /// Something that need not be mended.
+    fn note(kind: FindingKind, message: String) -> Self {
         Self {
             kind,
             node: None,
@@ -385,15 +404,8 @@ impl Finding {
 
     /// A node or a disk could not be asked.
     fn unknown(error: &dyn std::error::Error, hint: Option<String>) -> Self {
-        Self {
-            mend: hint,
-            ..Self::new(FindingKind::Unknown, chain(error))
-        }
-    }
-
-    fn mended_by(mut self, command: impl Into<String>) -> Self {
-        self.mend = Some(command.into());
-        self
+        let mend = hint.unwrap_or_else(|| ASK_AGAIN.to_owned());
+        Self::new(FindingKind::Unknown, chain(error), mend)
     }
 
     fn on(mut self, node: &config::Node) -> Self {

@@ -18,6 +18,8 @@ use crate::step::{Place, Places, Step};
 
 /// How a finding is mended. What it says is looked at again when that is done.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(test, derive(strum::EnumDiscriminants))]
+#[cfg_attr(test, strum_discriminants(name(RepairKind), derive(strum::EnumIter)))]
 pub(crate) enum Repair {
     /// Removes a link that is no active disk's.
     RemoveLink {
@@ -59,29 +61,7 @@ pub async fn repair<N: Nodes>(engine: &Engine<'_, N>, findings: &[Finding]) -> R
         .collect();
     let mut report = Report::default();
     for repair in repairs {
-        let (instance, disk) = match repair {
-            Repair::RemoveLink { instance, .. } | Repair::Activate { instance } => (instance.clone(), None),
-            Repair::Unmap { disk, .. } | Repair::Label { disk, .. } => {
-                let owner = owner(engine.store, disk)?;
-                (owner.map_or_else(String::new, |owner| owner.name), Some(disk))
-            }
-        };
-        let repaired = match (repair, disk) {
-            (Repair::Activate { instance }, _) => activate(engine, instance).await,
-            _ => {
-                // A detached disk is locked by itself.
-                let lock = match (instance.as_str(), disk) {
-                    ("", Some(disk)) => disk.as_str(),
-                    (instance, _) => instance,
-                };
-                engine
-                    .run(Kind::Repair, &[lock], async |begun| {
-                        steps(engine.store, repair, begun.id)
-                    })
-                    .await
-            }
-        };
-        match repaired {
+        match mend(engine, repair).await {
             Ok(done) => {
                 report.operation = done.operation.or(report.operation);
                 report.assembled.extend(done.assembled);
@@ -94,6 +74,23 @@ pub async fn repair<N: Nodes>(engine: &Engine<'_, N>, findings: &[Finding]) -> R
         }
     }
     Ok(report)
+}
+
+/// Mends one thing, if it still is to be mended. What a failure leaves is no worse than it was, and can be mended again.
+pub(crate) async fn mend<N: Nodes>(engine: &Engine<'_, N>, repair: &Repair) -> Result<Report> {
+    let lock = match repair {
+        Repair::Activate { instance } => return activate(engine, instance).await,
+        Repair::RemoveLink { instance, .. } => instance.clone(),
+        // A detached disk is locked by itself.
+        Repair::Unmap { disk, .. } | Repair::Label { disk, .. } => {
+            owner(engine.store, disk)?.map_or_else(|| disk.clone(), |owner| owner.name)
+        }
+    };
+    engine
+        .run(Kind::Repair, &[&lock], async |begun| {
+            steps(engine.store, repair, begun.id)
+        })
+        .await
 }
 
 fn owner(store: &Store, disk: &str) -> Result<Option<Instance>> {

@@ -220,6 +220,10 @@ fn a_node_that_is_offline_is_said_and_not_asked() {
         found[0].message,
         "the node is offline: the disks of 1 instances are not looked at"
     );
+    assert_eq!(
+        found[0].mend.as_deref(),
+        Some("gnt-disk node modify node1 --offline no, once it is back")
+    );
 }
 
 #[test]
@@ -238,8 +242,41 @@ fn whose_an_orphan_was_is_told_with_the_way_to_get_it_back() {
         "{}",
         found[0].message
     );
-    assert_eq!(
-        found[0].mend.as_deref(),
-        Some("gnt-disk recover web, if it is wanted")
-    );
+    let volume = found[0].disk.clone().unwrap();
+    let volume = volume.rsplit('/').next().unwrap();
+    let removal = format!("let the storage behind provider ext remove its volume {volume}");
+    let mend = format!("gnt-disk recover web, if it is wanted; {removal}, if nobody wants it");
+    assert_eq!(found[0].mend, Some(mend));
+    // Without all that, and under another name, it is nobody's.
+    nodes.with_world(|world| {
+        let mut volume = world.volumes.pop_first().unwrap().1;
+        volume.owner = Owner::default();
+        volume.logical_id = config::LogicalId::Ext {
+            provider: "ext".to_owned(),
+            volume: "golden".to_owned(),
+        };
+        world.volumes.insert("golden".to_owned(), volume);
+    });
+    assert_eq!(now(verify(&store, &nodes)).unwrap(), []);
+}
+
+#[test]
+fn the_provider_of_a_disk_is_asked_by_its_name() {
+    let (store, nodes) = cluster(1);
+    // As an imported one may be.
+    let mut disk = store.disks().unwrap().remove(0);
+    disk.params.remove("provider").unwrap();
+    store.commit(&[Change::Disk(disk)]).unwrap();
+    let found = now(verify(&store, &nodes)).unwrap();
+    assert_eq!(mended(&store, &nodes, &found), (vec![], vec![]));
+    nodes.inject(None);
+    now(verify(&store, &nodes)).unwrap();
+    let calls = nodes.calls();
+    let call = calls.iter().position(|call| call == "ext ext volumes");
+    let call = call.unwrap_or_else(|| panic!("{calls:?}"));
+    let (extent, then) = (Extent::None, Then::Fail);
+    nodes.inject(Some(Fault { call, extent, then }));
+    let found = now(verify(&store, &nodes)).unwrap();
+    assert_eq!(kinds(&found), [FindingKind::Unknown], "{found:?}");
+    assert_eq!(found[0].mend.as_deref(), Some(super::ASK_AGAIN));
 }

@@ -3,21 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gnt_bdev::{FoundVolume, Owner};
-use gnt_config::{self as config, Disk, LogicalDevice, LogicalId, Mebibytes, TemplateSet};
+use gnt_config::{self as config, Disk, LogicalDevice, LogicalId, Mebibytes, Object, TemplateSet};
 use gnt_store::{Filter, Store};
 
 use super::disks::cause_of;
-use super::{Finding, FindingKind, Repair};
-use crate::error::{Result, chain};
+use super::{Finding, FindingKind, Repair, mends};
+use crate::error::Result;
 use crate::node::NodeResult;
-use crate::ops::Subject;
 use crate::ops::label::{detached, is_stale};
+use crate::ops::{Subject, find_node};
 use crate::step::Step;
+use crate::survey::is_ours;
 
 /// Volumes of one type that a node told.
 pub(super) struct Listed {
     pub(super) node: config::Node,
     pub(super) device: LogicalDevice,
+    /// What was asked for them.
+    pub(super) params: Object,
     pub(super) volumes: NodeResult<Vec<FoundVolume>>,
 }
 
@@ -95,6 +98,7 @@ pub(super) fn check(
     for Listed {
         node,
         device,
+        params,
         volumes,
     } in listed
     {
@@ -104,11 +108,7 @@ pub(super) fn check(
             Err(_) if !expected.is_in_use(device) => continue,
             Err(error) if causes.contains(&cause_of(&error)) => continue,
             Err(error) => {
-                findings.push(Finding {
-                    node: Some(node.name.clone()),
-                    mend: error.hint(),
-                    ..Finding::new(FindingKind::Unknown, chain(&error))
-                });
+                findings.push(Finding::unknown(&error, error.hint()).on(&node));
                 continue;
             }
         };
@@ -118,12 +118,18 @@ pub(super) fn check(
             match expected.volumes.get(&key) {
                 Some(wanted) => findings.extend(stale(&volume, wanted, &node, &last)),
                 None if in_making.contains(&key) || store.owner_of_volume(&key)?.is_some() => {}
+                // What shares the storage with disks is nothing to us.
+                None if !is_ours(&volume) => {}
                 None => {
                     let known = disk_of(store, &volume.owner)?;
                     let other = volume.owner.kept.cluster.as_ref();
                     match other.filter(|name| known.is_none() && **name != cluster) {
                         Some(name) => *of_others.entry(name.clone()).or_default() += 1,
-                        None => findings.push(unknown_volume(known, volume, &node)),
+                        None => {
+                            let removal = mends::removal(&volume.logical_id, &params, &node.name);
+                            let homes = homes(store, known.as_ref())?;
+                            findings.push(unknown_volume(known, &homes, volume, &node, &removal));
+                        }
                     }
                 }
             }
@@ -131,7 +137,7 @@ pub(super) fn check(
         findings.extend(of_others.into_iter().map(|(name, count)| {
             let volumes = if count == 1 { "volume is" } else { "volumes are" };
             let message = format!("{count} {device} {volumes} of the cluster {name}");
-            Finding::new(FindingKind::OtherCluster, message).on(&node)
+            Finding::note(FindingKind::OtherCluster, message).on(&node)
         }));
     }
     Ok(findings)
@@ -194,13 +200,13 @@ fn stale(
         node: Some(node.name.clone()),
         instance: wanted.instance.clone(),
         disk: Some(wanted.name.clone()),
-        ..Finding::new(FindingKind::StaleMetadata, message)
-            .mended_by("gnt-disk verify --repair")
-            .repaired_by(Repair::Label {
+        ..Finding::new(FindingKind::StaleMetadata, message, "gnt-disk verify --repair").repaired_by(
+            Repair::Label {
                 disk: wanted.disk.clone(),
                 last,
                 last_uuid,
-            })
+            },
+        )
     })
 }
 
@@ -213,8 +219,27 @@ fn disk_of(store: &Store, owner: &Owner) -> Result<Option<Disk>> {
     }
 }
 
-/// A volume that no disk is, or not there; `known` is the one that it says it is.
-fn unknown_volume(known: Option<Disk>, volume: FoundVolume, node: &config::Node) -> Finding {
+/// Names of the nodes that alone have the disk's data.
+fn homes(store: &Store, disk: Option<&Disk>) -> Result<Vec<String>> {
+    let Some(disk) = disk else {
+        return Ok(Vec::new());
+    };
+    let mirrored = disk.all_nodes().into_iter();
+    let uuids = mirrored.chain(disk.nodes.iter().map(String::as_str));
+    let uuids: BTreeSet<&str> = uuids.collect();
+    let names = uuids.into_iter().map(|uuid| Ok(find_node(store, uuid)?.name));
+    let names: BTreeSet<String> = names.collect::<Result<_>>()?;
+    Ok(names.into_iter().collect())
+}
+
+/// A volume that no disk is, or not there; `known` is the one that it says it is, and is at `homes`. `removal` is the command that removes it.
+fn unknown_volume(
+    known: Option<Disk>,
+    homes: &[String],
+    volume: FoundVolume,
+    node: &config::Node,
+    removal: &str,
+) -> Finding {
     let FoundVolume {
         logical_id,
         device,
@@ -225,10 +250,10 @@ fn unknown_volume(known: Option<Disk>, volume: FoundVolume, node: &config::Node)
         Some(disk) => {
             let message =
                 format!("the {device} volume {logical_id} says that it is {disk}, which is elsewhere");
-            let mend = "look which of them has the data, and remove the other";
-            Finding::new(FindingKind::WrongNode, message).mended_by(mend)
+            let mend = mends::misplaced(&disk, homes, removal);
+            Finding::new(FindingKind::WrongNode, message, mend)
         }
-        None => orphan(&logical_id, device, &owner),
+        None => orphan(&logical_id, device, &owner, removal),
     };
     Finding {
         node: Some(node.name.clone()),
@@ -238,24 +263,15 @@ fn unknown_volume(known: Option<Disk>, volume: FoundVolume, node: &config::Node)
     }
 }
 
-fn orphan(id: &LogicalId, device: LogicalDevice, owner: &Owner) -> Finding {
+fn orphan(id: &LogicalId, device: LogicalDevice, owner: &Owner, removal: &str) -> Finding {
     let whose = match (&owner.instance, owner.index) {
         _ if owner.kept.detached => ", which says that it is a detached disk".to_owned(),
         (Some(name), Some(index)) => format!(", which says that it is disk/{index} of {name}"),
         (Some(name), None) => format!(", which says that it is of {name}"),
         (None, _) => String::new(),
     };
-    let finding = Finding::new(
-        FindingKind::Orphan,
-        format!("no disk has the {device} volume {id}{whose}"),
-    );
-    match (&owner.instance, &owner.uuid) {
-        (Some(name), Some(_)) if !owner.kept.detached => {
-            finding.mended_by(format!("gnt-disk recover {name}, if it is wanted"))
-        }
-        (Some(_), _) | (_, Some(_)) => finding.mended_by("gnt-disk recover, if it is wanted"),
-        (None, None) => finding,
-    }
+    let message = format!("no disk has the {device} volume {id}{whose}");
+    Finding::new(FindingKind::Orphan, message, mends::unwanted(owner, removal))
 }
 
 /// Keys of the volumes that operations are making, or have begun to; interrupted ones are told of by themselves.
