@@ -287,7 +287,9 @@ impl Bench {
         self.store.commit(&changes).unwrap();
     }
 
+    /// The engine of a process that begins now: it knows which nodes are offline by now.
     pub(super) fn engine<'a>(&'a self, observer: &'a Observer<'a>) -> Engine<'a, SimCluster> {
+        self.cluster.learn_offline(&self.store.nodes().unwrap());
         Engine {
             store: &self.store,
             nodes: &self.cluster,
@@ -505,10 +507,8 @@ impl Bench {
         }
         let detached = self.store.detached_disks().unwrap();
         let goes = |volume: &str| {
-            copies
-                && detached
-                    .iter()
-                    .any(|disk| disk.logical_id.volume().ends_with(volume))
+            let mut parts = detached.iter().flat_map(Disk::walk);
+            copies && parts.any(|part| part.logical_id.volume().ends_with(volume))
         };
         for (volume, data) in &now {
             let source = volume.strip_suffix(".snap").unwrap_or(volume);
