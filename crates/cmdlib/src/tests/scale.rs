@@ -73,6 +73,7 @@ const MIRRORED: usize = 3900;
 fn cluster(nodes: usize, instances: usize) -> Bench {
     let names: Vec<String> = (0..nodes).map(|number| format!("node{number}")).collect();
     let bench = Bench::of(&names);
+    let engine = bench.engine(&quiet);
     for number in 0..instances {
         let name = format!("instance{number}");
         let template = match number < MIRRORED {
@@ -80,7 +81,7 @@ fn cluster(nodes: usize, instances: usize) -> Bench {
             false => DiskTemplate::Rbd,
         };
         let secondary = &names[1 + number % (nodes - 1)];
-        make(&bench.engine(&quiet), &name, template, secondary);
+        make(&engine, &name, template, secondary);
         bench.cluster.inject(None);
     }
     bench
