@@ -5,7 +5,7 @@ use std::path::Path;
 
 use gnt_bdev::{Operation, Owner, Target};
 use gnt_config::template::{FILEBASED, MUST_ADOPT, NEEDS_SECONDARY};
-use gnt_config::{Disk, DiskTemplate, FileDriver, LogicalId, Mebibytes, Object};
+use gnt_config::{Disk, DiskTemplate, FileDriver, LogicalDevice, LogicalId, Mebibytes, Object};
 use gnt_store::{Store, StoreError};
 
 use crate::compute::{ComputeError, calculate_file_storage_dir, check_requests};
@@ -244,8 +244,10 @@ impl Layout<'_> {
             return Ok(());
         }
         let mut known = BTreeMap::new();
-        for disk in self.store.disks()? {
-            if MUST_ADOPT.contains(disk.dev_type.template())
+        // Their paths are absolute.
+        let root = format!("{}:", LogicalDevice::Blockdev);
+        for uuid in self.store.owners_of_volumes_in(&root)? {
+            if let Some(disk) = self.store.disk(&uuid)?
                 && let Some(numbers) = self.numbers(&disk, node).await
             {
                 known.insert(numbers, disk);
@@ -275,8 +277,10 @@ impl Layout<'_> {
 
     /// The error for a device that is, as `other`, the disk with this UUID already.
     fn taken(&self, disk: &Disk, other: &Disk, uuid: &str) -> Result<Error> {
-        let mut instances = self.store.instances()?.into_iter();
-        let owner = instances.find(|instance| instance.disks.iter().any(|disk| disk == uuid));
+        let owner = match self.store.owner_of_disk(uuid)? {
+            Some(owner) => self.store.instance(&owner)?,
+            None => None,
+        };
         Ok(Error::DeviceTaken {
             device: disk.logical_id.volume().into_owned(),
             disk: other.logical_id.volume().into_owned(),

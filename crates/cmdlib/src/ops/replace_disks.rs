@@ -383,7 +383,7 @@ impl<N: Nodes> Plan<'_, N> {
         if let Some(at) = old {
             let Places { node, instance, .. } = &at;
             change.extend(at.disks.iter().map(|disk| {
-                let otherwise = "the volumes are left on that node, and are of no more use";
+                let otherwise = format!("{disk} of {instance} is left on that node, and is of no more use");
                 let at = Place {
                     node: node.clone(),
                     instance: instance.clone(),

@@ -252,18 +252,18 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
                 Ok(()) => return Ok(Undone::Entirely(Some(undo.clone()))),
                 Err(error) => match left_out(undo, &error) {
                     Some(what) => return Ok(Undone::Partly(what)),
-                    None => Some(error),
+                    None => Some((undo, error)),
                 },
             },
         };
         match (look(&self.held.nodes, step).await, failed) {
             (Trace::Nothing, _) => Ok(Undone::Entirely(None)),
-            (Trace::Unknown, Some(error)) if self.is_contested(index) || step.displaces() => Err(error),
-            (Trace::Unknown, Some(error)) => Ok(Undone::Partly(format!(
-                "something may be left: {}",
+            (Trace::Unknown, Some((_, error))) if self.is_contested(index) || step.displaces() => Err(error),
+            (Trace::Unknown, Some((undo, error))) => Ok(Undone::Partly(format!(
+                "\"{undo}\" failed, and something may be left: {}",
                 chain(&error)
             ))),
-            (Trace::All | Trace::Part(_), Some(error)) => Err(error),
+            (Trace::All | Trace::Part(_), Some((_, error))) => Err(error),
             (Trace::Part(what), None) => Ok(Undone::Partly(what)),
             (Trace::Unknown, None) => Ok(Undone::Not),
             (Trace::All, None) => {

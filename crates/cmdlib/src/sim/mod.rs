@@ -37,8 +37,6 @@ pub use world::{Machine, Volume, World, device_path, key};
 #[derive(Debug, Clone)]
 pub struct SimCluster {
     nodes: BTreeMap<String, SimNode>,
-    /// Names of those that the configuration says are offline, by UUID.
-    offline: BTreeMap<String, String>,
     shared: Shared,
 }
 
@@ -49,6 +47,8 @@ struct Shared(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     world: World,
+    /// Names of the nodes that the configuration said are offline when it was last read, by UUID.
+    offline: BTreeMap<String, String>,
     fault: Option<Fault>,
     storm: Option<Storm>,
     latency: Option<Latency>,
@@ -88,14 +88,20 @@ impl SimCluster {
             shared.lock().world.machines.insert(uuid.clone(), machine);
             simulated.insert(uuid.clone(), SimNode::new(uuid, name, shared.clone()));
         }
-        let offline = nodes.iter().filter(|node| node.offline);
-        Self {
+        let cluster = Self {
             nodes: simulated,
-            offline: offline
-                .map(|node| (node.uuid.clone(), node.name.clone()))
-                .collect(),
             shared,
-        }
+        };
+        cluster.learn_offline(nodes);
+        cluster
+    }
+
+    /// From now on those of these nodes that are offline are not asked: what a process learns when it begins.
+    pub fn learn_offline(&self, nodes: &[config::Node]) {
+        let offline = nodes.iter().filter(|node| node.offline);
+        self.shared.lock().offline = offline
+            .map(|node| (node.uuid.clone(), node.name.clone()))
+            .collect();
     }
 
     /// The nodes that the store has, and the directory that it says all of them see.
@@ -104,15 +110,6 @@ impl SimCluster {
         let root = store.cluster()?.shared_file_storage_dir;
         cluster.with_world(|world| world.shared_root = Some(root).filter(|root| !root.is_empty()));
         Ok(cluster)
-    }
-
-    /// The same nodes as a process sees them that begins now: those that the store says are offline are not asked.
-    pub fn seen_by_the_next(&self, store: &Store) -> Result<Self> {
-        let offline = store.nodes()?.into_iter().filter(|node| node.offline);
-        Ok(Self {
-            offline: offline.map(|node| (node.uuid, node.name)).collect(),
-            ..self.clone()
-        })
     }
 
     /// Everything as it is now.
@@ -159,7 +156,7 @@ impl Nodes for SimCluster {
     type Node = SimNode;
 
     fn node(&self, uuid: &str) -> Result<&SimNode> {
-        if let Some(name) = self.offline.get(uuid) {
+        if let Some(name) = self.shared.lock().offline.get(uuid) {
             return Err(Error::NodeOffline { node: name.clone() });
         }
         self.nodes.get(uuid).ok_or_else(|| Error::NoNode {

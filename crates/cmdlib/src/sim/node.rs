@@ -554,6 +554,7 @@ impl View<'_> {
 
     /// Writes to an assembled disk, or to the devices of a mirror that is primary.
     fn write(&mut self, disk: &Disk, write: impl Fn(&mut Bytes)) -> NodeResult<()> {
+        self.note_user(disk);
         if is_mirror(disk) {
             let minor = self.world.running_minor(self.node, disk);
             let minor = minor
@@ -571,6 +572,28 @@ impl View<'_> {
         self.data(disk)?;
         write(&mut self.volume(disk)?.data);
         Ok(())
+    }
+
+    /// Nobody may write to a disk that an instance uses, wherever that runs.
+    fn note_user(&mut self, disk: &Disk) {
+        let devices: Vec<(String, Device)> = match &disk.logical_id {
+            LogicalId::Drbd8 { nodes, minors, .. } => {
+                let minors = minors.iter().map(|minor| Device::Minor(*minor));
+                nodes.iter().cloned().zip(minors).collect()
+            }
+            _ => {
+                let device = Device::Volume(self.key(disk));
+                let nodes = self.world.machines.keys();
+                nodes.map(|node| (node.clone(), device.clone())).collect()
+            }
+        };
+        let user = devices
+            .iter()
+            .find(|(node, device)| self.world.is_used(node, device));
+        if let Some((node, _)) = user {
+            let violation = format!("{} wrote to {disk}, which an instance uses on {node}", self.name);
+            self.world.violations.push(violation);
+        }
     }
 }
 

@@ -144,7 +144,7 @@ impl Bench {
             bench.lose_volumes();
         }
         row.troubles.iter().for_each(|trouble| bench.make(*trouble));
-        bench.cluster = bench.cluster.seen_by_the_next(&bench.store).unwrap();
+        bench.cluster.learn_offline(&bench.store.nodes().unwrap());
         bench.cluster.inject(None);
         bench.written = bench.numbers(0);
         if let Some(instance) = bench.store.instance(INSTANCE).unwrap() {
@@ -330,7 +330,9 @@ impl Bench {
         self.store.commit(&changes).unwrap();
     }
 
+    /// The engine of a process that begins now: it knows which nodes are offline by now.
     pub(super) fn engine<'a>(&'a self, observer: &'a Observer<'a>) -> Engine<'a, SimCluster> {
+        self.cluster.learn_offline(&self.store.nodes().unwrap());
         Engine {
             store: &self.store,
             nodes: &self.cluster,

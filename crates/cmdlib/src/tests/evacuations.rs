@@ -107,7 +107,7 @@ fn give_up(bench: &mut Bench, name: &str) {
         .store
         .commit(&[Change::Node(Node { offline, ..node })])
         .unwrap();
-    bench.cluster = bench.cluster.seen_by_the_next(&bench.store).unwrap();
+    bench.cluster.learn_offline(&bench.store.nodes().unwrap());
 }
 
 fn run(bench: &Bench, request: &EvacuateRequest, transfer: bool) -> Vec<Moved> {

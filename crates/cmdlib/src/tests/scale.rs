@@ -1,22 +1,30 @@
 //! What operations cost in large clusters.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
-use futures_util::stream;
 use gnt_config::template::NEEDS_SECONDARY;
 use gnt_config::{DiskTemplate, FileDriver};
 use gnt_store::objects_read;
 use serde_json::json;
 
 use super::bench::{Bench, now, quiet};
-use super::rows::SIZE;
+use super::rows::{SIZE, conversion, device};
 use crate::ops::activate::{activate, deactivate};
 use crate::ops::add::{AddRequest, add};
+use crate::ops::convert::convert;
+use crate::ops::evacuate::{EvacuateRequest, evacuate};
+use crate::ops::failover::{FailoverRequest, failover};
 use crate::ops::grow::{Growth, grow};
 use crate::ops::migrate::{Handover, Transfer, Transferred, migrate};
+use crate::ops::relocate::relocate;
 use crate::ops::remove::remove;
 use crate::ops::rename::rename;
+use crate::ops::replace_disks::{ReplaceRequest, Replacement, replace_disks};
+use crate::ops::snapshot::{SnapshotRequest, remove_snapshot, snapshot};
+use crate::saga::Engine;
+use crate::sim::SimCluster;
+use crate::step::Pace;
 
 /// How many instances are on their way at once.
 const AT_ONCE: usize = 32;
@@ -24,13 +32,36 @@ const AT_ONCE: usize = 32;
 const LATENCY: Duration = Duration::from_millis(100);
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// Moves memory, which takes its time.
-struct Mover;
+/// How many instances are on their way, and how many were at most.
+#[derive(Default)]
+struct Traffic {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
 
-impl Transfer for Mover {
+/// Moves memory, which takes its time.
+struct Mover<'t>(&'t Traffic);
+
+impl Transfer for Mover<'_> {
     async fn transfer(&self, _: &Handover) -> Transferred {
+        let Traffic { now, most } = self.0;
+        most.fetch_max(1 + now.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         tokio::time::sleep(MEMORY).await;
+        now.fetch_sub(1, Ordering::Relaxed);
         Transferred::Moved
+    }
+}
+
+/// Those that run are to leave the node, to where they can.
+fn leave(node: &str, target: Option<&str>) -> EvacuateRequest {
+    EvacuateRequest {
+        node: node.to_owned(),
+        primary: true,
+        secondary: false,
+        target: target.map(str::to_owned),
+        parallel: AT_ONCE,
+        early_release: false,
+        ignore_consistency: false,
     }
 }
 
@@ -42,19 +73,21 @@ const MIRRORED: usize = 3900;
 fn cluster(nodes: usize, instances: usize) -> Bench {
     let names: Vec<String> = (0..nodes).map(|number| format!("node{number}")).collect();
     let bench = Bench::of(&names);
+    let engine = bench.engine(&quiet);
     for number in 0..instances {
         let name = format!("instance{number}");
         let template = match number < MIRRORED {
             true => DiskTemplate::Drbd,
             false => DiskTemplate::Rbd,
         };
-        make(&bench, &name, template, &names[1 + number % (nodes - 1)]);
+        let secondary = &names[1 + number % (nodes - 1)];
+        make(&engine, &name, template, secondary);
         bench.cluster.inject(None);
     }
     bench
 }
 
-fn make(bench: &Bench, name: &str, template: DiskTemplate, secondary: &str) {
+fn make(engine: &Engine<'_, SimCluster>, name: &str, template: DiskTemplate, secondary: &str) {
     let request = AddRequest {
         instance: name.to_owned(),
         template,
@@ -64,14 +97,30 @@ fn make(bench: &Bench, name: &str, template: DiskTemplate, secondary: &str) {
         file_driver: FileDriver::Loop,
         file_storage_dir: None,
     };
-    let engine = bench.engine(&quiet);
-    now(add(&engine, &request)).unwrap();
-    now(activate(&engine, name)).unwrap();
+    now(add(engine, &request)).unwrap();
+    now(activate(engine, name)).unwrap();
+}
+
+/// Makes an instance with a block device that was there.
+fn adopt(engine: &Engine<'_, SimCluster>) {
+    let request = AddRequest {
+        instance: "adopting".to_owned(),
+        template: DiskTemplate::Blockdev,
+        disks: vec![json!({"adopt": device(0)}).as_object().unwrap().clone()],
+        primary: Some("node0".to_owned()),
+        secondary: None,
+        file_driver: FileDriver::Loop,
+        file_storage_dir: None,
+    };
+    now(add(engine, &request)).unwrap();
 }
 
 /// How many objects each operation reads.
 fn reads(bench: &Bench) -> Vec<(&'static str, u64)> {
     let engine = bench.engine(&quiet);
+    bench
+        .cluster
+        .with_world(|world| world.add_device(&device(0), SIZE));
     let mut all = Vec::new();
     let mut note = |what, work: &dyn Fn()| {
         let before = objects_read();
@@ -79,15 +128,58 @@ fn reads(bench: &Bench) -> Vec<(&'static str, u64)> {
         all.push((what, objects_read() - before));
     };
     note("add and activate", &|| {
-        make(bench, "new", DiskTemplate::Drbd, "node1")
+        make(&engine, "new", DiskTemplate::Drbd, "node1")
     });
     note("grow", &|| {
         drop(now(grow(&engine, "new", "0", Growth::By(SIZE))).unwrap())
     });
+    let traffic = Traffic::default();
     note("migrate", &|| {
-        drop(now(migrate(&engine, "new", None, &Mover)).unwrap())
+        drop(now(migrate(&engine, "new", None, &Mover(&traffic))).unwrap())
+    });
+    // Where nobody says where to, all nodes are looked at, once.
+    note("evacuate", &|| {
+        let request = leave("node1", Some("node0"));
+        let mover = |_: &str| Some(Mover(&traffic));
+        let moved = now(evacuate(&engine, &request, mover, |_| {})).unwrap();
+        assert!(moved.len() == 1 && moved[0].result.is_ok(), "{moved:?}");
+    });
+    note("replace-disks", &|| {
+        let request = ReplaceRequest {
+            what: Replacement::NewSecondary("node2".to_owned()),
+            disks: Vec::new(),
+            early_release: false,
+        };
+        drop(now(replace_disks(&engine, "new", &request)).unwrap());
     });
     note("deactivate", &|| drop(now(deactivate(&engine, "new")).unwrap()));
+    note("failover", &|| {
+        let request = FailoverRequest {
+            instance: "new".to_owned(),
+            target: None,
+            ignore_consistency: false,
+        };
+        drop(now(failover(&engine, &request)).unwrap());
+    });
+    note("convert", &|| {
+        let request = conversion(DiskTemplate::Plain);
+        drop(now(convert(&engine, "new", &request)).unwrap());
+    });
+    note("snapshot", &|| {
+        let request = SnapshotRequest {
+            disk: "0".to_owned(),
+            name: Some("snapshot".to_owned()),
+            size: None,
+        };
+        drop(now(snapshot(&engine, "new", &[request])).unwrap());
+    });
+    note("remove a snapshot", &|| {
+        drop(now(remove_snapshot(&engine, "new", "snapshot")).unwrap())
+    });
+    note("move", &|| {
+        drop(now(relocate(&engine, "new", "node1", Pace::default())).unwrap())
+    });
+    note("adopt", &|| adopt(&engine));
     note("rename", &|| drop(now(rename(&engine, "new", "newer")).unwrap()));
     note("remove", &|| drop(now(remove(&engine, "newer")).unwrap()));
     all
@@ -105,15 +197,18 @@ fn drain(nodes: usize, instances: usize) {
     let made = began.elapsed();
     bench.cluster.set_latency(1, LATENCY);
     let (began, read) = (Instant::now(), objects_read());
+    let traffic = Traffic::default();
     let simulated = now(async {
         let began = tokio::time::Instant::now();
         let engine = &bench.engine(&quiet);
-        let moves = (0..instances).map(|number| async move {
-            let name = format!("instance{number}");
-            let target = (number >= MIRRORED).then(|| format!("node{}", 1 + number % (nodes - 1)));
-            migrate(engine, &name, target.as_deref(), &Mover).await.unwrap();
-        });
-        stream::iter(moves).buffer_unordered(AT_ONCE).count().await;
+        let mover = |_: &str| Some(Mover(&traffic));
+        let moved = evacuate(engine, &leave("node0", None), mover, |_| {})
+            .await
+            .unwrap();
+        assert_eq!(moved.len(), instances);
+        for moved in moved {
+            assert!(moved.result.is_ok(), "{moved:?}");
+        }
         began.elapsed()
     });
     let (took, read) = (began.elapsed(), objects_read() - read);
@@ -144,6 +239,7 @@ fn drain(nodes: usize, instances: usize) {
         took.as_secs_f64() * 1000.0 / instances as f64,
         read / instances as u64,
     );
+    assert_eq!(traffic.most.into_inner(), AT_ONCE);
     // As long as the calls and the memory of so many at once take.
     assert!(simulated > MEMORY * (instances / AT_ONCE) as u32);
     assert!(simulated < (MEMORY + 60 * LATENCY) * (instances / AT_ONCE + 2) as u32);
