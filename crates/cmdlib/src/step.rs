@@ -635,7 +635,7 @@ impl Step {
     pub(crate) fn do_without(&self, error: &Error) -> String {
         match self {
             Self::Try { otherwise, .. } => format!("{}; {otherwise}", chain(error)),
-            _ => chain(error),
+            _ => format!("\"{self}\" failed: {}", chain(error)),
         }
     }
 

@@ -60,8 +60,8 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
             // It may not have been begun, and there be nothing to undo; if it cannot be done again, that tells.
             let _ = self.act_undo(&undo).await;
         }
-        if let Some(step) = self.steps.get(from)
-            && step.transfer().is_some()
+        let mut next = self.steps[from..].iter().skip_while(|step| puts_into_use(step));
+        if next.next().is_some_and(|step| step.transfer().is_some())
             && let Err(error) = self.assemble_again(from).await
         {
             return Err(self.unwind(from, error, false).await);
@@ -71,11 +71,10 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
     }
 
     /// What was put into use for a transfer may no longer be: the node may have been started anew since.
-    async fn assemble_again(&self, transfer: usize) -> Result<()> {
-        let before = self.steps[..transfer].iter().rev();
+    async fn assemble_again(&self, from: usize) -> Result<()> {
+        let before = self.steps[..from].iter().rev();
         let before = before.skip_while(|step| step.transfer().is_some());
-        let uses =
-            before.take_while(|step| matches!(step, Step::AssembleDisks { .. } | Step::AwaitPeers { .. }));
+        let uses = before.take_while(|step| puts_into_use(step));
         for step in uses.collect::<Vec<_>>().into_iter().rev() {
             self.ask(step, &|_| {}).await?;
         }
@@ -310,11 +309,16 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
     }
 }
 
+fn puts_into_use(step: &Step) -> bool {
+    matches!(step, Step::AssembleDisks { .. } | Step::AwaitPeers { .. })
+}
+
 /// What is told if undoing goes on although this failed: it was an attempt, or nobody can ask the node.
 fn left_out(undo: &Step, error: &Error) -> Option<String> {
     match error {
         _ if undo.is_attempt() => Some(undo.do_without(error)),
-        Error::NodeOffline { .. } => Some(format!("\"{undo}\" was left out: {error}")),
+        // A disk must not be elsewhere than the configuration says, not even on a node that nobody asks.
+        Error::NodeOffline { .. } if !undo.displaces() => Some(format!("\"{undo}\" was left out: {error}")),
         _ => None,
     }
 }

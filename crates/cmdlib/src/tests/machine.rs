@@ -175,6 +175,8 @@ struct Machine {
     written: u64,
     /// UUIDs of the disks of the instances that run, in order.
     running: BTreeMap<String, Vec<String>>,
+    /// UUIDs of the nodes where they run.
+    places: BTreeMap<String, Option<String>>,
     /// UUIDs of the disks that instances had before they were copied, by UUID of the instance.
     copied: BTreeMap<String, Vec<String>>,
     /// Names of the instances whose removal may have been broken off.
@@ -212,6 +214,7 @@ impl Machine {
             acknowledged: BTreeMap::new(),
             written: 0,
             running: BTreeMap::new(),
+            places: BTreeMap::new(),
             copied: BTreeMap::new(),
             removing: BTreeSet::new(),
             recreating: BTreeSet::new(),
@@ -365,7 +368,21 @@ impl Machine {
             }
             _ => self.operate(&action),
         }
+        self.renumber();
         self.bring_back_nodes();
+    }
+
+    /// An instance that came to another node has its disks there by the indices that they have now.
+    fn renumber(&mut self) {
+        let world = self.bench.cluster.world();
+        for (name, disks) in &mut self.running {
+            let node = world.guest(name).map(str::to_owned);
+            if self.places.insert(name.clone(), node.clone()) != Some(node)
+                && let Some(instance) = self.bench.store.instance(name).unwrap()
+            {
+                *disks = instance.disks;
+            }
+        }
     }
 
     /// A node that was removed, maybe by an operation that was broken off, is a node again.
