@@ -186,7 +186,12 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
                 StepState::Undone => continue,
                 StepState::Pending if begun != Some(index) => continue,
                 StepState::Done => self.undo_done(step).await,
-                StepState::Pending | StepState::Left => self.undo_begun(index, step).await,
+                StepState::Pending => self.undo_begun(index, step).await,
+                // What came before is undone already, or a part of it, and cannot stay.
+                StepState::Left => match self.undo_begun(index, step).await {
+                    Ok(Undone::Not) => Ok(Undone::Partly(format!("\"{step}\" cannot be undone"))),
+                    undone => undone,
+                },
             };
             match undone {
                 Ok(Undone::Entirely(undo)) => {
