@@ -211,7 +211,7 @@ fn a_node_is_told_what_a_change_makes_of_it_also_when_that_is_warned_of() {
     let log = pair.log();
     let calls = || {
         log.lines()
-            .filter(|line| line.contains("web") && line.contains("mirror"))
+            .filter(|line| line.contains("web") && line.contains("drbd"))
     };
     assert!(calls().count() > 0, "{log}");
     for told in [&log, &failed.stdout, &failed.stderr] {

@@ -73,7 +73,9 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
     /// What was put into use for a transfer may no longer be: the node may have been started anew since.
     async fn assemble_again(&self, from: usize) -> Result<()> {
         let before = self.steps[..from].iter().rev();
-        let before = before.skip_while(|step| step.transfer().is_some());
+        // Several transfers may use the same; what comes before others is theirs.
+        let is_begun = self.steps[from].transfer().is_some();
+        let before = before.skip_while(|step| is_begun && step.transfer().is_some());
         let uses = before.take_while(|step| puts_into_use(step));
         for step in uses.collect::<Vec<_>>().into_iter().rev() {
             self.ask(step, &|_| {}).await?;
@@ -187,10 +189,10 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
                 StepState::Pending if begun != Some(index) => continue,
                 StepState::Done => self.undo_done(step).await,
                 StepState::Pending => self.undo_begun(index, step).await,
-                // What came before is undone already, or a part of it, and cannot stay.
-                StepState::Left => match self.undo_begun(index, step).await {
-                    Ok(Undone::Not) => Ok(Undone::Partly(format!("\"{step}\" cannot be undone"))),
-                    undone => undone,
+                StepState::Left => match step.undo() {
+                    // What came before may be undone already, and cannot stay.
+                    Undo::Never => Ok(Undone::Partly(format!("\"{step}\" cannot be undone"))),
+                    _ => self.undo_begun(index, step).await,
                 },
             };
             match undone {

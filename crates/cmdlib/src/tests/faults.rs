@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use gnt_config::DiskTemplate;
 use gnt_config::template::NEEDS_SECONDARY;
 use gnt_store::State;
 
 use super::bench::{Bench, Benches, Case, Picture, now, quiet};
-use super::rows::{Deed, INSTANCE, Row, conversions, distinct_rows, rows};
+use super::rows::{Deed, Edit, INSTANCE, Row, conversions, distinct_rows, rows};
 use crate::error::Error;
+use crate::saga::Event;
 use crate::sim::{Extent, Fault, Then, World};
+use crate::step::Step;
 use crate::verify::{FindingKind, RepairKind, verify};
 
 #[test]
@@ -202,4 +205,66 @@ fn an_undo_that_fails_is_kept_until_it_is_mended_or_given_up() {
             }
         });
     }
+}
+
+/// A removal of which a part was done when the operation was undone, and of which nothing is left when that goes on.
+#[test]
+fn what_was_judged_when_undoing_began_is_not_judged_again() {
+    let row = Row {
+        template: DiskTemplate::Ext,
+        active: false,
+        deed: Deed::Modify(vec![Edit::Add(Some(1)), Edit::Remove(2)]),
+        troubles: &[],
+    };
+    let rehearsal = Bench::new(&row);
+    rehearsal.cluster.inject(None);
+    rehearsal.run(&row, &quiet).unwrap().unwrap();
+    let calls = rehearsal.cluster.calls();
+    let call = calls
+        .iter()
+        .rposition(|call| call.starts_with("remove "))
+        .unwrap();
+
+    let bench = Bench::new(&row);
+    let before = bench.picture();
+    let fault = |call, extent| {
+        let then = Then::Fail;
+        bench.cluster.inject(Some(Fault { call, extent, then }));
+    };
+    let undo_fails = |event: Event<'_>| {
+        if let Event::Undoing(Step::RemoveDisk { .. }) = event {
+            fault(0, Extent::None);
+        }
+    };
+    fault(call, Extent::Half);
+    let error = bench.run(&row, &undo_fails).unwrap().unwrap_err();
+    let Error::UndoFailed { operation, .. } = &error else {
+        panic!("{error:?}");
+    };
+    bench.cluster.inject(None);
+    bench.cluster.with_world(|world| {
+        let half_removed = before.world.volumes.keys().filter(|key| {
+            let (was, is) = (&before.world.volumes[*key], world.volumes.get(*key));
+            is.is_some_and(|is| is.data != was.data)
+        });
+        let half_removed: Vec<_> = half_removed.cloned().collect();
+        assert_eq!(half_removed.len(), 1);
+        world.volumes.remove(&half_removed[0]);
+    });
+    let stuck = bench.store.operation(operation).unwrap();
+    let resumed = now(bench.engine(&quiet).resume(&stuck));
+    let disks = |picture: &Picture| picture.configuration["instances"].clone();
+    assert_eq!(disks(&bench.picture()), disks(&before), "{resumed:?}");
+    let there = bench.cluster.world().volumes;
+    let made: Vec<_> = there
+        .keys()
+        .filter(|key| !before.world.volumes.contains_key(*key))
+        .collect();
+    assert_eq!(
+        made,
+        [""; 0],
+        "{resumed:?} {:#?}",
+        bench.store.operation(operation)
+    );
+    bench.assert_free();
 }

@@ -1,5 +1,6 @@
 //! Operations: their steps, locks and owners.
 
+use gnt_config::{Instance, Migration};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -457,6 +458,35 @@ fn only_the_last_of_history_are_kept() {
     assert_eq!(kept.len(), HISTORY + 1);
     assert_eq!(kept[0], stuck);
     assert_eq!(kept[1..], ids[5..]);
+}
+
+#[test]
+fn what_began_a_migration_is_kept_until_that_ends() {
+    let store = store();
+    let finished = |instance: &str| {
+        let operation = store.begin("any", instance, &[], &Owner::current()).unwrap();
+        store.plan(&operation, &[], &[]).unwrap();
+        operation
+    };
+    let began = finished("web");
+    let migrating = |migration| {
+        let web = Instance {
+            migration,
+            ..instance("web", &[])
+        };
+        store.commit(&[Change::Instance(web)]).unwrap();
+    };
+    migrating(Some(Migration {
+        source: "node-a".to_owned(),
+        target: "node-b".to_owned(),
+        operation: Some(began.clone()),
+    }));
+    let others: Vec<_> = (0..=HISTORY).map(|_| finished("web")).collect();
+    assert!(store.operation(&began).is_ok());
+    assert!(store.operation(&others[0]).is_err());
+    migrating(None);
+    finished("web");
+    assert!(store.operation(&began).is_err());
 }
 
 #[derive(Debug, Clone)]

@@ -1212,6 +1212,27 @@ fn a_cleanup_is_told_a_node_of_the_migration() {
     scene.assert_settled(TARGET, BEFORE);
 }
 
+/// Whatever it is marked as: both could write.
+#[test]
+fn a_node_that_mirrors_are_connected_to_is_not_off() {
+    let scene = Scene::new(DiskTemplate::Drbd);
+    scene.prepare().unwrap();
+    scene.set_offline(SOURCE, true);
+    let before = scene.cluster.world();
+    for ended in [
+        now(cleanup(&scene.engine(&quiet), WEB, TARGET)),
+        now(finish(&scene.engine(&quiet), WEB)),
+    ] {
+        let told = chain(&ended.unwrap_err());
+        assert!(told.contains("is marked offline, but is not off"), "{told}");
+    }
+    assert_eq!(scene.cluster.world(), before);
+    assert!(scene.migration().is_some());
+    scene.kill(SOURCE);
+    now(cleanup(&scene.engine(&quiet), WEB, TARGET)).unwrap();
+    scene.assert_settled(TARGET, BEFORE);
+}
+
 #[test]
 fn a_node_that_only_does_not_answer_is_not_given_up() {
     for template in TEMPLATES {
