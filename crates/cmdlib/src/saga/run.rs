@@ -191,7 +191,10 @@ impl<'a, N: Nodes> Run<'a, '_, N> {
                 StepState::Pending => self.undo_begun(index, step).await,
                 StepState::Left => match step.undo() {
                     // What came before may be undone already, and cannot stay.
-                    Undo::Never => Ok(Undone::Partly(format!("\"{step}\" cannot be undone"))),
+                    Undo::Never => Ok(Undone::Partly(match look(&self.held.nodes, step).await {
+                        Trace::Part(what) => what,
+                        _ => format!("\"{step}\" cannot be undone"),
+                    })),
                     _ => self.undo_begun(index, step).await,
                 },
             };
