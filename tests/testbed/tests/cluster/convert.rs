@@ -16,6 +16,11 @@ const WAY: [(&str, &str, usize); 8] = [
     ("plain", "", 2),
 ];
 
+/// What is being done when data is copied.
+const COPIES: &str = "copy-disk";
+/// And when a volume gets a mirror, or loses it.
+const MIRRORS: &str = "create-disk|rename-disk|set-info|assemble-disks|mirror-disk|await-peers";
+
 #[test]
 #[ignore = "takes minutes: make test-cluster"]
 fn a_conversion_that_is_killed_is_gone_on_with() -> Done {
@@ -40,7 +45,7 @@ fn a_conversion_that_is_killed_is_gone_on_with() -> Done {
         let command = format!("convert web -t {template} {options} --bwlimit 4M");
         // Volumes get and lose their mirror without a copy.
         let copies = [from, template] != ["plain", "drbd"] && [from, template] != ["drbd", "plain"];
-        killed(n1, &command, if copies { "copy-disk" } else { "convert" })?;
+        killed(n1, &command, if copies { COPIES } else { MIRRORS })?;
         let listed = cluster.json("operation list")?;
         assert_eq!(listed[0]["interrupted"], true, "{from} to {template}: {listed}");
         cluster.disk("operation resume --all")?;
@@ -79,12 +84,12 @@ fn a_conversion_that_is_killed_is_gone_on_with() -> Done {
     cluster.is_clean()
 }
 
-/// Starts a command and kills it soon after its operation is listed with `what`.
-fn killed(manager: Node<'_>, command: &str, what: &str) -> Done {
-    let more = if what == "copy-disk" { 1.0 } else { 0.2 };
+/// Starts a command and kills it soon after its operation is listed at one of these steps.
+fn killed(manager: Node<'_>, command: &str, steps: &str) -> Done {
+    let more = if steps == COPIES { 1.0 } else { 0.2 };
     manager.ok(&format!(
         "gnt-disk {command} >/dev/null 2>&1 & process=$!
-         until gnt-disk --json operation list | grep -q {what}; do kill -0 $process || exit 1; done
+         until gnt-disk --json operation list | grep -Eq '{steps}'; do kill -0 $process || exit 1; done
          sleep {more}; kill -9 $process; wait $process 2>/dev/null; true"
     ))?;
     Ok(())
