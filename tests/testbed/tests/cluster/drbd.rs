@@ -45,7 +45,12 @@ pub(crate) fn is_only_on(cluster: &Cluster, instance: &str, node: Node<'_>) -> D
 fn an_instance_is_migrated_while_it_writes() -> Done {
     let cluster = Cluster::start("cluster-drbd", 3, "drbd", |plan| plan)?;
     let [n2, n3] = [cluster.node(2), cluster.node(3)];
-    cluster.disk(&format!("add web -t drbd -n n2:n3 --disk 0:size={SIZE}M"))?;
+    // What was there before is seen on one of them only.
+    n3.ok("head -c 256M /dev/urandom >/dev/ubda; vgcreate -q xenvg /dev/ubda")?;
+    let add = format!("add web -t drbd -n n2:n3 --disk 0:size={SIZE}M --wait-for-sync");
+    cluster.ends_well(&add)?;
+    assert_eq!(cluster.json("list web")?[0]["disks_active"], false);
+    halves_are_alike(&cluster, "web", [n2, n3])?;
     cluster.disk("activate web")?;
     cluster.synced("web")?;
     is_only_on(&cluster, "web", n2)?;
