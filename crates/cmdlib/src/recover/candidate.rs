@@ -72,8 +72,10 @@ impl Claim {
             "_meta" => Some(Part::Meta),
             _ => None,
         };
+        // A volume that lost its mirror keeps its name, and says which disk it is by itself.
+        let is_disk = self.volume.owner.uuid.is_some() || self.volume.device != LogicalDevice::Plain;
         kept.map(|mirror| mirror.part)
-            .or_else(|| named().filter(|_| self.volume.device == LogicalDevice::Plain))
+            .or_else(|| named().filter(|_| !is_disk))
     }
 
     /// Index of the disk: what the volume says, or its name if it says nothing.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gnt_config::DiskTemplate;
+use gnt_store::Change;
 
 use super::bench::{Bench, NODES, now, quiet};
 use super::rows::{Deed, INSTANCE, Row, conversion};
@@ -10,6 +11,7 @@ use crate::ops::activate::{activate, deactivate};
 use crate::ops::convert::{ConvertRequest, convert};
 use crate::ops::failover::{FailoverRequest, failover};
 use crate::ops::node::{self, NodeChanges};
+use crate::recover::{import, propose};
 
 fn bench(template: DiskTemplate) -> Bench {
     Bench::new(&Row {
@@ -131,5 +133,32 @@ fn a_drained_node_gets_no_converted_instance() {
     };
     let error = now(convert(&bench.engine(&quiet), INSTANCE, &request)).unwrap_err();
     assert!(error.to_string().contains("is drained"), "{error}");
+    bench.assert_consistent();
+}
+
+/// It keeps the name of a part of a mirror.
+#[test]
+fn a_volume_that_lost_its_mirror_is_recovered_as_the_disk_that_it_is() {
+    let bench = bench(DiskTemplate::Plain);
+    convert_to(&bench, DiskTemplate::Drbd).unwrap();
+    synchronise(&bench);
+    convert_to(&bench, DiskTemplate::Plain).unwrap();
+    let before = bench.store.instance(INSTANCE).unwrap().unwrap();
+    let disks = before.disks.iter().cloned().map(Change::RemoveDisk);
+    let lost = [Change::RemoveInstance(before.uuid.clone())];
+    bench
+        .store
+        .commit(&lost.into_iter().chain(disks).collect::<Vec<_>>())
+        .unwrap();
+    let engine = bench.engine(&quiet);
+    let proposal = now(propose(engine.store, engine.nodes, &[])).unwrap();
+    now(import(&engine, &proposal)).unwrap();
+    let recovered = bench.store.instance(INSTANCE).unwrap().unwrap();
+    assert_eq!(
+        (recovered.uuid, recovered.disks),
+        (before.uuid, before.disks),
+        "{:?}",
+        proposal.remarks
+    );
     bench.assert_consistent();
 }
