@@ -141,6 +141,14 @@ pub(crate) fn yes_or_no() -> impl TypedValueParser<Value = bool> {
     PossibleValuesParser::new([yes.clone(), no]).map(move |word| yes.matches(&word, true))
 }
 
+/// The nodes that `PRIMARY[:SECONDARY]` names.
+pub(crate) fn primary_and_secondary(named: Option<&str>) -> (Option<String>, Option<String>) {
+    match named.and_then(|named| named.split_once(':')) {
+        Some((primary, secondary)) => (Some(primary.to_owned()), Some(secondary.to_owned())),
+        None => (named.map(str::to_owned), None),
+    }
+}
+
 /// Reads a disk template; help and completions name all of them.
 pub(crate) fn template_parser() -> impl TypedValueParser<Value = DiskTemplate> {
     let names = template::ALL.iter().map(DiskTemplate::as_str);

@@ -17,6 +17,7 @@ use crate::kind::Kind;
 use crate::node::Node;
 use crate::ops::find_node;
 use crate::step::Step;
+pub(crate) use act::LOOK_EVERY;
 use held::Held;
 pub use recovery::Healing;
 use run::Run;

@@ -250,6 +250,11 @@ impl Disk {
         }
     }
 
+    /// The device with the disk's data: the disk itself, or the first below a mirror.
+    pub fn data_device(&self) -> &Self {
+        self.children.first().unwrap_or(self)
+    }
+
     /// The child that holds a drbd disk's data; children of anything else are not part of its size.
     fn data_device_mut(&mut self) -> Option<&mut Disk> {
         match self.logical_id {

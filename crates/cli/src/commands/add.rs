@@ -6,7 +6,7 @@ use gnt_cmdlib::ops::add::{AddRequest, add};
 use gnt_config::template::INT_MIRROR;
 use gnt_config::{DiskTemplate, FileDriver};
 
-use crate::args::{file_driver_parser, template_parser};
+use crate::args::{file_driver_parser, primary_and_secondary, template_parser};
 use crate::commands::activate::wait;
 use crate::commands::{changed, tell_of_undeclared_parameters};
 use crate::context::Context;
@@ -78,13 +78,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
-    let (primary, secondary) = match &args.node {
-        Some(nodes) => match nodes.split_once(':') {
-            Some((primary, secondary)) => (Some(primary.to_owned()), Some(secondary.to_owned())),
-            None => (Some(nodes.clone()), None),
-        },
-        None => (None, None),
-    };
+    let (primary, secondary) = primary_and_secondary(args.node.as_deref());
     let request = AddRequest {
         disks: disk_arg::new_disks(&args.disks)?,
         template: match args.disk_template {

@@ -5,7 +5,7 @@ use gnt_cmdlib::ops::convert::{ConvertRequest, convert};
 use gnt_config::template::NEEDS_SECONDARY;
 use gnt_config::{DiskTemplate, FileDriver};
 
-use crate::args::{PaceArgs, file_driver_parser, template_parser};
+use crate::args::{PaceArgs, file_driver_parser, primary_and_secondary, template_parser};
 use crate::commands::changed;
 use crate::context::Context;
 use crate::disk_arg;
@@ -14,8 +14,8 @@ use crate::output::Answer;
 
 const HELP: &str = "\
 New disks are made, the data is copied, the configuration is switched, and only then the old disks are removed. Between \
-plain and drbd nothing is copied, if the instance stays on its node: a volume gets or loses its mirror. The disks must not be in use. Sizes may be rounded \
-up by the new storage; disks keep their names and access modes.
+plain and drbd nothing is copied, if the instance stays on its node: a volume gets or loses its mirror. The disks must \
+not be in use. Sizes may be rounded up by the new storage; disks keep their names and access modes.
 
 If anything fails, the instance is as it was. If the process is killed, 'gnt-disk operation resume' goes on where it \
 stopped, and 'gnt-disk operation abort' removes the new disks.
@@ -71,7 +71,10 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure> {
     let params = args.ext_params.as_deref().map(disk_arg::ext_params);
-    let (primary, secondary) = nodes(args.node.as_deref(), args.disk_template);
+    let (primary, secondary) = match primary_and_secondary(args.node.as_deref()) {
+        (secondary, None) if NEEDS_SECONDARY.contains(args.disk_template) => (None, secondary),
+        both => both,
+    };
     let request = ConvertRequest {
         template: args.disk_template,
         primary,
@@ -87,16 +90,4 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Answer, Failure
         .operate(async |engine| convert(engine, &name, &request).await)
         .await?;
     changed(context, &done, &name)
-}
-
-/// The primary node and the secondary one that are named.
-fn nodes(named: Option<&str>, template: DiskTemplate) -> (Option<String>, Option<String>) {
-    let Some(named) = named else {
-        return (None, None);
-    };
-    match named.split_once(':') {
-        Some((primary, secondary)) => (Some(primary.to_owned()), Some(secondary.to_owned())),
-        None if NEEDS_SECONDARY.contains(template) => (None, Some(named.to_owned())),
-        None => (Some(named.to_owned()), None),
-    }
 }

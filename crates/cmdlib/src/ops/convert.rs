@@ -18,7 +18,7 @@ use crate::node::Node;
 use crate::ops::activate::{Secondary, assemble, release};
 use crate::ops::layout::Layout;
 use crate::ops::remove::{removal, storage_dirs};
-use crate::ops::sizes::{data_of, sizes};
+use crate::ops::sizes::sizes;
 use crate::ops::{Subject, drained, find_node, ids, info_text, name_of};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::{Label, Pace, Place, Step, Transfer};
@@ -69,8 +69,9 @@ pub async fn convert<N: Nodes>(
                 Some(node) => moved(store, &old, node)?,
                 None => old.with_disks(Vec::new()),
             };
-            new.learn_addresses(store, [new.node.uuid.clone().as_str()])?;
-            new.reach(begun.nodes, &new.node.uuid)?;
+            let home = primary.as_ref().unwrap_or(&old.node);
+            new.learn_addresses(store, [home.uuid.as_str()])?;
+            new.reach(begun.nodes, &home.uuid)?;
             if let Some(secondary) = secondary
                 .as_ref()
                 .filter(|_| NEEDS_SECONDARY.contains(request.template))
@@ -170,7 +171,8 @@ fn wishes(old: &Subject, request: &ConvertRequest, sizes: &[u64]) -> Result<Vec<
         if let Some(name) = &disk.name {
             wish.insert("name".to_owned(), name.clone().into());
         }
-        if let (true, LogicalId::Lv { vg, .. }) = (LVM.contains(request.template), &data_of(disk).logical_id)
+        if let (true, LogicalId::Lv { vg, .. }) =
+            (LVM.contains(request.template), &disk.data_device().logical_id)
         {
             wish.insert("vg".to_owned(), vg.clone().into());
         }

@@ -1,7 +1,6 @@
 //! How large disks really are: storage rounds up, and an instance may use all that it was given.
 
 use gnt_bdev::Target;
-use gnt_config::Disk;
 
 use crate::error::{Error, Result};
 use crate::node::Node;
@@ -13,7 +12,7 @@ use crate::step::Place;
 /// # Errors
 /// [`Error::Gone`] if the data of a disk is not there.
 pub(crate) async fn sizes(subject: &Subject, node: &impl Node) -> Result<Vec<u64>> {
-    let places = subject.disks.iter().map(|disk| subject.place(data_of(disk)));
+    let places = subject.disks.iter().map(|disk| subject.place(disk.data_device()));
     let places: Vec<Place> = places.collect::<Result<_>>()?;
     let targets: Vec<Target<'_>> = places.iter().map(Place::target).collect();
     let found = node.find_all(&targets).await?;
@@ -28,9 +27,4 @@ pub(crate) async fn sizes(subject: &Subject, node: &impl Node) -> Result<Vec<u64
         sizes.push(real.unwrap_or_else(|| disk.size.bytes()));
     }
     Ok(sizes)
-}
-
-/// The device with a disk's data: the disk itself, or the first below a mirror.
-pub(crate) fn data_of(disk: &Disk) -> &Disk {
-    disk.children.first().unwrap_or(disk)
 }

@@ -11,7 +11,7 @@ use crate::kind::Kind;
 use crate::node::Node;
 use crate::ops::modify::{find_detached, uuid_of_detached};
 use crate::ops::remove::removal;
-use crate::ops::sizes::{data_of, sizes};
+use crate::ops::sizes::sizes;
 use crate::ops::{Subject, ids, name_of};
 use crate::saga::{Engine, Nodes, Report};
 use crate::step::{Pace, Place, Step, Transfer};
@@ -219,7 +219,7 @@ fn snapshot_source(disk: &Disk) -> Result<&Disk> {
             hint: "copy the data while the disk is not in use",
         });
     }
-    Ok(data_of(disk))
+    Ok(disk.data_device())
 }
 
 fn snapshot_of(disk: &Disk, request: &SnapshotRequest, uuid: String) -> Result<Disk> {

@@ -12,7 +12,7 @@ use crate::saga::{AssembledDisk, Nodes};
 use crate::step::{Place, Places, Step, Transfer};
 
 /// Between two looks at a synchronisation.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often in a row mirrors may be seen incomplete with nothing being synchronised: that may be about to begin (`WaitForSync`).
 const PATIENCE: u32 = 10;
 

@@ -483,15 +483,9 @@ impl View<'_> {
         Ok(())
     }
 
-    fn snapshot(
-        &mut self,
-        disk: &Disk,
-        name: &str,
-        size: Mebibytes,
-        extent: Extent,
-    ) -> NodeResult<LogicalId> {
+    fn snapshot(&mut self, disk: &Disk, name: &str, extent: Extent) -> NodeResult<LogicalId> {
         if let Some(data) = disk.children.first() {
-            return self.snapshot(data, name, size, extent);
+            return self.snapshot(data, name, extent);
         }
         if !HAVE_SNAPSHOTS.contains(disk.dev_type.template()) {
             return Err(unsupported(disk, Operation::Snapshot));
@@ -501,15 +495,14 @@ impl View<'_> {
         if self.world.volumes.contains_key(&key) {
             return Err(exists(&id));
         }
+        let source = self.volume(disk)?;
+        let data = source.data.clone();
         let size = match extent {
-            Extent::Whole => size,
+            Extent::Whole => source.size,
             _ => Mebibytes(0),
         };
-        let source = self.volume(disk)?;
         let copy = Volume {
-            // What is asked for is room for changes.
-            size: if size == Mebibytes(0) { size } else { source.size },
-            data: source.data.clone(),
+            data,
             ..Volume::new(self.node, disk.dev_type, &id, size)
         };
         self.world.volumes.insert(key, copy);
@@ -994,12 +987,10 @@ impl Node for SimNode {
         disk: &Disk,
         _instance: &str,
         name: &str,
-        size: Mebibytes,
+        _size: Mebibytes,
     ) -> NodeResult<LogicalId> {
-        self.on_disk("snapshot", disk, |view, extent| {
-            view.snapshot(disk, name, size, extent)
-        })
-        .await
+        self.on_disk("snapshot", disk, |view, extent| view.snapshot(disk, name, extent))
+            .await
     }
 
     async fn create_storage_dir(&self, path: &str) -> NodeResult<Change> {

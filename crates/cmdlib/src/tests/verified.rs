@@ -297,7 +297,7 @@ fn what_is_on_the_wrong_node_is_told_with_the_right_one() {
     ] {
         let bench = bench(template, false);
         let (_, disks) = instance(&bench);
-        let data = disks[0].children.first().unwrap_or(&disks[0]).clone();
+        let data = disks[0].data_device().clone();
         put(&bench, NODES[2], &data.logical_id.volume(), Some(&disks[0]));
         let id = &data.logical_id;
         let mend = format!(

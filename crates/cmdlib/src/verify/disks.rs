@@ -201,7 +201,7 @@ async fn why_missing(
     disk: &Disk,
     known: &mut BTreeMap<String, Option<(String, Option<String>)>>,
 ) -> Option<(String, Option<String>)> {
-    let volume = disk.children.first().unwrap_or(disk);
+    let volume = disk.data_device();
     let LogicalId::Lv { vg, .. } = &volume.logical_id else {
         return None;
     };

@@ -60,7 +60,7 @@ pub(super) fn unwanted(owner: &Owner, removal: &str) -> String {
 
 /// What is to be done about a volume that says that it is `disk`, which is on other nodes (names); on none of its own, if all see it.
 pub(super) fn misplaced(disk: &Disk, homes: &[String], removal: &str) -> String {
-    let right = &disk.children.first().unwrap_or(disk).logical_id;
+    let right = &disk.data_device().logical_id;
     let at = match homes {
         [] => String::new(),
         homes => format!(" on {}", homes.join(" and ")),

@@ -309,7 +309,7 @@ async fn snapshot(
     name: Option<String>,
     size: Option<Mebibytes>,
 ) -> NodeResult<Reply> {
-    let copied = disk.disk.children.first().unwrap_or(&disk.disk);
+    let copied = disk.disk.data_device();
     let name = name.unwrap_or_else(|| format!("{}{SNAPSHOT}", copied.logical_id.volume()));
     let size = size.unwrap_or(disk.disk.size);
     let id = node.snapshot(&disk.disk, &disk.instance, &name, size).await?;

@@ -1,11 +1,9 @@
 //! Ending a migration: the instance's disks are usable on the node where it runs, and only there. One plan does it from whatever
 //! state its phases, or crashes in them, left.
 
-use std::time::Duration;
-
 use gnt_bdev::SyncStatus;
 use gnt_config::template::SHUT_DOWN_AFTER_MIGRATION;
-use gnt_config::{Instance, Migration, Node};
+use gnt_config::{Disk, Instance, Migration, Node};
 use gnt_store::{Change, Filter};
 
 use crate::error::{Error, Result};
@@ -14,11 +12,9 @@ use crate::node::{Node as _, Role};
 use crate::ops::migrate::half_way;
 use crate::ops::route::{Mirror, Route};
 use crate::ops::{Subject, find_node, name_of};
-use crate::saga::{Engine, Nodes, Report};
+use crate::saga::{Engine, LOOK_EVERY, Nodes, Report};
 use crate::step::{Places, Step};
 
-/// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After how many looks a peer that has no power is known to be gone: DRBD asks after 10 s of silence, and waits 6 s for the answer
 /// (`ping-int` and `timeout` in `man drbd.conf`).
 const CONNECTION_LOST: u32 = 30;
@@ -191,28 +187,32 @@ fn check_winner(winner: &Node, route: &Route, instance: &str) -> Result<()> {
 /// it is.
 async fn ensure_alone<N: Nodes>(nodes: &N, subject: &Subject, winner: &Node, loser: &Node) -> Result<()> {
     let at = subject.places_on(&winner.uuid, Role::Secondary)?;
-    let node = nodes.node(&winner.uuid)?;
-    for patience in (0..CONNECTION_LOST).rev() {
-        let mut connected = None;
-        for (disk, found) in at.disks.iter().zip(node.find_all(&at.targets()).await?) {
-            let sync = found?.map(|status| status.sync);
-            let is_connected = |sync: &SyncStatus| !sync.is_degraded || sync.sync_percent.is_some();
-            connected = connected.or(sync.filter(is_connected).map(|_| disk));
+    let mut patience = CONNECTION_LOST;
+    while let Some(disk) = connected(nodes, &at).await? {
+        patience -= 1;
+        if patience == 0 {
+            return Err(Error::NotOff {
+                node: loser.name.clone(),
+                disk: disk.to_string(),
+                instance: subject.instance.name.clone(),
+                from: winner.name.clone(),
+            });
         }
-        match connected {
-            None => break,
-            Some(disk) if patience == 0 => {
-                return Err(Error::NotOff {
-                    node: loser.name.clone(),
-                    disk: disk.to_string(),
-                    instance: subject.instance.name.clone(),
-                    from: winner.name.clone(),
-                });
-            }
-            Some(_) => tokio::time::sleep(LOOK_EVERY).await,
-        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(())
+}
+
+/// The first of the mirrors that has its peer.
+async fn connected<'a, N: Nodes>(nodes: &N, at: &'a Places) -> Result<Option<&'a Disk>> {
+    let is_connected = |sync: SyncStatus| !sync.is_degraded || sync.sync_percent.is_some();
+    let found = nodes.node(&at.node)?.find_all(&at.targets()).await?;
+    for (disk, found) in at.disks.iter().zip(found) {
+        if found?.is_some_and(|status| is_connected(status.sync)) {
+            return Ok(Some(disk));
+        }
+    }
+    Ok(None)
 }
 
 /// What is told of a node that is not asked.
